@@ -1,0 +1,1 @@
+"""Per-call decisions, sans-I/O: no sockets, files, clocks or grpc here; drivers bring those."""

@@ -1,0 +1,361 @@
+"""What an interceptor is: decisions about one gRPC call, with no I/O, no clock and no grpc import.
+
+A driver (the relay, a test playbook) runs a chain of interceptors over a call, answers their questions and
+acts on their verdicts. How a chain is folded and compiled is `interceptors.chain`; what is known about a
+caller is `interceptors.facts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast
+
+T = TypeVar("T")
+RawField: TypeAlias = tuple[bytes, bytes]
+
+
+class View(IntEnum):
+    """How deep an interceptor looks; the relay decodes no deeper than the deepest link of a plan asks."""
+
+    METADATA = 0
+    BYTES = 1
+    DECODED = 2
+
+
+class Code(IntEnum):
+    """gRPC status codes (grpc.github.io/grpc/core/md_doc_statuscodes.html)."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class CodecError(ValueError):
+    """A message that its codec cannot read or write."""
+
+
+class Codec(Protocol):
+    """What a protocol's messages say. `response` tells the side the message travels on."""
+
+    def models(self, raw: bytes, response: bool) -> tuple[ModelName, ...]:
+        """Every model a message names; all of them must be allowed, for a server acts on all.
+
+        () only where the protocol's message has no place for one (ServerLive); a place left empty gives
+        ModelName(""), which is the server's default and must be allowed like any other name.
+        Raises CodecError on a malformed message.
+        """
+
+    def decode(self, raw: bytes, response: bool) -> object:
+        """The decoded form. Raises CodecError on a malformed message or where the protocol has none."""
+
+    def encode(self, body: object, response: bool) -> bytes:
+        """The serialized form of what `decode` gave. Raises CodecError."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelName:
+    name: str
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A gRPC method; one of unknown shape counts as streaming on both sides.
+
+    unary_request and unary_response: exactly one message travels on that side.
+    """
+
+    path: str  # "/package.Service/Method"
+    unary_request: bool = False
+    unary_response: bool = False
+
+
+class Message:
+    """One gRPC message, uncompressed.
+
+    raw: its serialized bytes.  body: its decoded form, or None unless the plan's view is DECODED.
+    Never changed in place: a link that changes a message forwards a new one, made from bytes (`Message(raw)`)
+    or from a decoded form (`Message.of(call, body, response)`); the other form is derived, so they agree.
+    """
+
+    __slots__ = ("body", "raw")
+
+    def __init__(self, raw: bytes, body: object | None = None) -> None:
+        self.raw = raw
+        self.body = body
+
+    @classmethod
+    def of(cls, call: Call, body: object, response: bool) -> Message:
+        return cls(call.codec.encode(body, response))
+
+
+class Headers:
+    """A header block, in order, as it travels: names lower-case ASCII, values bytes.
+
+    Changing one copies; what other calls share is never touched. `-bin` values are base64 as on the wire.
+    """
+
+    __slots__ = ("changed", "fields")
+
+    def __init__(self, fields: tuple[RawField, ...]) -> None:
+        self.fields = fields
+        self.changed = False
+
+    def get(self, name: bytes) -> bytes | None:
+        """The first value of `name`, or None."""
+        for key, value in self.fields:
+            if key == name:
+                return value
+        return None
+
+    def all(self, name: bytes) -> tuple[bytes, ...]:
+        return tuple(value for key, value in self.fields if key == name)
+
+    def set(self, name: bytes, value: bytes) -> None:
+        """Replace every value of `name` by one. Raises ValueError for what may not travel in a header."""
+        check_field(name, value)
+        self.fields = (*(field for field in self.fields if field[0] != name), (name, value))
+        self.changed = True
+
+    def drop(self, name: bytes) -> None:
+        kept = tuple(field for field in self.fields if field[0] != name)
+        self.changed = self.changed or len(kept) != len(self.fields)
+        self.fields = kept
+
+
+NAME_OCTETS = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_.")
+# gRPC over HTTP/2, "Custom-Metadata": ASCII-Value is %x20-7E.
+VALUE_OCTETS = frozenset(range(0x20, 0x7F))
+# What a link may not set: the call's own headers, which the relay derives, and what ends a call.
+CALL_HEADERS = frozenset(
+    (b"te", b"content-type", b"content-length", b"host", b"connection", b"transfer-encoding", b"upgrade")
+)
+
+
+def check_field(name: bytes, value: bytes) -> None:
+    """Raise ValueError unless a link may send this header field."""
+    if not name or not NAME_OCTETS.issuperset(name) or name in CALL_HEADERS or name.startswith((b":", b"grpc-")):
+        raise ValueError(f"header name {name!r} may not be set by an interceptor: expected [a-z0-9-_.]+ outside "
+                         "the call's own headers")
+    if not VALUE_OCTETS.issuperset(value) or value[:1] == b" " or value[-1:] == b" ":
+        raise ValueError(f"value of header {name!r} has octets outside 0x20-0x7e or outer spaces")
+
+
+class Trailers:
+    """How the upstream ended a call: status, message, and the other trailing fields in order."""
+
+    __slots__ = ("changed", "headers", "message", "status")
+
+    def __init__(self, status: int, message: str, headers: Headers) -> None:
+        self.status = status
+        self.message = message
+        self.headers = headers
+        self.changed = False  # set by whoever assigns status or message
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """Send on what came in. Said aloud: a hook that falls off its end returns None, and None denies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Send these in place of what came in: none holds it back, several release what was held."""
+
+    messages: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """One google.rpc error detail: a protobuf message and its type URL."""
+
+    type_url: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """End the call. reason: stable, for the audit log.  public: for the caller, nothing to learn from."""
+
+    code: Code
+    reason: str
+    public: str = "request refused"
+    details: tuple[Detail, ...] = ()
+    trailers: tuple[RawField, ...] = ()
+
+
+Verdict: TypeAlias = Pass | Forward | Deny
+PASS = Pass()
+HOLD = Forward()
+
+
+class Ask(Generic[T]):
+    """A question only the outside can answer (unwrap a key, score a text). The driver replies with a T."""
+
+
+Steps: TypeAlias = Generator[Ask[Any], Any, T]
+Hook: TypeAlias = "Verdict | Steps[Verdict]"
+
+
+def ask(question: Ask[T]) -> Steps[T]:
+    """`answer = yield from ask(question)`; what the outside cannot answer is raised here as AnswerError."""
+    return cast(T, (yield question))
+
+
+class AnswerError(Exception):
+    """The outside could not answer a question: its helper is gone, overloaded or too late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obligation:
+    """What a decision demands of later links, by name (`redact:pii`); one that no link honours denies."""
+
+    name: str
+
+
+class NoCodec:
+    """The codec of a protocol whose messages are opaque."""
+
+    def models(self, raw: bytes, response: bool) -> tuple[ModelName, ...]:
+        return ()
+
+    def decode(self, raw: bytes, response: bool) -> object:
+        raise CodecError("this protocol's messages are opaque: no decoded form is configured")
+
+    def encode(self, body: object, response: bool) -> bytes:
+        raise CodecError("this protocol's messages are opaque: no decoded form is configured")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where a call comes from; shared by all calls of one connection, compared by identity.
+
+    address: "ip:port" or "unix".  source: the part that names the host, for limits and aggregation.
+    certificate: a `facts.PeerCertificate`, or None where the client presented none.
+    """
+
+    address: str
+    source: str
+    certificate: object | None = None
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call as its links see it.
+
+    headers: the caller's own metadata and call headers, without pseudo-headers; edits made until the call
+    is sent upstream travel.  started, now: Unix seconds; the driver moves `now` before each hook.
+    deadline: Unix seconds, or None.  events: what links emitted, drained by the driver.
+    """
+
+    method: Method
+    headers: Headers
+    peer: Peer
+    started: float
+    deadline: float | None = None
+    codec: Codec = field(default_factory=NoCodec)
+    now: float = 0.0
+    obligations: frozenset[str] = frozenset()
+    events: list[object] = field(default_factory=list)
+    would_deny: list[Deny] = field(default_factory=list)  # filled only by a chain that observes
+    facts: dict[type, object] = field(default_factory=dict)
+    began: int = 0  # links whose on_start ran; the chain's own
+    taken: list[int] = field(default_factory=lambda: [0, 0])  # messages in, by side; the chain's own
+    sent: list[int] = field(default_factory=lambda: [0, 0])  # messages out, by side; the chain's own
+
+    def put(self, fact: object) -> None:
+        self.facts[type(fact)] = fact
+
+    def get(self, kind: type[T]) -> T:
+        return cast(T, self.facts[kind])
+
+    def find(self, kind: type[T]) -> T | None:
+        return cast("T | None", self.facts.get(kind))
+
+    def emit(self, event: object) -> None:
+        self.events.append(event)
+
+    def oblige(self, name: str) -> None:
+        """Demand `name` of the links after this one; only from on_start."""
+        self.obligations |= {name}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended.
+
+    status: the gRPC status the caller saw, or would have seen.  seconds: from the first header to the end.
+    requests, responses: messages that came in, by side, where they were counted.
+    cancelled: the caller went away before the end.
+    """
+
+    status: int
+    denied: Deny | None
+    seconds: float
+    requests: int = 0
+    responses: int = 0
+    cancelled: bool = False
+
+
+class Interceptor:
+    """Override what you need. One instance serves every call: per-call state goes in `call.put`."""
+
+    name: ClassVar[str]
+    view: ClassVar[View] = View.METADATA
+    needs: ClassVar[frozenset[type]] = frozenset()  # facts read; checked against the chain at start
+    gives: ClassVar[frozenset[type]] = frozenset()  # facts written
+    honours: ClassVar[frozenset[str]] = frozenset()  # obligations it can meet
+    observer: ClassVar[bool] = False  # sees every outcome, and an exception in it lets the call go on
+
+    def depth(self, method: Method, obligations: frozenset[str]) -> View | None:
+        """How deep this link looks into calls of `method`; None leaves its message hooks out of the plan."""
+        return self.view
+
+    def on_start(self, call: Call) -> Hook:
+        """The call's headers are here; nothing of it has gone upstream. May edit `call.headers`."""
+        return PASS
+
+    def on_request(self, call: Call, message: Message) -> Hook:
+        return PASS
+
+    def on_headers(self, call: Call, headers: Headers) -> Hook:
+        """The upstream's response headers; may be edited in place or refused."""
+        return PASS
+
+    def on_response(self, call: Call, message: Message) -> Hook:
+        return PASS
+
+    def on_flush(self, call: Call, response: bool) -> Hook:
+        """That side has half-closed; what was held may be released now, and no later."""
+        return PASS
+
+    def on_trailers(self, call: Call, trailers: Trailers) -> Hook:
+        """The upstream's status and trailers; may be edited in place or refused."""
+        return PASS
+
+    def on_end(self, call: Call, outcome: Outcome) -> None:
+        """Once for each link whose on_start ran, in reverse order; observers see every outcome."""
+
+
+Links: TypeAlias = Sequence[Interceptor]
+Answerer: TypeAlias = Callable[[Ask[Any]], Any]

@@ -1,0 +1,57 @@
+"""What is recorded: one event model for every part, links and sidecar alike. Where events go is a Recorder's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Durability(Enum):
+    COMMIT = "commit"  # on disk before the caller is answered
+    BATCH = "batch"  # on disk with the next group
+
+
+@dataclass(slots=True)
+class Event:
+    """One fact for the audit trail. Holds no content, no secret and no credential.
+
+    kind: dotted, stable, e.g. "call.allowed", "call.denied", "call.refused", "connection.refused".
+    time: Unix seconds.  principal: typed name, "" when unknown.  source: host the call came from.
+    reason: stable, "" when allowed.  status: gRPC status, -1 where there is none.
+    fold: events of one kind, source and reason within a window are counted into one, so that the
+    unauthenticated cannot fill the disk; count tells how many it stands for.
+    """
+
+    kind: str
+    time: float
+    durability: Durability = Durability.BATCH
+    tenant: str = "default"
+    principal: str = ""
+    source: str = ""
+    method: str = ""
+    model: str = ""
+    status: int = -1
+    reason: str = ""
+    would_deny: str = ""
+    seconds: float = 0.0
+    requests: int = 0
+    responses: int = 0
+    trace_id: str = ""
+    fold: bool = False
+    count: int = 1
+
+
+@dataclass(slots=True)
+class SpanFact:
+    """One finished server span, never content. Ids as in `facts.TraceContext`; times are Unix seconds."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    name: str  # "package.Service/Method"
+    start: float
+    end: float
+    status: int
+    principal: str
+    model: str
+    decision: str  # "allowed", or the reason of a denial

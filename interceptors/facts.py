@@ -1,0 +1,58 @@
+"""What links know about a call and hand on, keyed by type; `contract.Call.put` and `get` carry them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DEFAULT_TENANT = "default"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PeerCertificate:
+    """What a verified client certificate says. Compared by identity: one object per connection.
+
+    uris, dns: subject alternative names.  common_name: of the subject, "" when absent.
+    not_after: Unix seconds.  fingerprint: SHA-256 of the DER form, hex.
+    trust_domains: those whose own CA file holds the root of the verified chain.
+    """
+
+    uris: tuple[str, ...]
+    dns: tuple[str, ...]
+    common_name: str
+    not_after: float
+    fingerprint: str
+    trust_domains: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls. kind and name together are the identity; kinds never compare across each other.
+
+    name: with its prefix, as rules spell it: "spiffe://example.org/team/a", "dns:host", "cn:name".
+    """
+
+    kind: Literal["spiffe", "dns", "cn"]
+    name: str
+    tenant: str = DEFAULT_TENANT
+
+
+@dataclass(frozen=True, slots=True)
+class TraceContext:
+    """The sidecar's own span within a W3C trace. Ids are lower-case hex of 16 and 8 bytes.
+
+    parent_id: the caller's span, "" when the trace begins here.  sampled: the W3C flag.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    sampled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CalledModel:
+    """The model a call was authorised for last, for records; a stream may name several."""
+
+    name: str
+    version: str

@@ -1,0 +1,1 @@
+"""The program: a security sidecar in front of a model server."""
