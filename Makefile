@@ -1,0 +1,56 @@
+# The commands of this project. `make demo` shows it at work, `make test` proves it; `make help` lists the rest.
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.installed-requirements.lock
+DEVELOPMENT := $(VENV)/.installed-requirements-dev.lock
+EDITABLE := $(VENV)/.installed-project
+CODE := sidecar interceptors detectors tests bench examples
+PROTOS = $(shell find proto -name '*.proto' 2>/dev/null)
+
+.PHONY: help demo test check venv format proto lock clean
+
+help:  ## list these commands
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' Makefile
+
+demo: $(RUNTIME)  ## a model server, the sidecar and a client at work, in under three minutes
+	@$(BIN)/python -m sidecar demo
+
+test: $(EDITABLE)  ## every test; one whose part is not installed is skipped and says why
+	@$(BIN)/python -m pytest -m "not slow"
+
+venv: $(EDITABLE)  ## the development environment, in .venv
+
+$(RUNTIME): requirements.lock
+	@tools/environment $(VENV) requirements.lock
+
+$(DEVELOPMENT): requirements-dev.lock
+	@tools/environment $(VENV) requirements-dev.lock
+
+$(EDITABLE): $(DEVELOPMENT) pyproject.toml
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+check: $(EDITABLE)  ## format, lint, types, import rules, protocol files: under a minute
+	@$(BIN)/ruff format --check --quiet . || { echo "make format mends this"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary $(foreach folder,$(CODE),$(if $(wildcard $(folder)/*),$(folder)))
+	@report=$$($(BIN)/lint-imports) || { echo "$$report"; exit 1; }
+	@$(MAKE) --no-print-directory proto
+
+format: $(EDITABLE)  ## put the code into its format
+	@$(BIN)/ruff check --quiet --fix-only . && $(BIN)/ruff format --quiet .
+
+proto: $(EDITABLE)  ## lint the protocol files
+ifeq ($(PROTOS),)
+	@echo "proto/ holds no .proto file yet: nothing for buf to lint, no stubs to compare"
+else
+	@$(BIN)/buf lint proto
+endif
+
+lock:  ## resolve pyproject.toml into the lock files again
+	@tools/lock
+
+clean:  ## remove environments, caches and build outputs
+	rm -rf .venv .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
