@@ -1,0 +1,24 @@
+"""What a round asks of a proxy under test, and how one shows that it did its work."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Proxy(Protocol):
+    """A running proxy on loopback. title: as tables name it.  pid: its first process.  port: its TLS listener."""
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def port(self) -> int: ...
+
+    def finish(self, calls: int) -> None:
+        """The load is over: wait until all work for it is done.
+
+        Raises BenchError unless the proxy's own evidence shows exactly `calls` calls since the last time.
+        """

@@ -1,0 +1,20 @@
+"""The bench's message: of an exact size, and one that an Open Inference codec reads, on either side."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.harness import payload
+
+
+@pytest.mark.parametrize("size", [512, 1024, 16383])
+def test_size_and_prefix(size: int) -> None:
+    framed = payload.framed(size)
+    assert framed[:5] == bytes((0,)) + size.to_bytes(4, "big")
+    assert len(framed) == 5 + size
+
+
+@pytest.mark.parametrize("size", [100, 511, 16384])
+def test_other_sizes_are_refused(size: int) -> None:
+    with pytest.raises(ValueError, match=f"size is {size} bytes, expected 512 to 16383"):
+        payload.framed(size)
