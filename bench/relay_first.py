@@ -24,6 +24,7 @@ from bench.harness.results import Result
 from bench.harness.rounds import Comparison, compare
 
 MESSAGE = 1024  # bytes, before its prefix
+BUSY = 0.1  # share of waiting above which figures are not worth quoting
 CALLS = {Shape(4, 8): 60_000, Shape(32, 1): 30_000}  # in a round: some seconds each
 
 
@@ -38,9 +39,12 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted; every process is stopped", file=sys.stderr)
         return 130
-    command = shlex.join(["python", "-m", "bench.relay_first", *sys.argv[1:]])
+    options = sys.argv[1:]
+    command = shlex.join(["python", "-m", "bench.relay_first", *options]) if options else "make bench-relay-first"
     found = [figure(comparison, command) for comparison in comparisons]
     print(results.table(found))
+    if any(result.waited > BUSY for result in found):
+        _tell(f"the machine was busy: a proxy waited for its core for over {BUSY:.0%} of its CPU time in some round")
     results.write(arguments.out, "relay-first", set_up(comparisons), found)
     print(f"written to {os.path.relpath(arguments.out, ROOT)}")
     return 0
@@ -66,8 +70,9 @@ def run(rounds: int, scale: float) -> list[Comparison]:
 
 def figure(comparison: Comparison, command: str) -> Result:
     shape = comparison.shape
+    streams = "1 stream" if shape.streams == 1 else f"{shape.streams} streams"
     return Result(
-        metric=f"CPU per 1 KB unary call, mTLS, {shape.connections} connections x {shape.streams} streams",
+        metric=f"CPU per 1 KB unary call, mTLS, chain on, {shape.connections} connections x {streams}",
         value=comparison.subject_us,
         unit="us/call",
         peer=envoy.TITLE,
@@ -85,7 +90,7 @@ def set_up(comparisons: Sequence[Comparison]) -> dict[str, object]:
         "sidecar": f"one worker; {sidecar.CHAIN}",
         "peer": f"{envoy.TITLE}; one worker, request ids, access log and timeouts off",
         "tls": f"{TLS}, P-256, client certificate required; plaintext HTTP/2 to the upstream",
-        "load": "h2load: the same headers on every call; handshakes count; calls and proxy on a core each",
+        "load": "h2load: the same headers on every call; handshakes count; the proxy has one core, load and upstream another",
         "calls per round": {str(comparison.shape): comparison.calls for comparison in comparisons},
     }
 
