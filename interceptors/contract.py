@@ -8,9 +8,9 @@ caller is `interceptors.facts`.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 T = TypeVar("T")
 RawField: TypeAlias = tuple[bytes, bytes]
@@ -74,8 +74,7 @@ class ModelName:
     version: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Method:
+class Method(NamedTuple):
     """A gRPC method; one of unknown shape counts as streaming on both sides.
 
     unary_request and unary_response: exactly one message travels on that side.
@@ -89,20 +88,25 @@ class Method:
 class Message:
     """One gRPC message, uncompressed.
 
-    raw: its serialized bytes.  body: its decoded form, or None unless the plan's view is DECODED.
+    raw: its serialized bytes.  body: its decoded form, set by the chain for links whose view is DECODED, else None.
     Never changed in place: a link that changes a message forwards a new one, made from bytes (`Message(raw)`)
-    or from a decoded form (`Message.of(call, body, response)`); the other form is derived, so they agree.
+    or from a decoded form (`Message.of(call, body, response)`). The chain derives the body of what is forwarded
+    from its raw form, so the two agree.
     """
 
     __slots__ = ("body", "raw")
 
-    def __init__(self, raw: bytes, body: object | None = None) -> None:
+    def __init__(self, raw: bytes) -> None:
         self.raw = raw
-        self.body = body
+        self.body: object | None = None
 
     @classmethod
     def of(cls, call: Call, body: object, response: bool) -> Message:
+        """Raises CodecError where `body` cannot be written."""
         return cls(call.codec.encode(body, response))
+
+    def __repr__(self) -> str:
+        return f"Message({len(self.raw)} bytes)"  # content stays out of logs and tracebacks
 
 
 class Headers:
@@ -130,35 +134,48 @@ class Headers:
     def set(self, name: bytes, value: bytes) -> None:
         """Replace every value of `name` by one. Raises ValueError for what may not travel in a header."""
         check_field(name, value)
-        self.fields = (*(field for field in self.fields if field[0] != name), (name, value))
+        self.fields = (*[field for field in self.fields if field[0] != name], (name, value))
         self.changed = True
 
     def drop(self, name: bytes) -> None:
-        kept = tuple(field for field in self.fields if field[0] != name)
-        self.changed = self.changed or len(kept) != len(self.fields)
-        self.fields = kept
+        """Remove every value of `name`. Raises ValueError for a header that is not a link's to change."""
+        check_name(name)
+        kept = tuple([field for field in self.fields if field[0] != name])
+        if len(kept) != len(self.fields):
+            self.fields = kept
+            self.changed = True
 
 
-NAME_OCTETS = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_.")
+NAME_OCTETS = b"abcdefghijklmnopqrstuvwxyz0123456789-_."
 # gRPC over HTTP/2, "Custom-Metadata": ASCII-Value is %x20-7E.
-VALUE_OCTETS = frozenset(range(0x20, 0x7F))
+VALUE_OCTETS = bytes(range(0x20, 0x7F))
 # What a link may not set: the call's own headers, which the relay derives, and what ends a call.
 CALL_HEADERS = frozenset(
     (b"te", b"content-type", b"content-length", b"host", b"connection", b"transfer-encoding", b"upgrade")
 )
 
 
+def check_name(name: bytes) -> None:
+    """Raise ValueError unless a header of this name is a link's to change."""
+    if not name or name.translate(None, NAME_OCTETS) or name in CALL_HEADERS or name.startswith(b"grpc-"):
+        raise ValueError(
+            f"header name {name!r} may not be changed by an interceptor: expected [a-z0-9-_.]+ outside the call's "
+            "own headers"
+        )
+
+
 def check_field(name: bytes, value: bytes) -> None:
     """Raise ValueError unless a link may send this header field."""
-    if not name or not NAME_OCTETS.issuperset(name) or name in CALL_HEADERS or name.startswith((b":", b"grpc-")):
-        raise ValueError(f"header name {name!r} may not be set by an interceptor: expected [a-z0-9-_.]+ outside "
-                         "the call's own headers")
-    if not VALUE_OCTETS.issuperset(value) or value[:1] == b" " or value[-1:] == b" ":
+    check_name(name)
+    if value.translate(None, VALUE_OCTETS) or value[:1] == b" " or value[-1:] == b" ":
         raise ValueError(f"value of header {name!r} has octets outside 0x20-0x7e or outer spaces")
 
 
 class Trailers:
-    """How the upstream ended a call: status, message, and the other trailing fields in order."""
+    """How the upstream ended a call: status, message, and the other trailing fields in order.
+
+    headers: edited in place, with a `changed` of its own.  changed: `end_with` was called.
+    """
 
     __slots__ = ("changed", "headers", "message", "status")
 
@@ -166,7 +183,13 @@ class Trailers:
         self.status = status
         self.message = message
         self.headers = headers
-        self.changed = False  # set by whoever assigns status or message
+        self.changed = False
+
+    def end_with(self, status: Code, message: str) -> None:
+        """Put another status and message in place of the upstream's."""
+        self.status = status
+        self.message = message
+        self.changed = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,13 +245,6 @@ class AnswerError(Exception):
     """The outside could not answer a question: its helper is gone, overloaded or too late."""
 
 
-@dataclass(frozen=True, slots=True)
-class Obligation:
-    """What a decision demands of later links, by name (`redact:pii`); one that no link honours denies."""
-
-    name: str
-
-
 class NoCodec:
     """The codec of a protocol whose messages are opaque."""
 
@@ -242,7 +258,10 @@ class NoCodec:
         raise CodecError("this protocol's messages are opaque: no decoded form is configured")
 
 
-@dataclass(frozen=True, slots=True)
+NO_CODEC: Final = NoCodec()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Peer:
     """Where a call comes from; shared by all calls of one connection, compared by identity.
 
@@ -253,40 +272,77 @@ class Peer:
     address: str
     source: str
     certificate: object | None = None
-    __hash__ = object.__hash__
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
 
 
-@dataclass(slots=True, eq=False)
+class Fault(NamedTuple):
+    """An exception that a hook raised, for the operator's log; its text may hold content, so callers never see it."""
+
+    link: str
+    hook: str
+    error: Exception
+
+
+MOST_NOTED: Final = 16  # faults and would-be denials kept of one call; a stream could bring one with every message
+BEGUN: Final = 1 << 30  # value of Call.began once every link has begun
+NO_OBLIGATIONS: Final[frozenset[str]] = frozenset()
+
+
 class Call:
-    """One call as its links see it.
+    """One call as its links see it. A plain class with plain slots, because one is made for every call.
 
     headers: the caller's own metadata and call headers, without pseudo-headers; edits made until the call
     is sent upstream travel.  started, now: Unix seconds; the driver moves `now` before each hook.
     deadline: Unix seconds, or None.  events: what links emitted, drained by the driver.
+    would_deny: filled only by a chain that observes.  faults: what hooks raised; the driver logs them.
+    began, counted: the chain's own notes of how far the call has come.
     """
 
-    method: Method
-    headers: Headers
-    peer: Peer
-    started: float
-    deadline: float | None = None
-    codec: Codec = field(default_factory=NoCodec)
-    now: float = 0.0
-    obligations: frozenset[str] = frozenset()
-    events: list[object] = field(default_factory=list)
-    would_deny: list[Deny] = field(default_factory=list)  # filled only by a chain that observes
-    facts: dict[type, object] = field(default_factory=dict)
-    began: int = 0  # links whose on_start ran; the chain's own
-    taken: list[int] = field(default_factory=lambda: [0, 0])  # messages in, by side; the chain's own
-    sent: list[int] = field(default_factory=lambda: [0, 0])  # messages out, by side; the chain's own
+    __slots__ = (
+        "began",
+        "codec",
+        "counted",
+        "deadline",
+        "events",
+        "facts",
+        "faults",
+        "headers",
+        "method",
+        "now",
+        "obligations",
+        "peer",
+        "started",
+        "would_deny",
+    )
+
+    def __init__(
+        self,
+        method: Method,
+        headers: Headers,
+        peer: Peer,
+        started: float,
+        deadline: float | None = None,
+        codec: Codec = NO_CODEC,
+    ) -> None:
+        self.method = method
+        self.headers = headers
+        self.peer = peer
+        self.started = started
+        self.deadline = deadline
+        self.codec = codec
+        self.now = started
+        self.obligations = NO_OBLIGATIONS
+        self.events: list[object] = []
+        self.would_deny: tuple[Deny, ...] = ()
+        self.faults: tuple[Fault, ...] = ()
+        self.facts: dict[type, object] = {}
+        self.began = 0
+        self.counted = 0
 
     def put(self, fact: object) -> None:
         self.facts[type(fact)] = fact
 
     def get(self, kind: type[T]) -> T:
+        """Raises KeyError where no link has put one; `find` gives None."""
         return cast(T, self.facts[kind])
 
     def find(self, kind: type[T]) -> T | None:
@@ -296,11 +352,24 @@ class Call:
         self.events.append(event)
 
     def oblige(self, name: str) -> None:
-        """Demand `name` of the links after this one; only from on_start."""
+        """Demand that some link of the chain honours `name` (`redact:pii`); else the call is denied.
+
+        From `on_start` only, since the plan is chosen when it has run. Raises RuntimeError afterwards.
+        """
+        if self.began == BEGUN:
+            raise RuntimeError(f"obligation {name!r} came after on_start, when the call's plan is already chosen")
         self.obligations |= {name}
 
+    def note_denial(self, verdict: Deny) -> None:
+        if len(self.would_deny) < MOST_NOTED:
+            self.would_deny += (verdict,)
 
-@dataclass(frozen=True, slots=True)
+    def note_fault(self, fault: Fault) -> None:
+        if len(self.faults) < MOST_NOTED:
+            self.faults += (fault,)
+
+
+@dataclass(slots=True, eq=False)
 class Outcome:
     """How a call ended.
 
@@ -328,7 +397,11 @@ class Interceptor:
     observer: ClassVar[bool] = False  # sees every outcome, and an exception in it lets the call go on
 
     def depth(self, method: Method, obligations: frozenset[str]) -> View | None:
-        """How deep this link looks into calls of `method`; None leaves its message hooks out of the plan."""
+        """How deep this link looks into calls of `method`.
+
+        None, or METADATA from a link with message hooks, leaves these hooks out of the plan, and the link then
+        honours no obligation.
+        """
         return self.view
 
     def on_start(self, call: Call) -> Hook:
