@@ -1,0 +1,1 @@
+"""Makes certificates: a small authority, and the set that development needs."""
