@@ -1,0 +1,185 @@
+"""What the sections of a config are made of: their base, file paths, lists, bounds, patterns, URLs."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from sidecar.config.faults import expected, visible
+
+T = TypeVar("T")
+
+
+class Section(BaseModel):
+    """A mapping in the config: frozen, and a key that it does not know is a fault."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, validate_default=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+
+def section_or_defaults(value: Any) -> Any:
+    """A section whose every line is commented out reads as nothing, and means its defaults."""
+    return {} if value is None else value
+
+
+def written(value: Any) -> Any:
+    """A default as a config file would spell it; it is validated like any other input."""
+    return value
+
+
+def _listed(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Many: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(_listed)]
+
+
+class _Ordered(Protocol):
+    def __lt__(self, other: Any, /) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """A quantity from low to high, both included, in the field's own unit type."""
+
+    low: _Ordered
+    high: _Ordered
+
+    def __str__(self) -> str:
+        return f"from {self.low} to {self.high}"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def check(value: Any) -> Any:
+            if value < self.low or self.high < value:
+                raise expected(f"a value {self}", came=f"'{value}'")
+            return value
+
+        return core_schema.no_info_after_validator_function(check, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {**handler(core), "x-range": str(self)}
+
+
+FILE_EXPECTED = "a file path"
+
+
+def _file(value: Any, info: ValidationInfo) -> Path:
+    """An absolute path; a relative one starts at the config file's directory, `info.context["directory"]`."""
+    if isinstance(value, Path):
+        value = str(value)
+    if not isinstance(value, str) or not value or len(value) > 4096 or not value.isprintable():
+        raise expected(FILE_EXPECTED)
+    directory = info.context["directory"] if info.context else Path.cwd()
+    return Path(os.path.normpath(directory / value))
+
+
+FilePath: TypeAlias = Annotated[
+    Path,
+    PlainValidator(_file),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "title": "file path", "minLength": 1}),
+]
+
+
+def _matching(pattern: str, wanted: str, title: str, hint: str = "") -> Any:
+    compiled = re.compile(pattern)
+
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or not compiled.fullmatch(value):
+            raise expected(wanted, hint=hint)
+        return value
+
+    return [PlainValidator(check), WithJsonSchema({"type": "string", "title": title, "pattern": f"^({pattern})$"})]
+
+
+TRUST_DOMAIN = r"[a-z0-9][a-z0-9._-]{0,254}"  # SPIFFE-ID §2.1
+_domain = _matching(TRUST_DOMAIN, 'a trust domain: lower-case letters, digits, ".", "-" or "_"', "trust domain")
+TrustDomainName: TypeAlias = Annotated[str, _domain[0], _domain[1]]
+
+_SPIFFE = rf"(?=.{{1,2048}}$)spiffe://{TRUST_DOMAIN}(/[A-Za-z0-9._*-]+)+"  # SPIFFE-ID §2.3; X509-SVID §5.2: a path
+_DNS = r"dns:[a-z0-9*]([a-z0-9.*_-]{0,252})"
+_CN = r"cn:[^\x00-\x1f\x7f-\x9f]{1,255}"
+_identity = _matching(
+    rf"{_SPIFFE}|{_DNS}|{_CN}",
+    'an identity typed by its form: "spiffe://domain/path", "dns:name" in lower case or "cn:name"',
+    "identity pattern",
+)
+IdentityPattern: TypeAlias = Annotated[str, _identity[0], _identity[1]]
+
+_method = _matching(
+    r"/[A-Za-z0-9_.*]+/[A-Za-z0-9_*]+|/[A-Za-z0-9_.*]*\*\*[A-Za-z0-9_.*]*",
+    'a method pattern such as "/package.Service/Method", "/package.Service/*" or "/**"',
+    "method pattern",
+)
+MethodPattern: TypeAlias = Annotated[str, _method[0], _method[1]]
+
+_name = _matching(r"[^\x00-\x1f\x7f-\x9f]{1,255}", "a text of 1 to 255 printable characters", "text")
+Name: TypeAlias = Annotated[str, _name[0], _name[1]]
+
+_service = _matching(
+    r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*", 'a gRPC service name such as "package.Service"', "service"
+)
+ServiceName: TypeAlias = Annotated[str, _service[0], _service[1]]
+
+_rpc = _matching(r"[A-Za-z_][A-Za-z0-9_]*", 'a gRPC method name such as "Infer", without its service', "method")
+MethodName: TypeAlias = Annotated[str, _rpc[0], _rpc[1]]
+
+_reference = _matching(
+    r"[^\x00-\x1f\x7f-\x9f]+\.py:[A-Za-z_]\w*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
+    'a class, as "./path/file.py:Class" or "package.module:Class"',
+    "class reference",
+)
+ClassReference: TypeAlias = Annotated[str, _reference[0], _reference[1]]
+
+URL_EXPECTED = 'a URL such as "http://127.0.0.1:4317", of http or https, with a port and nothing else'
+
+
+def _url(value: Any) -> str:
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+        raise expected(URL_EXPECTED)
+    try:
+        parts = urlsplit(value)
+        fine = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port is not None
+    except ValueError:
+        fine = False
+    if not fine:
+        raise expected(URL_EXPECTED)
+    if "@" in parts.netloc or parts.query or parts.fragment or parts.path not in ("", "/"):
+        raise expected(URL_EXPECTED, came="one with credentials, a path or a query, withheld")
+    return value
+
+
+Url: TypeAlias = Annotated[
+    str, PlainValidator(_url), WithJsonSchema({"type": "string", "title": "URL", "format": "uri"})
+]
+
+
+def distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    """Each once: what stands twice is most likely meant to be something else."""
+    for number, value in enumerate(values):
+        if value in values[:number]:
+            raise expected("each entry once", came=f"'{visible(str(value))}' twice")
+    return values
+
+
+Distinct = AfterValidator(distinct)

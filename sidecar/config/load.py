@@ -1,0 +1,128 @@
+"""A config file and the environment → a Config, or every fault at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from sidecar.config import document, environment, translate
+from sidecar.config.faults import ConfigError, Fault, Place, path_of, visible
+from sidecar.config.model import Config
+from sidecar.config.rules import CROSS_RULES, Breach
+
+FILE_MAX = 1 << 20  # bytes
+
+
+def load(file: Path, environ: Mapping[str, str]) -> Config:
+    """The config in `file`, with the overrides of `environ`. Raises ConfigError, also where it cannot be read."""
+    try:
+        with file.open("rb") as stream:
+            raw = stream.read(FILE_MAX + 1)
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise ConfigError([Fault("", f"a config file at '{visible(str(file))}'", why)]) from None
+    except ValueError:
+        raise ConfigError([Fault("", "a config file's path", f"'{visible(str(file))}'")]) from None
+    if len(raw) > FILE_MAX:
+        raise ConfigError([Fault("", f"a config file of at most {FILE_MAX} bytes", "a larger one")])
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ConfigError([Fault("", "UTF-8 text", "other bytes", f"line {line}")]) from None
+    return parse(text, file.absolute().parent, environ)
+
+
+def parse(text: str, directory: Path, environ: Mapping[str, str]) -> Config:
+    """As `load`, for text. directory: absolute, where relative file paths start."""
+    read = document.read(text)
+    return build(read.data, directory, environ, read.lines)
+
+
+def build(
+    data: dict[str, Any], directory: Path, environ: Mapping[str, str], lines: Mapping[Place, int] | None = None
+) -> Config:
+    """As `load`, for plain data. lines: which line said which key path."""
+    data, variables, faults = environment.overlay(data, environ)
+    numbers = lines or {}
+
+    def origin(place: Place) -> str:
+        """What said a place: itself, or for one that is missing, what it is missing from."""
+        for end in range(len(place), 0, -1):
+            if place[:end] in variables:
+                return variables[place[:end]]
+            if place[:end] in numbers:
+                return f"line {numbers[place[:end]]}"
+        return ""
+
+    sound, found = _sound_part(data, {"directory": directory})
+    faults += [translate.fault(error, place, origin(place)) for place, error in found.items()]
+    if sound is not None:
+        for breach in _breaches(sound.config, tuple(found)):
+            place = _as_written(breach.place, sound.kept)
+            faults.append(Fault(path_of(place), breach.expected, breach.came, origin(place), breach.hint))
+    if faults or sound is None:
+        raise ConfigError(sorted(faults, key=lambda fault: fault.path))
+    return sound.config
+
+
+@dataclass(frozen=True, slots=True)
+class _Sound:
+    """A config of what is sound by itself.  kept: which entries of a list are left, where some are not."""
+
+    config: Config
+    kept: dict[Place, list[int]]
+
+
+def _sound_part(data: dict[str, Any], context: Mapping[str, Any]) -> tuple[_Sound | None, dict[Place, ErrorDetails]]:
+    """What is sound, so that the rules between sections speak as well; and what pydantic finds wrong with the rest."""
+    found: dict[Place, ErrorDetails] = {}
+    while True:
+        kept: dict[Place, list[int]] = {}
+        left = _without(data, tuple(found), (), kept)
+        try:
+            return _Sound(Config.model_validate(left, context=context), kept), found
+        except ValidationError as error:
+            before = len(found)
+            for place, details in translate.located(error, left):
+                found.setdefault(_as_written(place, kept), details)
+            if len(found) == before:
+                return None, found  # a fault that no value stands for: nothing is left to take away
+
+
+def _without(value: Any, unsound: Sequence[Place], place: Place, kept: dict[Place, list[int]]) -> Any:
+    if not any(each[: len(place)] == place for each in unsound):
+        return value
+    if isinstance(value, dict):
+        left = {key: held for key, held in value.items() if (*place, key) not in unsound}
+        return {key: _without(held, unsound, (*place, key), kept) for key, held in left.items()}
+    if isinstance(value, list):
+        # An entry goes whole: without the faulty part it would say something else.
+        bad = {each[len(place)] for each in unsound if len(each) > len(place) and each[: len(place)] == place}
+        kept[place] = [index for index in range(len(value)) if index not in bad]
+        return [value[index] for index in kept[place]]
+    return value
+
+
+def _breaches(config: Config, unsound: Iterable[Place]) -> Iterator[Breach]:
+    for rule in CROSS_RULES:
+        if not any(_overlap(read, place) for read in rule.reads for place in unsound):
+            yield from rule.check(config)
+
+
+def _overlap(one: Place, other: Place) -> bool:
+    shared = min(len(one), len(other))
+    return one[:shared] == other[:shared]
+
+
+def _as_written(place: Place, kept: Mapping[Place, list[int]]) -> Place:
+    """A place within what was kept → the same in the file."""
+    for end, step in enumerate(place):
+        if isinstance(step, int) and place[:end] in kept:
+            return (*place[:end], kept[place[:end]][step], *place[end + 1 :])
+    return place

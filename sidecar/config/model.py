@@ -1,0 +1,117 @@
+"""The whole config as a frozen model: what every part of the program reads, and the source of its reference.
+
+How a file becomes one is `sidecar.config.load`; what sections demand of each other is `sidecar.config.rules`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, Field
+
+from sidecar.config.access import Authentication, Authorization
+from sidecar.config.fields import ClassReference, FilePath, Many, Name, Section, Url, section_or_defaults, written
+from sidecar.config.listen import Listen
+from sidecar.config.upstream import Upstream
+
+STATE_DIRECTORY = "./state"
+EVENTS_FILE = Path("audit", "events.jsonl")
+
+
+class State(Section):
+    """What the sidecar keeps."""
+
+    directory: FilePath = Field(written(STATE_DIRECTORY), description="Directory for everything it keeps.")
+
+
+class Plugin(Section):
+    """An interceptor of your own."""
+
+    use: ClassReference = Field(
+        description="Its class: `./path/file.py:Class`, relative to the config file, or `package.module:Class`."
+    )
+    settings: dict[str, Any] = Field(
+        written({}),
+        description="Keyword arguments for the class. They are shown by `config show`: name secrets by their file.",
+    )
+
+
+class Audit(Section):
+    """What is recorded of calls."""
+
+    file: FilePath | None = Field(
+        None, description="JSON-lines file of events; `<state.directory>/audit/events.jsonl` where unset."
+    )
+
+
+class Telemetry(Section):
+    """Traces. They carry names, times and outcomes of calls, never content."""
+
+    otlp: Url | None = Field(
+        None, description="OTLP/gRPC endpoint that spans are sent to, such as `http://127.0.0.1:4317`. Unset, none are."
+    )
+    sample: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="Share of traces begun here that are sampled, 0 to 1; a caller's own decision is kept."
+    )
+    service_name: Name = Field("langtrain-sidecar", description="The `service.name` of its spans.")
+
+
+class Config(Section):
+    """A sidecar's whole configuration."""
+
+    listen: Annotated[Listen, BeforeValidator(section_or_defaults)] = Field(
+        written({}), description="Where callers connect."
+    )
+    upstream: Annotated[Upstream, BeforeValidator(section_or_defaults)] = Field(
+        written({}), description="The model server."
+    )
+    state: Annotated[State, BeforeValidator(section_or_defaults)] = Field(
+        written({}), description="What the sidecar keeps."
+    )
+    authentication: Annotated[Authentication, BeforeValidator(section_or_defaults)] = Field(
+        written({}), description="How callers prove who they are."
+    )
+    authorization: Annotated[Authorization, BeforeValidator(section_or_defaults)] = Field(
+        written({}), description="What callers may do: nothing, but for what a rule allows."
+    )
+    interceptors: Many[Plugin] = Field(
+        (), description="Interceptors of your own, in order; they stand after authorization."
+    )
+    audit: Annotated[Audit, BeforeValidator(section_or_defaults)] = Field(
+        written({}), description="What is recorded of calls."
+    )
+    telemetry: Annotated[Telemetry, BeforeValidator(section_or_defaults)] = Field(written({}), description="Traces.")
+    workers: Literal[1] = Field(1, description="Relay processes. This version runs one.")
+    unsafe_observe_only: bool = Field(
+        False, description="UNSAFE: deny nothing; record what would have been denied. For trying out rules."
+    )
+
+    @property
+    def events_file(self) -> Path:
+        """Where events are recorded."""
+        return self.audit.file or self.state.directory / EVENTS_FILE
+
+    def warnings(self) -> tuple[str, ...]:
+        """The key path of every `unsafe_…` setting that is on."""
+        return tuple(_unsafe(self, ""))
+
+    def effective(self) -> dict[str, Any]:
+        """All of it, defaults included, as a config file would spell it: JSON types only."""
+        return self.model_dump(mode="json")
+
+    def digest(self) -> str:
+        """SHA-256 of the effective config as canonical JSON, hex. What files hold is not part of it."""
+        text = json.dumps(self.effective(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _unsafe(section: BaseModel, prefix: str) -> Iterator[str]:
+    for name, value in section:
+        if isinstance(value, BaseModel):
+            yield from _unsafe(value, f"{prefix}{name}.")
+        elif name.startswith("unsafe_") and value:
+            yield prefix + name

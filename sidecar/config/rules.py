@@ -1,0 +1,201 @@
+"""What the sections of a config demand of each other. One rule, one function; each says which keys it reads.
+
+A rule runs where all it reads is sound, so that it is never wrong about a value that is a fault by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sidecar.config.access import Mtls
+from sidecar.config.addresses import UnixAddress
+from sidecar.config.faults import Place, visible
+from sidecar.config.model import Config
+from sidecar.config.upstream import NAMES_MODELS
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """A rule that does not hold, and the place of the value to change."""
+
+    place: Place
+    expected: str
+    came: str = ""
+    hint: str = ""
+
+
+Check: TypeAlias = Callable[[Config], Iterator[Breach]]
+
+
+@dataclass(frozen=True, slots=True)
+class CrossRule:
+    """reads: key paths, each with all that lies below it."""
+
+    reads: Sequence[Place]
+    check: Check
+
+
+MTLS = ("authentication", "mtls")
+TLS = ("listen", "tls")
+RULES = ("authorization", "rules")
+
+
+def plaintext_stays_local(config: Config) -> Iterator[Breach]:
+    listen = config.listen
+    if listen.tls is None and not listen.address.loopback and not listen.unsafe_plaintext:
+        yield Breach(
+            TLS,
+            "TLS on an address that other hosts reach",
+            f"none on {listen.address}",
+            "listen on 127.0.0.1 or a Unix socket, or set listen.unsafe_plaintext: true",
+        )
+
+
+def certificates_need_tls(config: Config) -> Iterator[Breach]:
+    if config.authentication.mtls and config.listen.tls is None:
+        yield Breach(TLS, "TLS, because authentication.mtls reads client certificates", "none")
+
+
+def certificates_are_asked_for(config: Config) -> Iterator[Breach]:
+    tls = config.listen.tls
+    if config.authentication.mtls and tls and tls.client_certificates == "none":
+        yield Breach(
+            (*TLS, "client_certificates"),
+            "'required' or 'optional', because authentication.mtls reads client certificates",
+            "'none'",
+        )
+
+
+def certificates_have_a_ca(config: Config) -> Iterator[Breach]:
+    tls, mtls = config.listen.tls, config.authentication.mtls
+    if tls is None or tls.client_ca or tls.client_certificates == "none":
+        return
+    domains = mtls.trust_domains if mtls else ()
+    lacking = [f"'{domain.name}'" for domain in domains if domain.ca is None]
+    if lacking or not domains:
+        who = f"trust domain {', '.join(lacking)}" if lacking else "client certificates"
+        yield Breach((*TLS, "client_ca"), f"a PEM file with the CAs of {who}", "nothing")
+
+
+def domains_are_distinct(config: Config) -> Iterator[Breach]:
+    names: set[str] = set()
+    for index, domain in enumerate(config.authentication.mtls.trust_domains if config.authentication.mtls else ()):
+        if domain.name in names:
+            yield Breach((*MTLS, "trust_domains", index), "each trust domain once", f"'{domain.name}' again")
+        names.add(domain.name)
+
+
+def identities_can_occur(config: Config) -> Iterator[Breach]:
+    mtls = config.authentication.mtls
+    if mtls is None:
+        if config.authorization.rules:
+            yield Breach(
+                MTLS,
+                "a mapping, because authorization.rules name identities that only client certificates prove",
+                "nothing",
+            )
+        return
+    for index, rule in enumerate(config.authorization.rules):
+        for number, identity in enumerate(rule.identities):
+            breach = _impossible(identity, mtls, (*RULES, index, "identities", number))
+            if breach:
+                yield breach
+
+
+def _impossible(identity: str, mtls: Mtls, place: Place) -> Breach | None:
+    kind, _, name = identity.partition(":")
+    if kind == "cn" and not mtls.allow_common_name:
+        return Breach(
+            place,
+            "an identity of form spiffe:// or dns:",
+            f"'{visible(identity)}'",
+            "cn: needs authentication.mtls.allow_common_name: true",
+        )
+    domain = name.removeprefix("//").partition("/")[0]
+    if kind == "spiffe" and domain not in {known.name for known in mtls.trust_domains}:
+        return Breach(
+            place,
+            "an identity of a trust domain in authentication.mtls.trust_domains",
+            f"one of '{visible(domain)}'",
+        )
+    return None
+
+
+def rules_can_tell_models(config: Config) -> Iterator[Breach]:
+    upstream = config.upstream
+    if upstream.protocol in NAMES_MODELS or any(service.model_field for service in upstream.services):
+        return
+    for index, rule in enumerate(config.authorization.rules):
+        if rule.models is not None:
+            yield Breach(
+                (*RULES, index, "models"),
+                "no models with upstream.protocol 'opaque', which names none",
+                f"a list of {len(rule.models)}",
+                "set the protocol, or model_field of a service in upstream.services",
+            )
+
+
+def remote_upstreams_have_tls(config: Config) -> Iterator[Breach]:
+    upstream = config.upstream
+    if upstream.tls or upstream.unsafe_open_upstream:
+        return
+    for address in upstream.remote:
+        yield Breach(
+            ("upstream", "tls"),
+            "TLS to a model server on another host",
+            f"none to {address}",
+            "else set upstream.unsafe_open_upstream: true",
+        )
+
+
+def upstream_tls_is_whole(config: Config) -> Iterator[Breach]:
+    tls = config.upstream.tls
+    if tls is None:
+        return
+    for has, lacks in (("certificate", "key"), ("key", "certificate")):
+        if getattr(tls, has) and not getattr(tls, lacks):
+            yield Breach(("upstream", "tls", lacks), f"a file, because upstream.tls.{has} is set", "nothing")
+    if tls.server_name is None and any(isinstance(address, UnixAddress) for address in config.upstream.address):
+        yield Breach(
+            ("upstream", "tls", "server_name"), "the name in its certificate, for a Unix socket has none", "nothing"
+        )
+
+
+def services_are_distinct(config: Config) -> Iterator[Breach]:
+    services: set[str] = set()
+    for index, service in enumerate(config.upstream.services):
+        place: Place = ("upstream", "services", index)
+        if service.service in services:
+            yield Breach((*place, "service"), "each service once", f"'{service.service}' again")
+        services.add(service.service)
+        methods: set[str] = set()
+        for number, method in enumerate(service.methods):
+            if method.name in methods:
+                yield Breach((*place, "methods", number, "name"), "each method once", f"'{method.name}' again")
+            methods.add(method.name)
+
+
+def sockets_differ(config: Config) -> Iterator[Breach]:
+    for index, address in enumerate(config.upstream.address):
+        if address == config.listen.address:
+            yield Breach(("upstream", "address", index), "another address than listen.address", f"'{address}'")
+
+
+LISTEN_TLS = (("listen", "address"), TLS, ("listen", "unsafe_plaintext"))
+CROSS_RULES: tuple[CrossRule, ...] = (
+    CrossRule(LISTEN_TLS, plaintext_stays_local),
+    CrossRule((TLS, MTLS), certificates_need_tls),
+    CrossRule((TLS, MTLS), certificates_are_asked_for),
+    CrossRule((TLS, MTLS), certificates_have_a_ca),
+    CrossRule((MTLS,), domains_are_distinct),
+    CrossRule((MTLS,), identities_can_occur),
+    CrossRule((("upstream", "protocol"), ("upstream", "services")), rules_can_tell_models),
+    CrossRule(
+        (("upstream", "address"), ("upstream", "tls"), ("upstream", "unsafe_open_upstream")), remote_upstreams_have_tls
+    ),
+    CrossRule((("upstream", "address"), ("upstream", "tls")), upstream_tls_is_whole),
+    CrossRule((("upstream", "services"),), services_are_distinct),
+    CrossRule((("upstream", "address"), ("listen", "address")), sockets_differ),
+)
