@@ -1,0 +1,558 @@
+"""Runs the chain over one call and carries it between the client's stream and the model server's.
+
+`Exchange` owns the client's stream, `Attempt` one stream towards the model server; a call has several only when the
+server refused the first without looking at it. Bytes and messages are `sides`'; sockets are `front`'s and `upstream`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, Final
+
+from interceptors.contract import (
+    Ask,
+    Call,
+    Code,
+    Deny,
+    Headers,
+    Method,
+    Outcome,
+    RawField,
+    Steps,
+    Trailers,
+)
+from interceptors.plan import Plan
+from sidecar.relay.grpc_wire import (
+    denial_block,
+    http_refusal_block,
+    percent_decode,
+    percent_encode,
+    status_of,
+    timeout_field,
+)
+from sidecar.relay.http2.blocks import encode, encode_field
+from sidecar.relay.http2.errors import ErrorCode
+from sidecar.relay.http2.fields import RequestHead, ResponseHead, TrailerBlock
+from sidecar.relay.http2.streams import ENDED, Stream
+from sidecar.relay.requests import Refusal, Request, travels
+from sidecar.relay.sides import RequestSide, ResponseSide
+
+if TYPE_CHECKING:
+    from sidecar.relay.front import FrontWire
+    from sidecar.relay.relay import Relay
+    from sidecar.relay.upstream import UpstreamWire
+
+_ATTEMPTS: Final = 3
+# grpc/doc/PROTOCOL-HTTP2.md, "Errors": what a client makes of RST_STREAM; for records only, the code itself crosses.
+_RESET_STATUS: Final[dict[int, Code]] = {
+    ErrorCode.REFUSED_STREAM: Code.UNAVAILABLE,
+    ErrorCode.CANCEL: Code.CANCELLED,
+    ErrorCode.ENHANCE_YOUR_CALM: Code.RESOURCE_EXHAUSTED,
+    ErrorCode.INADEQUATE_SECURITY: Code.PERMISSION_DENIED,
+}
+
+
+_NO_METHOD: Final = Method("", True, True)  # of a request whose path says none
+
+
+class _Answer:
+    """A response's or trailers' header block, as it travels on; shared while its source is cached."""
+
+    __slots__ = ("block", "encoding", "status")
+
+    def __init__(self, head: tuple[RawField, ...], fields: tuple[RawField, ...]) -> None:
+        self.block = encode(head + fields)
+        self.status = status_of(fields)
+        self.encoding = next((value for name, value in fields if name == b"grpc-encoding"), b"")
+
+
+def _answer(source: ResponseHead | TrailerBlock) -> _Answer:
+    note = source.note
+    if note is None:
+        head: tuple[RawField, ...] = ()
+        if isinstance(source, ResponseHead):
+            head = ((b":status", b"%d" % source.status),)
+        note = source.note = _Answer(head, source.fields)
+    assert isinstance(note, _Answer)
+    return note
+
+
+class Attempt:
+    """One stream towards the model server; tells its exchange only while it is the current one."""
+
+    __slots__ = ("exchange",)
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+
+    def on_head(self, head: RequestHead | ResponseHead, end: bool) -> None:
+        assert isinstance(head, ResponseHead)
+        self.exchange.on_response_head(head, end)
+
+    def on_data(self, payload: bytes, end: bool) -> None:
+        self.exchange.on_response_data(payload, end)
+
+    def on_trailers(self, trailers: TrailerBlock) -> None:
+        self.exchange.on_response_trailers(trailers)
+
+    def on_reset(self, code: int, reason: str) -> None:
+        self.exchange.on_upstream_reset(code, reason)
+
+    def on_refused(self) -> None:
+        self.exchange.on_upstream_refused()
+
+    def on_sent(self, count: int) -> None:
+        self.exchange.on_request_sent(count)
+
+
+class Exchange:
+    """One call, from its first header to its last event."""
+
+    __slots__ = (
+        "_answer_block", "_answered", "_attempts", "_began", "_deadline_slot", "_head_sent", "_last", "_response",
+        "_unrecorded", "_waiting", "call", "connection", "down", "front", "over", "plan", "relay", "request",
+        "request_side", "up", "up_wire",
+    )  # fmt: skip
+
+    def __init__(self, relay: Relay, front: FrontWire, down: Stream) -> None:
+        self.relay = relay
+        self.front = front
+        assert front.connection is not None
+        self.connection = front.connection
+        self.down = down
+        self.up: Stream | None = None
+        self.up_wire: UpstreamWire | None = None
+        self.over = False  # nothing more is taken from either side
+        self._answered = False  # the client got its end, or is gone
+        self._answer_block: bytes | None = None
+        self._unrecorded = 0  # events that must be durable before the answer
+        self._head_sent = False
+        self._attempts = 0
+        self._waiting = False  # in the pool's queue
+        self._last: ResponseHead | TrailerBlock | None = None  # what ended the response
+        self._response: ResponseSide | None = None
+        self._deadline_slot = 0
+        down.owner = self
+
+    # --- the client's side --------------------------------------------------------------------------------------
+
+    def begin(self, request: Request, end: bool) -> None:
+        """Run the start hooks over a canonical request."""
+        relay = self.relay
+        self.request = request
+        self._began = relay.clock()
+        now = relay.wall()
+        method, codec = relay.shape(request.path)
+        deadline = None
+        if request.timeout is not None:
+            deadline = now + request.timeout
+            self._deadline_slot = relay.deadlines.add(self._began + request.timeout, self)
+        self.call = call = Call(method, Headers(request.fields), self.front.peer, now, deadline, codec)
+        self.plan = plan = relay.chain.plan(method)
+        self.request_side = self._make_request_side(self.request.encoding)
+        if relay.recorder.failed is not None:
+            self.deny(Deny(Code.UNAVAILABLE, "record.failed", "calls cannot be recorded at the moment"))
+            return
+        result: Any = plan.start(call)
+        if type(result) is GeneratorType:
+            self.request_side.wait()
+            self.drive(result, self._started)
+            if end:
+                self.request_side.data(b"", True)
+        else:
+            self._started(result)
+            if end and not self.over:
+                self.request_side.data(b"", True)
+
+    def _started(self, denied: Deny | None) -> None:
+        if self.over:
+            return
+        if denied is not None:
+            self.deny(denied)
+            return
+        call = self.call
+        if call.obligations:
+            self._deepen(self.relay.chain.plan(call.method, call.obligations))
+        if not call.method.unary_request:
+            self.open_upstream()
+        self.request_side.go()
+
+    def _deepen(self, plan: Plan) -> None:
+        """Continue with the plan that a decision's obligations ask for; nothing has been looked at yet."""
+        earlier, self.plan = self.request_side, plan
+        self.request_side = self._make_request_side(self.request.encoding)
+        self.request_side.adopt(earlier)
+
+    def _make_request_side(self, encoding: bytes) -> RequestSide:
+        side = RequestSide(self, self.plan.request_view, self.relay.settings.message, self.call.method.unary_request)
+        side.encoding = encoding
+        return side
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer a request that is not canonical; of the links only observers learn of it."""
+        relay = self.relay
+        self._began = relay.clock()
+        self.call = Call(_NO_METHOD, Headers(()), self.front.peer, relay.wall())
+        self.plan = relay.chain.plan(_NO_METHOD)
+        self.request_side = self._make_request_side(b"")
+        if isinstance(refusal, Deny):
+            self.deny(refusal)
+            return
+        self.over = True
+        deny = Deny(Code.INVALID_ARGUMENT, refusal.reason, "not a gRPC request")
+        self._end(int(deny.code), deny, http_refusal_block(refusal.status, deny))
+
+    def on_head(self, head: RequestHead | ResponseHead, end: bool) -> None:
+        """Never called: the head made this exchange."""
+
+    def on_data(self, payload: bytes, end: bool) -> None:
+        if self.over:
+            self.credit_request(len(payload))
+        else:
+            self.request_side.data(payload, end)
+
+    def on_trailers(self, trailers: TrailerBlock) -> None:
+        # PROTOCOL-HTTP2.md, "Request": a request is headers, messages and END_STREAM; nothing travels in trailers.
+        self.deny(Deny(Code.INVALID_ARGUMENT, "request.trailers", "a request has trailers, expected none"))
+
+    def on_reset(self, code: int, reason: str) -> None:
+        """The client is gone, or its stream is."""
+        self._answered = True
+        if not self.over:
+            self.over = True
+            self._cancel_upstream()
+            self._end(int(Code.CANCELLED), None, None, cancelled=True)
+        else:
+            self._close()
+
+    def on_refused(self) -> None:
+        self.on_reset(ErrorCode.REFUSED_STREAM, "")
+
+    def on_sent(self, count: int) -> None:
+        """DATA that waited has left for the client."""
+        response = self._response
+        if response is not None and not self.over:
+            if not response.by_messages:
+                self.credit_response(count)
+            if self.down.queue is None:
+                response.drained()
+        if self._answered and self.down.queue is None:
+            self._close()
+
+    def credit_request(self, count: int) -> None:
+        # A stream tried again sends bytes that were paid for: never more than the stream still holds.
+        count = min(count, self.down.held)
+        if count:
+            self.connection.consume(self.down, count)
+            self.front.touch()
+
+    # --- the model server's side --------------------------------------------------------------------------------
+
+    def open_upstream(self) -> None:
+        """Ask the pool for a stream, once."""
+        if self.up is None and not self._waiting and not self.over:
+            self._waiting = True
+            self.relay.pool.want(self)
+
+    def upstream_ready(self, wire: UpstreamWire) -> None:
+        """The pool has a connection with a free stream."""
+        self._waiting = False
+        if self.over:
+            return
+        self._attempts += 1
+        self.up_wire = wire
+        request, call = self.request, self.call
+        if call.headers.changed:
+            block = request.start + encode(filter(travels, call.headers.fields))
+        else:
+            block = request.block
+        if request.timeout is not None:
+            left = self._began + request.timeout - self.relay.clock()
+            block += encode_field(timeout_field(left))
+        self.up = wire.connection.open(Attempt(self), block, False)
+        wire.touch()
+        self.request_side.opened()
+
+    def upstream_failed(self, reason: str, public: str) -> None:
+        """The pool has none and will not have one soon."""
+        self._waiting = False
+        self.fail(Code.UNAVAILABLE, reason, public)
+
+    def on_response_head(self, head: ResponseHead, end: bool) -> None:
+        if self.over:
+            return
+        answer = _answer(head)
+        if head.status < 200:
+            self.connection.send_informational(self.down, answer.block)
+            self.front.touch()
+            return
+        self.request_side.replay = None
+        response = self._response = ResponseSide(
+            self, self.plan.response_view, self.relay.settings.response_message, self.call.method.unary_response
+        )
+        response.encoding = answer.encoding
+        if end:
+            self._last = head
+            response.data(b"", True)
+            return
+        if not self.plan.edits_headers:
+            self._send_head(answer.block)
+            return
+        headers = Headers(head.fields)
+        result: Any = self.plan.headers(self.call, headers)
+        if type(result) is GeneratorType:
+            response.wait()
+            self.drive(result, lambda denied: self._headed(denied, head, headers, True))
+        else:
+            self._headed(result, head, headers, False)
+
+    def _headed(self, denied: Deny | None, head: ResponseHead, headers: Headers, waited: bool) -> None:
+        if self.over:
+            return
+        if denied is not None:
+            self.deny(denied)
+            return
+        block = _answer(head).block
+        if headers.changed:
+            block = encode(((b":status", b"%d" % head.status), *headers.fields))
+        self._send_head(block)
+        if waited:
+            assert self._response is not None
+            self._response.go()
+
+    def _send_head(self, block: bytes) -> None:
+        self._head_sent = True
+        self.connection.send_head(self.down, block, False)
+        self.front.touch()
+
+    def on_response_data(self, payload: bytes, end: bool) -> None:
+        response = self._response
+        if self.over or response is None:
+            self.credit_response(len(payload))
+            return
+        response.data(payload, end)
+        self.front.touch()
+
+    def on_response_trailers(self, trailers: TrailerBlock) -> None:
+        if self.over:
+            return
+        assert self._response is not None
+        self._last = trailers
+        self._response.data(b"", True)
+        self.front.touch()
+
+    def on_upstream_reset(self, code: int, reason: str) -> None:
+        """The model server ended the stream without trailers, or its connection is lost (reason)."""
+        if self.over:
+            return
+        if reason:
+            self._lose_upstream()
+            self.fail(Code.UNAVAILABLE, "upstream.lost", f"model server: {reason}")
+            return
+        self.over = True
+        self._lose_upstream()
+        self.connection.reset(self.down, code)
+        self._answered = True
+        self._end(int(_RESET_STATUS.get(code, Code.INTERNAL)), None, None)
+
+    def on_upstream_refused(self) -> None:
+        """RFC 9113 §8.7: nothing of the stream was processed, so it may be tried again."""
+        if self.over:
+            return
+        self._lose_upstream()
+        if self._attempts < _ATTEMPTS and self.request_side.replay is not None and self._response is None:
+            self.request_side.again()
+            self.open_upstream()
+        else:
+            self.fail(Code.UNAVAILABLE, "upstream.refused", "model server refused the call")
+
+    def on_request_sent(self, count: int) -> None:
+        side = self.request_side
+        if not side.by_messages:
+            self.credit_request(count)
+        if self.up is not None and self.up.queue is None:
+            side.drained()
+
+    def credit_response(self, count: int) -> None:
+        up, wire = self.up, self.up_wire
+        if up is not None and wire is not None and count:
+            wire.connection.consume(up, min(count, up.held))
+            wire.touch()
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    def response_finished(self) -> None:
+        """Every message of the response has gone to the client: trailers next."""
+        last = self._last
+        if last is None:
+            # DATA with END_STREAM ended the response: there is no status, which the client is left to see.
+            self._conclude(int(Code.UNKNOWN), b"")
+            return
+        answer = _answer(last)
+        if not self.plan.edits_trailers:
+            self._conclude(answer.status, answer.block)
+            return
+        trailers = _as_trailers(last)
+        result: Any = self.plan.trailers(self.call, trailers)
+        if type(result) is GeneratorType:
+            self.drive(result, lambda denied: self._trailed(denied, last, trailers))
+        else:
+            self._trailed(result, last, trailers)
+
+    def _trailed(self, denied: Deny | None, last: ResponseHead | TrailerBlock, trailers: Trailers) -> None:
+        if self.over:
+            return
+        if denied is not None:
+            self.deny(denied)
+            return
+        answer = _answer(last)
+        if trailers.changed or trailers.headers.changed:
+            self._conclude(int(trailers.status), _edited_block(last, trailers))
+        else:
+            self._conclude(answer.status, answer.block)
+
+    def _conclude(self, status: int, block: bytes) -> None:
+        """The model server's own end of the call."""
+        self.over = True
+        self._cancel_upstream()
+        self._end(status, None, block)
+
+    def deny(self, deny: Deny) -> None:
+        """End the call by a verdict or a refusal of our own; nothing held back is flushed."""
+        if self.over:
+            return
+        self.over = True
+        self._cancel_upstream()
+        self._end(int(deny.code), deny, denial_block(deny, self._head_sent))
+
+    def fail(self, code: Code, reason: str, public: str) -> None:
+        """End the call by nobody's verdict: the upstream or the deadline."""
+        if self.over:
+            return
+        self.over = True
+        self._cancel_upstream()
+        self._end(int(code), None, denial_block(Deny(code, reason, public), self._head_sent))
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self._deadline_slot = 0
+        self.fail(Code.DEADLINE_EXCEEDED, "deadline", "deadline exceeded")
+
+    def _end(self, status: int, denied: Deny | None, block: bytes | None, cancelled: bool = False) -> None:
+        """Links and records learn the outcome; the client gets `block` once what must be durable is.
+
+        block: the header block that ends the response, b"" to end it without one, None to send nothing.
+        """
+        relay, call = self.relay, self.call
+        if self._deadline_slot:
+            relay.deadlines.drop(self._deadline_slot, self)
+        response = self._response
+        outcome = Outcome(
+            status,
+            denied,
+            relay.clock() - self._began,
+            self.request_side.count,
+            response.count if response is not None else 0,
+            cancelled,
+        )
+        call.now = relay.wall()
+        self.plan.end(call, outcome)
+        self.request_side.release()
+        if response is not None:
+            response.release()
+        if call.faults:
+            relay.report(call)
+        waits = relay.publish(call.events, self._recorded)
+        self._answer_block = block
+        if waits:
+            self._unrecorded = waits
+        else:
+            self._answer()
+
+    def _recorded(self, error: BaseException | None) -> None:
+        """One event that had to be durable is, or cannot be made so."""
+        self._unrecorded -= 1
+        if error is not None and self._answer_block:
+            deny = Deny(Code.UNAVAILABLE, "record.failed", "the call could not be recorded")
+            self._answer_block = denial_block(deny, self._head_sent)
+        if not self._unrecorded:
+            self._answer()
+
+    def _answer(self) -> None:
+        block = self._answer_block
+        if block is not None and not self._answered:
+            if block:
+                self.connection.send_head(self.down, block, True)
+            else:
+                self.connection.send_data(self.down, b"", True)
+        self._answered = True
+        if self.down.queue is None:
+            self._close()
+        self.front.touch()
+
+    def _close(self) -> None:
+        """Let go of the client's stream; a client that is still sending is told to stop."""
+        if not self._answered:
+            return
+        if self.down.receive < ENDED:
+            self.connection.reset(self.down, ErrorCode.NO_ERROR)
+        self.connection.release(self.down)
+        self.front.touch()
+
+    def _cancel_upstream(self) -> None:
+        """The call is over: a stream still open towards the model server is reset, never ended."""
+        if self._waiting:
+            self._waiting = False
+            self.relay.pool.forget(self)
+        up, wire = self.up, self.up_wire
+        if up is not None and wire is not None:
+            self.up = None
+            wire.connection.reset(up, ErrorCode.CANCEL)
+            wire.release(up)
+
+    def _lose_upstream(self) -> None:
+        """The upstream stream is gone already."""
+        up, wire = self.up, self.up_wire
+        if up is not None and wire is not None:
+            self.up = None
+            wire.release(up)
+
+    # --- questions ----------------------------------------------------------------------------------------------
+
+    def drive(self, steps: Steps[Any], done: Callable[[Any], None]) -> None:
+        """Run a generator of the plan's; `done` gets its result, unless the call has ended before."""
+        self._step(steps, done, None, None)
+
+    def _step(self, steps: Steps[Any], done: Callable[[Any], None], value: Any, error: Exception | None) -> None:
+        if self.over:
+            steps.close()
+            return
+        self.call.now = self.relay.wall()
+        try:
+            question: Ask[Any] = steps.send(value) if error is None else steps.throw(error)
+        except StopIteration as stop:
+            done(stop.value)
+            return
+        self.relay.answers(question, lambda value, error: self._step(steps, done, value, error))
+
+
+def _as_trailers(last: ResponseHead | TrailerBlock) -> Trailers:
+    fields = last.fields
+    message = next((value for name, value in fields if name == b"grpc-message"), b"")
+    rest = tuple(field for field in fields if field[0] not in (b"grpc-status", b"grpc-message"))
+    return Trailers(status_of(fields), percent_decode(message), Headers(rest))
+
+
+def _edited_block(last: ResponseHead | TrailerBlock, trailers: Trailers) -> bytes:
+    fields: list[RawField] = []
+    if isinstance(last, ResponseHead):
+        fields.append((b":status", b"%d" % last.status))
+    fields += trailers.headers.fields
+    fields.append((b"grpc-status", b"%d" % int(trailers.status)))
+    if trailers.message:
+        fields.append((b"grpc-message", percent_encode(trailers.message)))
+    if trailers.changed:
+        # The details belong to the status that was replaced.
+        fields = [field for field in fields if field[0] != b"grpc-status-details-bin"]
+    return encode(fields)

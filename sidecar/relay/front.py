@@ -1,0 +1,235 @@
+"""The listener's side: who connects, for how long, and what each new stream becomes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Final, cast
+
+from interceptors.contract import Peer
+from interceptors.events import Event
+from interceptors.facts import PeerCertificate
+from sidecar.relay.driver import Exchange
+from sidecar.relay.http2.connection import ServerConnection
+from sidecar.relay.http2.errors import ConnectionFault, ErrorCode
+from sidecar.relay.http2.fields import RequestHead
+from sidecar.relay.http2.streams import Stream
+from sidecar.relay.relay import Relay
+from sidecar.relay.requests import Request, refuse
+from sidecar.relay.tls_channel import TlsChannel
+from sidecar.relay.tls_errors import TlsError, TlsRefused
+from sidecar.relay.wire import Wire
+
+_log = logging.getLogger(__name__)
+_TICK_S: Final = 0.5
+_ANSWER_S: Final = 20.0  # for a keepalive PING
+_LINGER_S: Final = 5.0  # for a closed connection whose last bytes nobody reads
+
+
+class FrontWire(Wire):
+    """One client's connection."""
+
+    connection: ServerConnection | None
+    peer: Peer
+
+    def __init__(self, front: Front, channel: TlsChannel | None) -> None:
+        super().__init__(front.relay.flusher, channel, front.relay.clock())
+        self._front = front
+        self._expiry: asyncio.TimerHandle | None = None
+        self.source = ""
+        self.address = ""
+        self.counted = False
+
+    def clock(self) -> float:
+        return self._front.relay.clock()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        name = transport.get_extra_info("peername")
+        if isinstance(name, tuple):
+            self.source, self.address = name[0], f"{name[0]}:{name[1]}"
+        else:
+            self.source = self.address = "unix"
+        if not self._front.admit(self):
+            self.closing = True
+            cast(asyncio.Transport, transport).abort()
+            return
+        super().connection_made(transport)
+
+    def ready(self) -> None:
+        certificate = self._channel.certificate if self._channel is not None else None
+        self.peer = Peer(self.address, self.source, certificate)
+        settings = self._front.relay.settings
+        self.connection = ServerConnection(settings.limits, self._accept, self._malformed)
+        self.connection.send_preface()
+        if certificate is not None:
+            self._end_with(certificate)
+        if self._front.draining:
+            self.connection.drain()
+        self.touch()
+
+    def _end_with(self, certificate: PeerCertificate) -> None:
+        """A connection lives no longer than the certificate that opened it."""
+        relay = self._front.relay
+        left = max(0.0, certificate.not_after - relay.wall())
+        loop = self._front.loop
+        # Timers beyond a day are set again when they fire, so that a stepped clock does no harm for longer.
+        self._expiry = loop.call_later(min(left, 86_400.0), self._expire, certificate)
+
+    def _expire(self, certificate: PeerCertificate) -> None:
+        if self._front.relay.wall() < certificate.not_after:
+            self._end_with(certificate)
+        else:
+            self.end(ErrorCode.NO_ERROR, "client certificate has expired")
+
+    def end(self, code: ErrorCode, reason: str) -> None:
+        """Cut the connection, open streams included."""
+        connection = self.connection
+        if connection is not None and not self.closing:
+            connection.abort(code, reason)
+            self.flush()
+            connection.lost(reason)
+        self.close()
+
+    def _accept(self, stream: Stream, head: RequestHead, end: bool) -> None:
+        note = head.note
+        if note is None:
+            note = head.note = refuse(head) or Request(head, self._front.scheme)
+        exchange = Exchange(self._front.relay, self, stream)
+        if type(note) is Request:
+            exchange.begin(note, end)
+        else:
+            exchange.refuse(note)  # type: ignore[arg-type]
+
+    def _malformed(self, reason: str) -> None:
+        self._front.refused(self.source, "call.refused", "http2.malformed")
+
+    def refused(self, error: TlsError) -> None:
+        if isinstance(error, TlsRefused):
+            self._front.refused(self.source, "connection.refused", error.reason)
+
+    def faulted(self, fault: ConnectionFault) -> None:
+        self._front.refused(self.source, "connection.refused", f"http2.{fault.code.name.lower()}")
+        _log.info("connection.fault", extra={"source": self.source, "code": fault.code.name, "reason": fault.reason})
+
+    def gone(self, reason: str) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._front.forget(self)
+
+    def drained(self) -> None:
+        self.close()
+
+
+class Front:
+    """All client connections of one relay."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        relay: Relay,
+        channel: Callable[[], TlsChannel] | None,
+        upstream_scheme: bytes,
+    ) -> None:
+        """channel: makes the TLS side of each new connection; None serves plaintext."""
+        self.loop = loop
+        self.relay = relay
+        self.scheme = upstream_scheme
+        self.draining = False
+        self._channel = channel
+        self._wires: set[FrontWire] = set()
+        self._sources: Counter[str] = Counter()
+        self._ticker: asyncio.TimerHandle | None = None
+        self._empty: asyncio.Future[None] | None = None
+
+    def protocol(self) -> FrontWire:
+        """A protocol for `loop.create_server`."""
+        return FrontWire(self, self._channel() if self._channel is not None else None)
+
+    def start(self) -> None:
+        self._ticker = self.loop.call_later(_TICK_S, self._tick)
+
+    def admit(self, wire: FrontWire) -> bool:
+        if self._sources[wire.source] >= self.relay.settings.connections_per_source:
+            self.refused(wire.source, "connection.refused", "front.too_many_connections")
+            return False
+        self._sources[wire.source] += 1
+        wire.counted = True
+        self._wires.add(wire)
+        return True
+
+    def forget(self, wire: FrontWire) -> None:
+        self._wires.discard(wire)
+        if wire.counted:
+            wire.counted = False
+            self._sources[wire.source] -= 1
+            if self._sources[wire.source] <= 0:
+                del self._sources[wire.source]
+        if self._empty is not None and not self._wires and not self._empty.done():
+            self._empty.set_result(None)
+
+    def refused(self, source: str, kind: str, reason: str) -> None:
+        """Record a refusal of someone unknown; those of one source and reason are counted into one event."""
+        self.relay.recorder.record(Event(kind, self.relay.wall(), source=source, reason=reason, fold=True))
+
+    def _tick(self) -> None:
+        now = self.relay.clock()
+        for wire in list(self._wires):
+            self._look_after(wire, now)
+        self._ticker = self.loop.call_later(_TICK_S, self._tick)
+
+    def _look_after(self, wire: FrontWire, now: float) -> None:
+        """Time limits of one connection."""
+        settings, connection = self.relay.settings, wire.connection
+        if wire.closing:
+            if now - wire.closing_since > _LINGER_S and wire.transport is not None:
+                wire.transport.abort()
+        elif connection is None:
+            if now - wire.opened > settings.handshake_s:
+                self._time_out(wire, "front.handshake_timeout")
+        elif not connection.settled:
+            if now - wire.opened > settings.handshake_s + settings.header_s:
+                self._time_out(wire, "front.preface_timeout")
+        elif connection.assembling_since is not None and now - connection.assembling_since > settings.header_s:
+            self._time_out(wire, "front.header_timeout")
+        elif not connection.slots and now - wire.heard > settings.idle_s:
+            connection.drain()
+            wire.touch()
+        elif not wire.keepalive(now, settings.keepalive_s, _ANSWER_S):
+            wire.end(ErrorCode.NO_ERROR, "keepalive was not answered")
+
+    def _time_out(self, wire: FrontWire, reason: str) -> None:
+        self.refused(wire.source, "connection.refused", reason)
+        wire.end(ErrorCode.ENHANCE_YOUR_CALM, reason)
+
+    async def drain(self, grace_s: float) -> bool:
+        """Take no new calls, wait for open ones, then cut what is left. Whether all had ended in time."""
+        self.draining = True
+        for wire in list(self._wires):
+            if wire.connection is not None:
+                wire.connection.drain()
+                wire.touch()
+            else:
+                wire.close()
+        in_time = await self._emptied(grace_s)
+        for wire in list(self._wires):
+            wire.end(ErrorCode.NO_ERROR, "sidecar is stopping")
+        if not in_time:
+            await self._emptied(1.0)
+        for wire in list(self._wires):
+            if wire.transport is not None:
+                wire.transport.abort()
+        if self._ticker is not None:
+            self._ticker.cancel()
+        return in_time
+
+    async def _emptied(self, within_s: float) -> bool:
+        if not self._wires:
+            return True
+        self._empty = self.loop.create_future()
+        try:
+            await asyncio.wait_for(self._empty, within_s)
+        except TimeoutError:
+            return False
+        return True

@@ -1,0 +1,121 @@
+"""Header blocks: decoded once while a connection's table stands still, and encoded without any table.
+
+Upstream connections are shared between tenants, so nothing a caller sent enters their HPACK table: every field goes
+out as a literal without indexing (RFC 7541 §6.2.2), or as an entry of the static table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol, TypeVar
+
+from sidecar.relay.http2.fields import Field, RequestHead, ResponseHead, TrailerBlock, list_size
+from sidecar.relay.http2.hpack_jh2 import Decoder
+from sidecar.relay.http2.limits import Limits
+
+# RFC 7541 §4.2: said once at the start of a connection, it keeps our encoder within any table size the peer chooses.
+TABLE_SIZE_ZERO = b"\x20"
+_HARD_FACTOR = 4
+_CACHE_MOST = 64  # blocks
+_CACHE_LONGEST = 2048  # bytes
+_WHOLE = {  # RFC 7541 Appendix A
+    (b":method", b"POST"): b"\x83",
+    (b":scheme", b"http"): b"\x86",
+    (b":scheme", b"https"): b"\x87",
+    (b":status", b"200"): b"\x88",
+}
+_NAMES = {
+    b":authority": 1, b":path": 4, b":status": 8, b"accept-encoding": 16, b"content-encoding": 26,
+    b"content-length": 28, b"content-type": 31, b"date": 33, b"server": 54, b"user-agent": 58,
+}  # fmt: skip
+_MEMO_MOST = 4096
+_MEMO_LONGEST = 256
+
+_memo: dict[Field, bytes] = {}
+
+
+def _integer(value: int, prefix: int, first: int) -> bytes:
+    mask = (1 << prefix) - 1
+    if value < mask:
+        return bytes((first | value,))
+    octets = bytearray((first | mask,))
+    value -= mask
+    while value >= 0x80:
+        octets.append(value & 0x7F | 0x80)
+        value >>= 7
+    octets.append(value)
+    return bytes(octets)
+
+
+def encode_field(field: Field) -> bytes:
+    """One field as a literal without indexing, or as a static entry."""
+    known = _memo.get(field)
+    if known is not None:
+        return known
+    name, value = field
+    encoded = _WHOLE.get(field)
+    if encoded is None:
+        index = _NAMES.get(name)
+        head = _integer(index, 4, 0) if index else b"\x00" + _integer(len(name), 7, 0) + name
+        encoded = head + _integer(len(value), 7, 0) + value
+    if len(encoded) <= _MEMO_LONGEST:
+        if len(_memo) >= _MEMO_MOST:
+            _memo.clear()
+        _memo[field] = encoded
+    return encoded
+
+
+def encode(fields: Iterable[Field]) -> bytes:
+    """A whole header block."""
+    return b"".join(map(encode_field, fields))
+
+
+class _Head(Protocol):
+    oversize: bool
+
+
+H = TypeVar("H", bound=_Head)
+
+
+class HeaderBlocks:
+    """One connection's decoding, with a cache that holds only while the dynamic table is unchanged."""
+
+    __slots__ = ("_decoder", "_generation", "_limits", "_requests", "_responses", "_trailers")
+
+    def __init__(self, limits: Limits) -> None:
+        self._decoder = Decoder(hard_limit(limits))
+        self._generation = 0
+        self._limits = limits
+        self._requests: dict[bytes, RequestHead] = {}
+        self._responses: dict[bytes, ResponseHead] = {}
+        self._trailers: dict[bytes, TrailerBlock] = {}
+
+    def request(self, block: bytes) -> RequestHead:
+        return self._requests.get(block) or self._decode(block, RequestHead, self._requests)
+
+    def response(self, block: bytes) -> ResponseHead:
+        return self._responses.get(block) or self._decode(block, ResponseHead, self._responses)
+
+    def trailers(self, block: bytes) -> TrailerBlock:
+        return self._trailers.get(block) or self._decode(block, TrailerBlock, self._trailers)
+
+    def _decode(self, block: bytes, make: Callable[[list[Field]], H], cache: dict[bytes, H]) -> H:
+        fields = self._decoder.decode(block)
+        head = make(fields)
+        limits = self._limits
+        head.oversize = len(fields) > limits.header_count or list_size(fields) > limits.header_list
+        if self._generation != self._decoder.generation:
+            self._generation = self._decoder.generation
+            self._requests.clear()
+            self._responses.clear()
+            self._trailers.clear()
+        elif len(block) <= _CACHE_LONGEST:
+            if len(cache) >= _CACHE_MOST:
+                cache.clear()
+            cache[block] = head
+        return head
+
+
+def hard_limit(limits: Limits) -> int:
+    """Bytes of header block, compressed or not, beyond which the connection ends."""
+    return _HARD_FACTOR * limits.header_list

@@ -1,0 +1,141 @@
+"""Header fields at the HTTP level (RFC 9113 §8.2, §8.3): what a block says once it is decoded, and what is malformed.
+
+gRPC's own rules about headers are `grpc_wire`'s; fields here are already plain (name, value) pairs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from sidecar.relay.http2.errors import ErrorCode, StreamFault
+
+Field = tuple[bytes, bytes]
+
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_VALUE = re.compile(rb"(?![ \t])[^\x00\r\n]*(?<![ \t])|")
+_STATUS = re.compile(rb"[1-9][0-9][0-9]")
+_CONNECTION_SPECIFIC = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
+_FIELD_OVERHEAD = 32  # RFC 9113 §6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE
+_KNOWN_MOST = 4096
+_KNOWN_LONGEST = 256
+
+_known: set[Field] = set()
+
+
+def _check(field: Field) -> None:
+    """Raise StreamFault unless a regular field is well formed; what passed once is known."""
+    name, value = field
+    if not _NAME.fullmatch(name):
+        raise StreamFault(ErrorCode.PROTOCOL_ERROR, "malformed header name")
+    if not _VALUE.fullmatch(value):
+        raise StreamFault(ErrorCode.PROTOCOL_ERROR, "malformed header value")
+    if name in _CONNECTION_SPECIFIC or (name == b"te" and value != b"trailers"):
+        raise StreamFault(ErrorCode.PROTOCOL_ERROR, "connection-specific header")
+    if len(name) + len(value) <= _KNOWN_LONGEST:
+        if len(_known) >= _KNOWN_MOST:
+            _known.clear()
+        _known.add(field)
+
+
+def list_size(fields: Sequence[Field]) -> int:
+    """RFC 9113 §6.5.2 size of a field list, bytes."""
+    return sum(map(len, [part for field in fields for part in field])) + _FIELD_OVERHEAD * len(fields)
+
+
+class RequestHead:
+    """A request's header block. fault: why it is malformed, or None. oversize: beyond the list limits.
+
+    note: what the layer above derived from it, kept with it while the block is cached.
+    """
+
+    __slots__ = ("authority", "fault", "fields", "method", "note", "oversize", "path", "scheme")
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self.oversize = False
+        self.note: object | None = None
+        self.fault: StreamFault | None = None
+        self.method: bytes | None = None
+        self.scheme: bytes | None = None
+        self.path: bytes | None = None
+        self.authority: bytes | None = None
+        self.fields: tuple[Field, ...] = ()
+        try:
+            self._read(fields)
+        except StreamFault as fault:
+            self.fault = fault
+
+    def _read(self, fields: Sequence[Field]) -> None:
+        pseudo: dict[bytes, bytes] = {}
+        at = 0
+        for name, value in fields:
+            if name[:1] != b":":
+                break
+            if name in pseudo or not _VALUE.fullmatch(value):
+                raise StreamFault(ErrorCode.PROTOCOL_ERROR, "repeated or malformed pseudo-header")
+            pseudo[name] = value
+            at += 1
+        self.method = pseudo.pop(b":method", None)
+        self.scheme = pseudo.pop(b":scheme", None)
+        self.path = pseudo.pop(b":path", None)
+        self.authority = pseudo.pop(b":authority", None)
+        self.fields = regular = tuple(fields[at:])
+        for field in regular:
+            if field not in _known:
+                _check(field)
+        if pseudo or not self.method or not self.scheme or not self.path:
+            raise StreamFault(ErrorCode.PROTOCOL_ERROR, "pseudo-headers missing, unknown or empty")
+
+
+class ResponseHead:
+    """A response's header block; status 0 when it is malformed."""
+
+    __slots__ = ("fault", "fields", "note", "oversize", "status")
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self.oversize = False
+        self.note: object | None = None
+        self.fault: StreamFault | None = None
+        self.status = 0
+        self.fields: tuple[Field, ...] = ()
+        try:
+            if not fields or fields[0][0] != b":status" or not _STATUS.fullmatch(fields[0][1]):
+                raise StreamFault(ErrorCode.PROTOCOL_ERROR, "response without one :status")
+            for field in fields[1:]:
+                if field not in _known:
+                    _check(field)
+            self.status = int(fields[0][1])
+            self.fields = tuple(fields[1:])
+            if self.status == 101:
+                raise StreamFault(ErrorCode.PROTOCOL_ERROR, "status 101 does not exist in HTTP/2")
+        except StreamFault as fault:
+            self.fault = fault
+
+
+class TrailerBlock:
+    """A trailing header block."""
+
+    __slots__ = ("fault", "fields", "note", "oversize")
+
+    def __init__(self, fields: Sequence[Field]) -> None:
+        self.oversize = False
+        self.note: object | None = None
+        self.fault: StreamFault | None = None
+        self.fields = tuple(fields)
+        try:
+            for field in fields:
+                if field not in _known:
+                    _check(field)
+        except StreamFault as fault:
+            self.fault = fault
+
+
+def content_length(fields: Sequence[Field]) -> int:
+    """The declared length in bytes, or -1. Raises StreamFault when it is not one number (RFC 9113 §8.1.1)."""
+    found = {value for name, value in fields if name == b"content-length"}
+    if not found:
+        return -1
+    value = found.pop()
+    if found or not value.isdigit() or len(value) > 18:
+        raise StreamFault(ErrorCode.PROTOCOL_ERROR, "malformed content-length")
+    return int(value)

@@ -1,0 +1,106 @@
+"""One HTTP/2 stream: two halves with a state each, windows, and what waits to be sent.
+
+RFC 9113 §5.1 draws the product of the two halves; here each half moves by a table of its own:
+(state, input) → (effect, state), and what is absent is a fault of the peer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import IntEnum
+from typing import Final, Protocol
+
+from sidecar.relay.http2.errors import ErrorCode
+from sidecar.relay.http2.fields import RequestHead, ResponseHead, TrailerBlock
+
+# States of a half.
+AWAIT: Final = 0  # no final header block yet
+BODY: Final = 1  # headers seen, DATA or trailers may follow
+ENDED: Final = 2  # END_STREAM seen
+RESET: Final = 3  # RST_STREAM, ours or theirs
+
+
+class Input(IntEnum):
+    """What may arrive on a stream's receiving half, or be sent on its sending half."""
+
+    HEADERS = 0
+    HEADERS_END = 1
+    INFORMATIONAL = 2
+    DATA = 3
+    DATA_END = 4
+
+
+class Effect(IntEnum):
+    HEAD = 0
+    INFORM = 1
+    BODY = 2
+    TRAILERS = 3
+    IGNORE = 4
+
+
+_T = tuple[Effect, int]
+# What a peer may do, by the state of our receiving half. A block after the head must end the stream (RFC 9113 §8.1).
+RECEIVE: Final[dict[int, dict[Input, _T]]] = {
+    AWAIT: {
+        Input.HEADERS: (Effect.HEAD, BODY),
+        Input.HEADERS_END: (Effect.HEAD, ENDED),
+        Input.INFORMATIONAL: (Effect.INFORM, AWAIT),
+    },
+    BODY: {
+        Input.DATA: (Effect.BODY, BODY),
+        Input.DATA_END: (Effect.BODY, ENDED),
+        Input.HEADERS_END: (Effect.TRAILERS, ENDED),
+    },
+    ENDED: {},
+    # RFC 9113 §5.1: frames in flight when we sent RST_STREAM are ignored.
+    RESET: {kind: (Effect.IGNORE, RESET) for kind in Input},
+}
+
+
+def fault_code(state: int) -> ErrorCode:
+    """The error code for an input that `state` has no entry for."""
+    return ErrorCode.STREAM_CLOSED if state == ENDED else ErrorCode.PROTOCOL_ERROR
+
+
+class StreamOwner(Protocol):
+    """Who acts on one stream's events; called while bytes are received, and may send at once."""
+
+    def on_head(self, head: RequestHead | ResponseHead, end: bool) -> None: ...
+
+    def on_data(self, payload: bytes, end: bool) -> None:
+        """payload: DATA without padding; its window is returned by `Connection.consume`."""
+
+    def on_trailers(self, trailers: TrailerBlock) -> None: ...
+
+    def on_reset(self, code: int, reason: str) -> None:
+        """The stream is gone, by the peer's RST_STREAM (reason "") or by ours for its fault."""
+
+    def on_refused(self) -> None:
+        """The peer did not process this stream at all (RFC 9113 §6.8, §8.7): it may be tried again."""
+
+    def on_sent(self, count: int) -> None:
+        """count bytes of DATA that had to wait have left."""
+
+
+class Stream:
+    """State of one stream; all work is `Connection`'s."""
+
+    __slots__ = (
+        "expected", "held", "id", "owner", "queue", "queued", "receive", "released", "send", "send_window",
+        "tail", "unreturned", "window",
+    )  # fmt: skip
+
+    def __init__(self, number: int, send_window: int, window: int) -> None:
+        self.id = number
+        self.owner: StreamOwner | None = None
+        self.receive = AWAIT
+        self.send = AWAIT
+        self.send_window = send_window  # bytes we may send
+        self.window = window  # bytes the peer may send
+        self.held = 0  # bytes received and not consumed
+        self.unreturned = 0  # bytes consumed and not yet announced
+        self.expected = -1  # content-length less what came, -1: not declared
+        self.queue: deque[tuple[bytes, bool]] | None = None  # DATA waiting for window or room
+        self.queued = 0  # bytes in queue
+        self.tail: bytes | None = None  # trailers waiting behind the queue
+        self.released = False

@@ -1,0 +1,121 @@
+"""What all calls of one relay share: the chain, the pool, the ports to the outside, clocks and budgets."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from interceptors.chain import Chain
+from interceptors.contract import Ask, Call, Codec, Method, NoCodec
+from interceptors.events import Durability, Event, SpanFact
+from sidecar.relay.deadlines import Deadlines
+from sidecar.relay.settings import FrontSettings
+from sidecar.relay.wire import Flusher
+
+_log = logging.getLogger(__name__)
+_SHAPES_MOST = 1024  # callers choose method names
+
+
+class Recorder(Protocol):
+    """Where events go; `sidecar.audit.ports` says the rest."""
+
+    @property
+    def failed(self) -> str | None: ...
+
+    def record(self, event: Event, done: Callable[[BaseException | None], None] | None = None) -> None: ...
+
+
+class Spans(Protocol):
+    def offer(self, fact: SpanFact) -> None: ...
+
+
+class Codecs(Protocol):
+    def method(self, path: str) -> Method | None: ...
+
+    def codec(self, path: str) -> Codec: ...
+
+
+class Pool(Protocol):
+    """Hands out connections to the model server; told through `Exchange.upstream_ready` and `upstream_failed`."""
+
+    def want(self, exchange: Any) -> None: ...
+
+    def forget(self, exchange: Any) -> None: ...
+
+
+Answers = Callable[[Ask[Any], Callable[[Any, Exception | None], None]], None]
+
+
+class Relay:
+    """The parts a call needs. answers: given a question and a reply that takes its answer or its error."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        settings: FrontSettings,
+        chain: Chain,
+        codecs: Codecs,
+        recorder: Recorder,
+        spans: Spans | None,
+        answers: Answers,
+    ) -> None:
+        self.settings = settings
+        self.chain = chain
+        self.recorder = recorder
+        self.answers = answers
+        self.deadlines = Deadlines(loop)
+        self.flusher = Flusher(loop)
+        self.clock = loop.time
+        self.wall = time.time
+        self.pool: Pool
+        self._codecs = codecs
+        self._spans = spans
+        self._shapes: dict[str, tuple[Method, Codec]] = {}
+        self._buffered = 0
+
+    def shape(self, path: str) -> tuple[Method, Codec]:
+        """What is known of a method's sides and messages."""
+        found = self._shapes.get(path)
+        if found is None:
+            method = self._codecs.method(path)
+            found = (method, self._codecs.codec(path)) if method is not None else (Method(path), NoCodec())
+            if len(self._shapes) >= _SHAPES_MOST:
+                self._shapes.clear()
+            self._shapes[path] = found
+        return found
+
+    def charge(self, count: int) -> bool:
+        """Take `count` bytes of the budget for held messages; False when there are not so many."""
+        if self._buffered + count > self.settings.buffered:
+            return False
+        self._buffered += count
+        return True
+
+    def uncharge(self, count: int) -> None:
+        self._buffered -= count
+
+    def publish(self, events: Sequence[object], recorded: Callable[[BaseException | None], None]) -> int:
+        """Hand events on; how many must be durable first, `recorded` being called once for each."""
+        waits = 0
+        for event in events:
+            if isinstance(event, Event):
+                if event.durability is Durability.COMMIT:
+                    waits += 1
+                    self.recorder.record(event, recorded)
+                else:
+                    self.recorder.record(event)
+            elif isinstance(event, SpanFact) and self._spans is not None:
+                self._spans.offer(event)
+        return waits
+
+    def report(self, call: Call) -> None:
+        """Log what hooks raised. The text of an exception may hold content: only its type is logged."""
+        for fault in call.faults:
+            _log.error(
+                "interceptor.fault",
+                extra={"link": fault.link, "hook": fault.hook, "error": type(fault.error).__name__,
+                       "method": call.method.path},
+            )  # fmt: skip

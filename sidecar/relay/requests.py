@@ -1,0 +1,123 @@
+"""Canonical requests only: what a call's header block must be before any rule sees it.
+
+Source: architecture "Canonical requests only"; grpc/doc/PROTOCOL-HTTP2.md, "Requests". HTTP-level faults were
+refused by `http2.fields` already.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from interceptors.contract import Code, Deny, RawField
+from sidecar.relay.grpc_wire import is_binary_value, parse_timeout
+from sidecar.relay.http2.blocks import encode
+from sidecar.relay.http2.fields import RequestHead
+
+PATH = re.compile(rb"/[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*/[A-Za-z_][A-Za-z0-9_]*")
+_CONTENT_TYPE = re.compile(rb"application/grpc(?:\+[!-~]+)?(?:[ ]?;[ -~]*)?")
+_NAME = re.compile(rb"[0-9a-z_.-]+")
+_VALUE = re.compile(rb"[\x20-\x7e]*")
+# Headers with one meaning per call: said twice, client and server could read different ones.
+SINGLE = frozenset((
+    b"host", b"authorization", b"content-type", b"content-length", b"te", b"grpc-timeout", b"grpc-encoding",
+    b"grpc-accept-encoding", b"grpc-message-type", b"grpc-previous-rpc-attempts", b"grpc-trace-bin", b"grpc-tags-bin",
+    b"user-agent", b"traceparent",
+))  # fmt: skip
+# What stops here: the relay derives or consumes it, or only a proxy in front may claim it.
+_CONSUMED = frozenset(
+    (b"host", b"content-length", b"grpc-timeout", b"forwarded", b"x-forwarded-client-cert", b"x-real-ip")
+)
+_CONSUMED_PREFIXES = (b"x-forwarded-", b"x-langtrain-")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRefusal:
+    """A request that is not gRPC at all: answered with an HTTP status."""
+
+    status: int
+    reason: str
+
+
+Refusal = Deny | HttpRefusal
+
+
+def travels(field: RawField) -> bool:
+    """Whether a header of the caller's goes on to the upstream."""
+    name = field[0]
+    return name not in _CONSUMED and not name.startswith(_CONSUMED_PREFIXES)
+
+
+class Request:
+    """What the relay needs of a canonical request; shared by all calls with the same header block.
+
+    path: "/package.Service/Method".  timeout: seconds or None.  block: encoded headers for the upstream, without
+    `grpc-timeout`.  start: the same, pseudo-headers only.
+    """
+
+    __slots__ = ("authority", "block", "encoding", "fields", "path", "start", "timeout")
+
+    def __init__(self, head: RequestHead, scheme: bytes) -> None:
+        assert head.path is not None
+        self.path = head.path.decode("ascii")
+        self.fields = head.fields
+        self.timeout: float | None = None
+        self.encoding = b""
+        self.authority = head.authority
+        for name, value in head.fields:
+            if name == b"grpc-timeout":
+                self.timeout = parse_timeout(value)
+            elif name == b"grpc-encoding":
+                self.encoding = value
+            elif name == b"host":
+                self.authority = value
+        self.start = encode((
+            (b":method", b"POST"), (b":scheme", scheme), (b":path", head.path),
+            (b":authority", self.authority or b"localhost"),
+        ))  # fmt: skip
+        self.block = self.start + encode(filter(travels, head.fields))
+
+
+def _invalid(reason: str, public: str) -> Deny:
+    return Deny(Code.INVALID_ARGUMENT, f"request.{reason}", public)
+
+
+def refuse(head: RequestHead) -> Refusal | None:
+    """Why a request is not taken, or None."""
+    if head.oversize:
+        return Deny(Code.RESOURCE_EXHAUSTED, "request.headers_too_large", "request headers are beyond the limit")
+    if head.method != b"POST":
+        return HttpRefusal(405, "request.method")
+    seen: set[bytes] = set()
+    for name, _ in head.fields:
+        if name in SINGLE:
+            if name in seen:
+                return _invalid("repeated_header", f"header {name.decode()} appears twice")
+            seen.add(name)
+    if b"host" in seen and head.authority is not None:
+        return _invalid("host", "header host beside :authority")
+    if b"content-type" not in seen:
+        return HttpRefusal(415, "request.content_type")
+    assert head.path is not None
+    if not PATH.fullmatch(head.path):
+        return Deny(Code.UNIMPLEMENTED, "request.path", "path is not /package.Service/Method")
+    if head.scheme not in (b"http", b"https"):
+        return _invalid("scheme", ":scheme is neither http nor https")
+    return _refuse_fields(head.fields, seen)
+
+
+def _refuse_fields(fields: tuple[RawField, ...], seen: set[bytes]) -> Refusal | None:
+    if b"te" not in seen:
+        return _invalid("te", "header te is missing, expected trailers")
+    for name, value in fields:
+        if not _NAME.fullmatch(name):
+            return _invalid("metadata_name", "a metadata name has characters outside 0-9 a-z _ - .")
+        if not _VALUE.fullmatch(value):
+            return _invalid("metadata_value", f"value of metadata {name.decode()} is not printable ASCII")
+        if name.endswith(b"-bin") and not is_binary_value(value):
+            return _invalid("metadata_base64", f"value of metadata {name.decode()} is not base64")
+        if name == b"content-type" and not _CONTENT_TYPE.fullmatch(value):
+            return HttpRefusal(415, "request.content_type")
+        if name == b"grpc-timeout" and parse_timeout(value) is None:
+            return _invalid("timeout", "grpc-timeout is not 1 to 8 digits and a unit of H M S m u n")
+    return None

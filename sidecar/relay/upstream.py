@@ -1,0 +1,277 @@
+"""The model server's side: one pool of connections that reconnects with backoff, and the calls that wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+from sidecar.relay.http2.connection import ClientConnection
+from sidecar.relay.http2.errors import ConnectionFault
+from sidecar.relay.http2.streams import Stream
+from sidecar.relay.relay import Relay
+from sidecar.relay.settings import UpstreamSettings
+from sidecar.relay.tls_channel import TlsChannel
+from sidecar.relay.tls_errors import TlsError
+from sidecar.relay.wire import Wire
+
+if TYPE_CHECKING:
+    from sidecar.relay.driver import Exchange
+
+_log = logging.getLogger(__name__)
+_TICK_S: Final = 0.5
+_ANSWER_S: Final = 10.0  # for a keepalive PING
+
+
+class UpstreamWire(Wire):
+    """One connection to the model server."""
+
+    connection: ClientConnection
+
+    def __init__(self, pool: Pool, channel: TlsChannel | None) -> None:
+        super().__init__(pool.relay.flusher, channel, pool.relay.clock())
+        self._pool = pool
+        self.announced = False
+        self.failure = ""
+        self.settled: asyncio.Future[None] = pool.loop.create_future()
+
+    def clock(self) -> float:
+        return self._pool.relay.clock()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if self._channel is not None:
+            self._write(self._channel.start())
+
+    def ready(self) -> None:
+        self.connection = ClientConnection(self._pool.settings.limits)
+        self.connection.send_preface()
+        self.touch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        connection = self.connection
+        if connection is None or self.closing:
+            return
+        if not self.announced:
+            if connection.settled and not self.settled.done():
+                self.announced = True
+                self.settled.set_result(None)
+        elif not connection.usable:
+            self._pool.retire(self)
+
+    def refused(self, error: TlsError) -> None:
+        self.failure = str(error)
+
+    def faulted(self, fault: ConnectionFault) -> None:
+        self.failure = str(fault)
+        _log.warning("upstream.fault", extra={"code": fault.code.name, "reason": fault.reason})
+
+    def release(self, stream: Stream) -> None:
+        """A call is done with its stream: another may have the slot."""
+        self.connection.release(stream)
+        self.touch()
+        self._pool.freed(self)
+
+    def gone(self, reason: str) -> None:
+        if not self.settled.done():
+            self.settled.set_exception(ConnectionError(self.failure or reason))
+        self._pool.lost(self, self.failure or reason)
+
+
+class Pool:
+    """Connections to one model server. Calls wait while the first connection is made, or for a free stream."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        relay: Relay,
+        settings: UpstreamSettings,
+        channel: Callable[[], TlsChannel] | None,
+        vet: Callable[[], Awaitable[str | None]] | None,
+        jitter: Callable[[], float],
+    ) -> None:
+        """channel: makes the TLS side of a connection.  jitter: numbers in [0, 1).
+
+        vet: why the model server may not be used although it answers, or None; asked whenever it comes up.
+        """
+        self.loop = loop
+        self.relay = relay
+        self.settings = settings
+        self.failure: str | None = None  # why no connection can be had; None while there is one, or hope
+        self._channel = channel
+        self._vet = vet
+        self._jitter = jitter
+        self._wires: list[UpstreamWire] = []  # settled and usable
+        self._retired: set[UpstreamWire] = set()  # told to go away, with calls still open
+        self._waiting: dict[Exchange, float] = {}
+        self._slots = settings.connections
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake: deque[asyncio.Event] = deque()
+        self._ticker: asyncio.TimerHandle | None = None
+        self._stopping = False
+
+    @property
+    def up(self) -> bool:
+        return bool(self._wires)
+
+    def start(self) -> None:
+        for _ in range(self._slots):
+            self._connect_soon()
+        self._ticker = self.loop.call_later(_TICK_S, self._tick)
+
+    async def stop(self) -> None:
+        self._stopping = True
+        if self._ticker is not None:
+            self._ticker.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for wire in [*self._wires, *self._retired]:
+            wire.connection.drain()
+            wire.flush()
+            wire.close()
+
+    def want(self, exchange: Exchange) -> None:
+        """Give the exchange a connection now, later, or a reason why not."""
+        wire = self._free()
+        if wire is not None:
+            exchange.upstream_ready(wire)
+        elif self.failure is not None:
+            exchange.upstream_failed("upstream.unreachable", self._public())
+        elif len(self._waiting) >= self.settings.queue:
+            exchange.upstream_failed("upstream.queue_full", "model server is busy: too many calls wait for it")
+        else:
+            self._waiting[exchange] = self.relay.clock() + self.settings.queue_s
+
+    def forget(self, exchange: Exchange) -> None:
+        self._waiting.pop(exchange, None)
+
+    def _public(self) -> str:
+        return f"model server at {self.settings.address} is unavailable: {self.failure}"
+
+    def _free(self) -> UpstreamWire | None:
+        """The usable connection with the fewest calls."""
+        best: UpstreamWire | None = None
+        for wire in self._wires:
+            connection = wire.connection
+            if connection.has_slot and connection.usable and not wire.closing:
+                if best is None or connection.slots < best.connection.slots:
+                    best = wire
+        return best
+
+    def freed(self, wire: UpstreamWire) -> None:
+        if wire in self._retired:
+            if not wire.connection.slots:
+                wire.flush()
+                wire.close()
+        elif self._waiting:
+            self._serve()
+
+    def _serve(self) -> None:
+        while self._waiting:
+            wire = self._free()
+            if wire is None:
+                return
+            exchange = next(iter(self._waiting))
+            del self._waiting[exchange]
+            exchange.upstream_ready(wire)
+
+    def retire(self, wire: UpstreamWire) -> None:
+        """The model server sent GOAWAY: open calls go on, new ones go to another connection."""
+        if wire in self._wires:
+            self._wires.remove(wire)
+            self._retired.add(wire)
+            self._connect_soon()
+            if not wire.connection.slots:
+                wire.close()
+
+    def lost(self, wire: UpstreamWire, reason: str) -> None:
+        self._retired.discard(wire)
+        if wire in self._wires:
+            self._wires.remove(wire)
+            if not self._stopping:
+                _log.warning("upstream.lost", extra={"address": self.settings.address, "reason": reason})
+                self._connect_soon()
+
+    def _connect_soon(self) -> None:
+        if not self._stopping:
+            task = self.loop.create_task(self._connect())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _connect(self) -> None:
+        """Try until there is a connection; calls fail fast from the first failure on."""
+        delay = self.settings.backoff_first_s
+        while True:
+            try:
+                wire = await self._connect_once()
+            except (OSError, TlsError, TimeoutError) as error:
+                reason = _why(error, self.settings.connect_s)
+            else:
+                refusal = await self._vet() if self._vet is not None else None
+                if refusal is None and not wire.closing:
+                    self._join(wire)
+                    return
+                reason = refusal or "connection lost"
+                wire.close()
+            self._fail(reason)
+            await asyncio.sleep(delay * (0.5 + self._jitter() / 2))
+            delay = min(delay * 2, self.settings.backoff_most_s)
+
+    def _join(self, wire: UpstreamWire) -> None:
+        if self.failure is not None or not self._wires:
+            _log.info("upstream.up", extra={"address": self.settings.address})
+        self.failure = None
+        self._wires.append(wire)
+        self._serve()
+
+    def _fail(self, reason: str) -> None:
+        if self._wires:
+            return
+        if self.failure != reason:
+            _log.warning("upstream.down", extra={"address": self.settings.address, "reason": reason})
+        self.failure = reason
+        waiting, self._waiting = self._waiting, {}
+        for exchange in waiting:
+            exchange.upstream_failed("upstream.unreachable", self._public())
+
+    async def _connect_once(self) -> UpstreamWire:
+        settings = self.settings
+
+        def make() -> UpstreamWire:
+            return UpstreamWire(self, self._channel() if self._channel is not None else None)
+
+        wire: UpstreamWire | None = None
+        try:
+            async with asyncio.timeout(settings.connect_s):
+                if settings.path:
+                    _, wire = await self.loop.create_unix_connection(make, settings.path)
+                else:
+                    _, wire = await self.loop.create_connection(make, settings.host, settings.port)
+                await wire.settled
+                return wire
+        except BaseException:
+            if wire is not None:
+                wire.close()
+            raise
+
+    def _tick(self) -> None:
+        now = self.relay.clock()
+        late = [exchange for exchange, until in self._waiting.items() if until < now]
+        for exchange in late:
+            self._waiting.pop(exchange, None)
+            exchange.upstream_failed("upstream.queue_timeout", "model server is busy: no free stream in time")
+        for wire in [*self._wires, *self._retired]:
+            if not wire.keepalive(now, self.settings.keepalive_s, _ANSWER_S) and wire.transport is not None:
+                _log.warning("upstream.silent", extra={"address": self.settings.address})
+                wire.transport.abort()
+        self._ticker = self.loop.call_later(_TICK_S, self._tick)
+
+
+def _why(error: BaseException, connect_s: float) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no HTTP/2 settings within {connect_s:g} s"
+    return str(error) or type(error).__name__

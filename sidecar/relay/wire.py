@@ -1,0 +1,189 @@
+"""A transport, its TLS and its HTTP/2 connection, and the flush that all connections of a loop share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final, cast
+
+from sidecar.relay.http2.connection import Connection
+from sidecar.relay.http2.errors import ConnectionFault, ErrorCode
+from sidecar.relay.tls_channel import TlsChannel
+from sidecar.relay.tls_errors import TlsError
+
+_log = logging.getLogger(__name__)
+_HIGH_WATER: Final = 512 << 10  # bytes in the transport beyond which nothing more is taken from a connection
+
+
+class Flusher:
+    """Writes what connections have to send once an event loop turn, so that many frames share one write."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._dirty: list[Wire] = []
+
+    def mark(self, wire: Wire) -> None:
+        if not self._dirty:
+            self._loop.call_soon(self._flush)
+        self._dirty.append(wire)
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for wire in dirty:
+            wire.dirty = False
+            wire.flush()
+
+
+class Wire(asyncio.Protocol):
+    """One TCP or Unix connection. Subclasses make the HTTP/2 connection once TLS has told who the peer is."""
+
+    def __init__(self, flusher: Flusher, channel: TlsChannel | None, now: float) -> None:
+        self._flusher = flusher
+        self._channel = channel
+        self.transport: asyncio.Transport | None = None
+        self.connection: Connection | None = None
+        self.dirty = False
+        self.opened = now
+        self.heard = now  # when bytes last came
+        self.closing = False
+        self.closing_since = 0.0
+        self._paused = False
+        self._pinged: float | None = None
+        self._pongs = 0
+
+    def clock(self) -> float:
+        raise NotImplementedError
+
+    def ready(self) -> None:
+        """TLS is up, or was not asked for: set `connection`, or call `close`."""
+        raise NotImplementedError
+
+    def refused(self, error: TlsError) -> None:
+        """The handshake failed."""
+
+    def faulted(self, fault: ConnectionFault) -> None:
+        """The peer broke the connection's rules; it is closed next."""
+
+    def gone(self, reason: str) -> None:
+        """The transport is closed."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses
+        self.transport.set_write_buffer_limits(_HIGH_WATER)
+        if self._channel is None:
+            self.ready()
+
+    def data_received(self, data: bytes) -> None:
+        now = self.heard = self.clock()
+        channel = self._channel
+        if channel is not None:
+            fresh = not channel.handshaken
+            try:
+                data = channel.receive(data)
+            except TlsError as error:
+                self._write(channel.pending())
+                if fresh:
+                    self.refused(error)
+                self.close()
+                return
+            if fresh:
+                self._write(channel.pending())
+                if not channel.handshaken:
+                    return
+                self.ready()
+            if not data:
+                return
+        connection = self.connection
+        if connection is None or self.closing:
+            return
+        try:
+            connection.receive(data, now)
+        except Exception:
+            # A defect of ours: nothing more of this connection can be trusted to be in order.
+            _log.exception("relay.defect")
+            connection.abort(ErrorCode.INTERNAL_ERROR, "internal error")
+        if connection.fault is not None:
+            self.faulted(connection.fault)
+            self.flush()
+            self.close()
+        else:
+            self.touch()
+
+    def touch(self) -> None:
+        """The connection has something to send, perhaps: flush it in this turn of the loop."""
+        if not self.dirty:
+            self.dirty = True
+            self._flusher.mark(self)
+
+    def flush(self) -> None:
+        connection = self.connection
+        if connection is None or self._paused or self.transport is None:
+            return
+        pieces = connection.take()
+        if pieces:
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            try:
+                self._write(data if self._channel is None else self._channel.send(data))
+            except TlsError:
+                self.transport.abort()
+                return
+        if connection.stalled and not self._paused:
+            connection.pump()
+            if connection.pending:
+                self.touch()
+        if connection.draining and not connection.slots and not connection.streams and not connection.pending:
+            self.drained()
+
+    def drained(self) -> None:
+        """A draining connection has no stream left."""
+
+    def _write(self, data: bytes) -> None:
+        if data and self.transport is not None and not self.transport.is_closing():
+            self.transport.write(data)
+
+    def close(self) -> None:
+        """Say goodbye at the TLS level and close once what is written has left."""
+        if self.closing:
+            return
+        self.closing = True
+        self.closing_since = self.clock()
+        if self.transport is not None:
+            if self._channel is not None and self._channel.handshaken:
+                self._write(self._channel.close())
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        self._paused = True
+        if self.connection is not None:
+            self.connection.room = 0
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self.touch()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closing = True
+        self.transport = None
+        reason = "connection lost" if exc is None else f"connection lost: {type(exc).__name__}"
+        if self.connection is not None:
+            self.connection.lost(reason)
+        self.gone(reason)
+
+    def keepalive(self, now: float, quiet_s: float, answer_s: float) -> bool:
+        """PING a quiet peer; False when an earlier PING was not answered in time."""
+        connection = self.connection
+        if connection is None or self.closing:
+            return True
+        if self._pinged is not None:
+            if connection.pongs > self._pongs or self.heard > self._pinged:
+                self._pinged = None
+            elif now - self._pinged > answer_s:
+                return False
+        elif now - self.heard > quiet_s:
+            self._pinged, self._pongs = now, connection.pongs
+            connection.send_ping(b"keepaliv")
+            self.touch()
+        return True
