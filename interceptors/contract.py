@@ -113,6 +113,7 @@ class Headers:
     """A header block, in order, as it travels: names lower-case ASCII, values bytes.
 
     Changing one copies; what other calls share is never touched. `-bin` values are base64 as on the wire.
+    fields: `set` and `drop` check what they change; `replace` does not, whoever calls it vouches for the fields.
     """
 
     __slots__ = ("changed", "fields")
@@ -129,21 +130,23 @@ class Headers:
         return None
 
     def all(self, name: bytes) -> tuple[bytes, ...]:
-        return tuple(value for key, value in self.fields if key == name)
+        return tuple([value for key, value in self.fields if key == name])
 
     def set(self, name: bytes, value: bytes) -> None:
         """Replace every value of `name` by one. Raises ValueError for what may not travel in a header."""
         check_field(name, value)
-        self.fields = (*[field for field in self.fields if field[0] != name], (name, value))
-        self.changed = True
+        self.replace((*[field for field in self.fields if field[0] != name], (name, value)))
 
     def drop(self, name: bytes) -> None:
         """Remove every value of `name`. Raises ValueError for a header that is not a link's to change."""
         check_name(name)
         kept = tuple([field for field in self.fields if field[0] != name])
         if len(kept) != len(self.fields):
-            self.fields = kept
-            self.changed = True
+            self.replace(kept)
+
+    def replace(self, fields: tuple[RawField, ...]) -> None:
+        self.fields = fields
+        self.changed = True
 
 
 NAME_OCTETS = b"abcdefghijklmnopqrstuvwxyz0123456789-_."
@@ -334,7 +337,7 @@ class Call:
         self.events: list[object] = []
         self.would_deny: tuple[Deny, ...] = ()
         self.faults: tuple[Fault, ...] = ()
-        self.facts: dict[type, object] = {}
+        self.facts: dict[type, Any] = {}
         self.began = 0
         self.counted = 0
 
@@ -343,10 +346,12 @@ class Call:
 
     def get(self, kind: type[T]) -> T:
         """Raises KeyError where no link has put one; `find` gives None."""
-        return cast(T, self.facts[kind])
+        fact: T = self.facts[kind]
+        return fact
 
     def find(self, kind: type[T]) -> T | None:
-        return cast("T | None", self.facts.get(kind))
+        fact: T | None = self.facts.get(kind)
+        return fact
 
     def emit(self, event: object) -> None:
         self.events.append(event)

@@ -13,7 +13,7 @@ class PeerCertificate:
     """What a verified client certificate says. Compared by identity: one object per connection.
 
     uris, dns: subject alternative names.  common_name: of the subject, "" when absent.
-    not_after: Unix seconds.  fingerprint: SHA-256 of the DER form, hex.
+    not_after: Unix seconds, the earliest in the verified chain.  fingerprint: SHA-256 of the DER form, hex.
     trust_domains: those whose own CA file holds the root of the verified chain.
     """
 
@@ -37,11 +37,12 @@ class Principal:
     tenant: str = DEFAULT_TENANT
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TraceContext:
     """The sidecar's own span within a W3C trace. Ids are lower-case hex of 16 and 8 bytes.
 
     parent_id: the caller's span, "" when the trace begins here.  sampled: the W3C flag.
+    Never changed once put; not frozen, for one is made with every call and freezing triples its price.
     """
 
     trace_id: str
@@ -52,7 +53,12 @@ class TraceContext:
 
 @dataclass(frozen=True, slots=True)
 class CalledModel:
-    """The model a call was authorised for last, for records; a stream may name several."""
+    """The model that a call named last, for records; a stream may name several. "" is the server's default."""
 
     name: str
     version: str
+
+    @property
+    def text(self) -> str:
+        """As records spell it: "digits" or "digits/2"."""
+        return f"{self.name}/{self.version}" if self.version else self.name

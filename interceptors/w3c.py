@@ -1,0 +1,59 @@
+"""The headers of W3C Trace Context, read strictly. Source: w3.org/TR/trace-context-2, sections 3.2 and 3.3.
+
+What Level 2 adds to Level 1 is taken: keys of tracestate may begin with a digit, "@" may stand anywhere in them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+SAMPLED: Final = 1
+RANDOM: Final = 2  # Level 2: the trace id's last 7 bytes are random; passed on as it came
+MOST_MEMBERS: Final = 32
+NO_TRACE: Final = "0" * 32
+NO_SPAN: Final = "0" * 16
+
+# 3.2.2: lower-case hex only; a version above 00 may go on after another dash.
+TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+# 3.3.1.3: a value may begin with spaces, and does not end with one.
+MEMBER: Final = re.compile(rb"([a-z0-9][a-z0-9_\-*/@]{0,255})=[ -+\--<>-~]{0,255}[!-+\--<>-~]")
+
+
+class Parent(NamedTuple):
+    """The caller's span. Ids are lower-case hex of 16 and 8 bytes; flags holds SAMPLED and RANDOM at most."""
+
+    trace_id: str
+    span_id: str
+    flags: int
+
+
+def read_traceparent(values: Sequence[bytes]) -> Parent | None:
+    """The caller's span, or None where the trace is to be restarted. values: of every traceparent header."""
+    if len(values) != 1:
+        return None
+    parts = TRACEPARENT.fullmatch(values[0].strip(b" \t"))
+    if parts is None:
+        return None
+    version, trace_id, span_id, flags, rest = parts.groups()
+    if version == b"ff" or (version == b"00" and rest is not None):
+        return None
+    known = SAMPLED | RANDOM if version == b"00" else SAMPLED  # 3.2.4: of later versions' flags only this one
+    parent = Parent(trace_id.decode(), span_id.decode(), int(flags, 16) & known)
+    return None if parent.trace_id == NO_TRACE or parent.span_id == NO_SPAN else parent
+
+
+def is_tracestate(values: Sequence[bytes]) -> bool:
+    """Whether the tracestate headers, taken together in order, may be passed on."""
+    seen: set[bytes] = set()
+    for member in b",".join(values).split(b","):
+        text = member.strip(b" \t")
+        if not text:  # 3.3.1.1: empty members are allowed
+            continue
+        # Leading spaces belong to the value, outer ones around the member do not.
+        parts = MEMBER.fullmatch(text)
+        if parts is None or parts[1] in seen or len(seen) == MOST_MEMBERS:
+            return False
+        seen.add(parts[1])
+    return True
