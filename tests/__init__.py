@@ -1,0 +1,1 @@
+"""Tests; the folders mirror the packages, and `peers` joins real clients and servers."""

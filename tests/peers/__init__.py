@@ -1,0 +1,1 @@
+"""Real clients and real servers, joined through the sidecar."""

@@ -1,0 +1,86 @@
+"""Peers that come from package registries, each in a folder of its own under .cache/peers, apart from the sidecar's
+environment, whose protobuf they do not share:
+
+    python -m tests.peers.venvs [mlserver] [kserve] [node]
+
+makes those named, or all; what is there and matches its pins is left as it is.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.parts import require
+
+HERE = Path(__file__).resolve().parent
+CACHE = HERE.parent.parent / ".cache" / "peers"
+NODE_MODULES = CACHE / "node" / "node_modules"
+VENVS = ("mlserver", "kserve")
+
+
+def python(name: str) -> str:
+    """The interpreter of the virtual environment `name`; skips the test where it is not made."""
+    require(_made(name), f"{name} is not installed: python -m tests.peers.venvs {name}")
+    return str(CACHE / name / "bin" / "python")
+
+
+def node() -> list[str]:
+    """The command that runs Node with grpc-js at hand; skips the test where either is missing."""
+    program = shutil.which("node")
+    require(program is not None, "Node is not installed (Debian package nodejs)")
+    require(_made("node"), "grpc-js is not installed: python -m tests.peers.venvs node")
+    return [str(program)]
+
+
+def _pins(name: str) -> Path:
+    return HERE / ("package-lock.json" if name == "node" else f"requirements-{name}.txt")
+
+
+def _stamp(name: str) -> Path:
+    return CACHE / name / "installed"
+
+
+def _made(name: str) -> bool:
+    stamp = _stamp(name)
+    return stamp.exists() and stamp.read_bytes() == _pins(name).read_bytes()
+
+
+def _make(name: str) -> None:
+    folder = CACHE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if name == "node":
+        for file in ("package.json", "package-lock.json"):
+            shutil.copy(HERE / file, folder / file)
+        command = ["npm", "ci", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts"]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+    else:
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "--requirement", str(_pins(name))], check=True, stdout=sys.stderr)
+    _stamp(name).write_bytes(_pins(name).read_bytes())
+
+
+def main(names: list[str]) -> int:
+    unknown = set(names) - {*VENVS, "node"}
+    if unknown:
+        print(f"unknown peers {sorted(unknown)}: expected some of mlserver, kserve, node", file=sys.stderr)
+        return 2
+    CACHE.mkdir(parents=True, exist_ok=True)
+    for name in names or [*VENVS, "node"]:
+        if _made(name):
+            print(f"{name}: there", file=sys.stderr)
+        elif name == "node" and shutil.which("npm") is None:
+            print("node: npm is not installed (Debian package npm)", file=sys.stderr)
+            return 1
+        else:
+            print(f"{name}: installing", file=sys.stderr)
+            _make(name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

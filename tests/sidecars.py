@@ -1,0 +1,96 @@
+"""The sidecar as its users start it: a process of its own, a YAML file, signals. What end-to-end tests talk to."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from tests.certificates import CLIENT, TRUST_DOMAIN, Certificates
+from tests.processes import Process, ProcessError
+
+LOG_LEVELS_OF_FAULTS = ("error", "critical")
+
+
+class Sidecar:
+    """A running sidecar.  address: "127.0.0.1:port", or "unix://…".  directory: its config and state."""
+
+    def __init__(self, process: Process, directory: Path, address: str, state: Path) -> None:
+        self.process = process
+        self.directory = directory
+        self.address = address
+        self.state = state
+
+    def events(self) -> list[dict[str, Any]]:
+        """What it has recorded so far, oldest first; a line still being written is left out."""
+        file = self.state / "audit" / "events.jsonl"
+        if not file.exists():
+            return []
+        lines = file.read_text("utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1] if line]
+
+    def log(self) -> list[dict[str, Any]]:
+        """What it has logged so far, the lines that are JSON."""
+        return [json.loads(line) for line in list(self.process.lines) if line.startswith("{")]
+
+
+def mtls(certificates: Certificates) -> dict[str, Any]:
+    """`listen.tls` that demands a client certificate of the tests' CA."""
+    return {
+        "certificate": str(certificates.server.certificate),
+        "key": str(certificates.server.key),
+        "client_ca": str(certificates.ca),
+        "client_certificates": "required",
+    }
+
+
+def guarded(certificates: Certificates, upstream: str, methods: str = "/**") -> dict[str, Any]:
+    """A config that lets the tests' client, and nobody else, call `methods` at `upstream` over mTLS."""
+    return {
+        "listen": {"address": "127.0.0.1:0", "tls": mtls(certificates)},
+        "upstream": {"address": upstream},
+        "authentication": {"mtls": {"trust_domains": [TRUST_DOMAIN]}},
+        "authorization": {"rules": [{"identities": [CLIENT], "methods": [methods]}]},
+    }
+
+
+@contextmanager
+def serve(config: dict[str, Any], directory: Path, *, grace_s: float = 30.0, faults: bool = False) -> Iterator[Sidecar]:
+    """Run the sidecar with `config` until the block ends, then stop it with SIGTERM.
+
+    `listen.address` and `state.directory` are filled in where absent.  Raises ProcessError where it does not
+    listen within 30 s, does not stop within `grace_s`, exits with another status than 0, or where its log has a
+    traceback or, unless `faults`, a line of level error.
+    """
+    config = {**config, "state": {"directory": str(directory / "state"), **config.get("state", {})}}
+    config["listen"] = {"address": "127.0.0.1:0", **config.get("listen", {})}
+    file = directory / "sidecar.yaml"
+    with file.open("w", encoding="utf-8") as out:
+        YAML(typ="safe").dump(config, out)
+    with Process([sys.executable, "-m", "sidecar", "serve", "--config", str(file)]) as process:
+        line = process.wait_line(_says_listening)
+        yield Sidecar(process, directory, json.loads(line)["address"], Path(config["state"]["directory"]))
+        status = process.terminate(grace_s)
+        if status != 0:
+            raise ProcessError(f"the sidecar exited with status {status}, expected 0:\n{process.tail()}")
+        if "Traceback (most recent call last)" in process.log:
+            raise ProcessError(f"the sidecar logged a traceback:\n{process.tail(200)}")
+        if not faults:
+            _refuse_faults(process)
+
+
+def _says_listening(line: str) -> bool:
+    return line.startswith("{") and json.loads(line).get("event") == "listening"
+
+
+def _refuse_faults(process: Process) -> None:
+    bad = [
+        line for line in process.lines if line.startswith("{") and json.loads(line).get("level") in LOG_LEVELS_OF_FAULTS
+    ]
+    if bad:
+        raise ProcessError("the sidecar logged errors:\n" + "\n".join(bad[:20]))
