@@ -47,7 +47,7 @@ class UpstreamSettings:
     backoff_first_s: float = 0.1
     backoff_most_s: float = 5.0
     keepalive_s: float = 30.0
-    limits: Limits = field(default_factory=lambda: Limits(concurrent_streams=0, header_list=64 << 10))
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def address(self) -> str:

@@ -1,0 +1,197 @@
+"""The composition root: the one file that knows every name, and runs the program from a config."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import secrets
+import signal
+import stat
+import time
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import uvloop
+
+from interceptors.events import Durability, Event
+from sidecar import wiring
+from sidecar.answers import Answers
+from sidecar.audit.recorder_jsonl import JsonlRecorder
+from sidecar.config.addresses import TcpAddress, UnixAddress
+from sidecar.config.model import Config
+from sidecar.config.units import Rate as ConfigRate
+from sidecar.errors import SidecarError
+from sidecar.logs import Log
+from sidecar.relay.codecs.registry import Codecs, registry
+from sidecar.relay.front import Front
+from sidecar.relay.http2.limits import Limits, Rate
+from sidecar.relay.relay import Relay
+from sidecar.relay.settings import FrontSettings, UpstreamSettings
+from sidecar.relay.tls import ClientTls, ServerTls
+from sidecar.relay.upstream import Pool
+from sidecar.telemetry.export_otel import OtelExport
+
+log = Log("app")
+
+
+class ListenError(SidecarError):
+    """The listener cannot be opened."""
+
+
+def serve(config: Config) -> int:
+    """Run until SIGTERM or SIGINT; the exit status: 0 when every open call had ended in time.
+
+    Raises SidecarError for what only shows when starting: a port in use, a certificate that does not load.
+    """
+    return uvloop.run(_Sidecar(config).run())
+
+
+class _Sidecar:
+    """One running sidecar. Everything that runs in this process for now stands behind the relay's ports."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        now = time.time()
+        self._chain = wiring.chain(config, Random(secrets.randbits(256)).getrandbits)
+        server, client = wiring.server_tls(config), wiring.client_tls(config)
+        self._server_tls = ServerTls(server, now) if server is not None else None
+        self._client_tls = ClientTls(client, now) if client is not None else None
+        for tls in (self._server_tls, self._client_tls):
+            for warning in tls.warnings if tls is not None else ():
+                log.warning("tls_warning", detail=str(warning))
+
+    async def run(self) -> int:
+        config, loop = self._config, asyncio.get_running_loop()
+        recorder = JsonlRecorder(config.events_file, loop.call_soon_threadsafe)
+        spans = OtelExport(config.telemetry.otlp, config.telemetry.service_name) if config.telemetry.otlp else None
+        relay = Relay(
+            loop, front_settings(config), self._chain, codecs(config), recorder, spans, Answers(loop, {})
+        )
+        client_tls, server_tls = self._client_tls, self._server_tls
+        pool = Pool(
+            loop, relay, upstream_settings(config),
+            client_tls.channel if client_tls is not None else None, None, Random(secrets.randbits(64)).random,
+        )  # fmt: skip
+        relay.pool = pool
+        channel = None if server_tls is None else lambda: server_tls.channel(time.time())
+        front = Front(loop, relay, channel, b"http" if client_tls is None else b"https")
+        try:
+            server = await listen(loop, front, config)
+            stop = asyncio.Event()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, stop.set)
+            front.start()
+            pool.start()
+            started = partial(Event, tenant="", durability=Durability.COMMIT)
+            recorder.record(started("sidecar.started", time.time(), reason=f"config {config.digest()}"))
+            log.info("listening", address=listening_at(server), upstream=str(config.upstream.address),
+                     config=config.digest())  # fmt: skip
+            gc.collect()
+            gc.freeze()
+            await stop.wait()
+            log.info("stopping", grace_s=float(config.listen.grace))
+            server.close()
+            in_time = await front.drain(config.listen.grace)
+            await pool.stop()
+            recorder.record(started("sidecar.stopped", time.time(), reason="" if in_time else "calls cut at grace"))
+            log.info("stopped", in_time=in_time)
+            return 0 if in_time else 1
+        finally:
+            recorder.close()
+            if spans is not None:
+                spans.close()
+            if isinstance(config.listen.address, UnixAddress):
+                with contextlib.suppress(OSError):
+                    os.unlink(config.listen.address.path)
+
+
+async def listen(loop: asyncio.AbstractEventLoop, front: Front, config: Config) -> asyncio.Server:
+    """Open the listener. Raises ListenError."""
+    address = config.listen.address
+    try:
+        if isinstance(address, TcpAddress):
+            return await loop.create_server(front.protocol, address.host, address.port, backlog=1024)
+        remove_stale_socket(Path(address.path))
+        server = await loop.create_unix_server(front.protocol, address.path, backlog=1024)
+        os.chmod(address.path, 0o600)
+        return server
+    except OSError as error:
+        raise ListenError(f"listen.address: {address} cannot be opened: {error.strerror or error}") from None
+
+
+def remove_stale_socket(path: Path) -> None:
+    """Remove a socket that a killed process left; anything else stays, and binding fails."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.stat().st_mode):
+            path.unlink()
+
+
+def listening_at(server: asyncio.Server) -> str:
+    """Where a server listens, its real port where the config said 0."""
+    name = server.sockets[0].getsockname()
+    if isinstance(name, str):
+        return f"unix://{name}"
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+
+
+def rate(value: ConfigRate) -> Rate:
+    return Rate(value.per_second, value.burst)
+
+
+def front_settings(config: Config) -> FrontSettings:
+    """The listener's limits as the relay takes them."""
+    limits = config.listen.limits
+    return FrontSettings(
+        limits=Limits(
+            concurrent_streams=limits.concurrent_streams,
+            header_list=limits.header_list,
+            header_count=limits.header_count,
+            continuations=limits.continuations,
+            stream_window=limits.stream_window,
+            connection_window=limits.connection_window,
+            resets=rate(limits.resets),
+            pings=rate(limits.pings),
+            settings=rate(limits.settings),
+            priorities=rate(limits.priorities),
+            empty_data=rate(limits.empty_data),
+        ),
+        message=limits.message,
+        response_message=limits.response_message,
+        decompressed=limits.decompressed,
+        buffered=limits.buffered,
+        handshake_s=limits.handshake,
+        header_s=limits.header_time,
+        idle_s=limits.idle,
+        keepalive_s=limits.keepalive,
+        connections_per_source=limits.connections_per_source,
+    )
+
+
+def upstream_settings(config: Config) -> UpstreamSettings:
+    """The model server's address and limits as the relay takes them."""
+    upstream, address = config.upstream, config.upstream.address
+    place = (address.host, address.port, "") if isinstance(address, TcpAddress) else ("", 0, address.path)
+    return UpstreamSettings(
+        *place,
+        connections=upstream.connections,
+        connect_s=upstream.connect_timeout,
+        queue=upstream.queue,
+        limits=Limits(
+            header_list=64 << 10,
+            stream_window=upstream.stream_window,
+            connection_window=upstream.connection_window,
+            # The model server is trusted not to flood; its transport probes bandwidth by PING under load.
+            resets=Rate(10_000, 100_000),
+            pings=Rate(1_000, 10_000),
+            settings=Rate(10, 100),
+        ),
+    )
+
+
+def codecs(config: Config) -> Codecs:
+    """What is known of the model server's methods."""
+    upstream = config.upstream
+    return registry(upstream.protocol, upstream.services)
