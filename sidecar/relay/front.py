@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable
 from typing import Final, cast
@@ -11,6 +10,7 @@ from typing import Final, cast
 from interceptors.contract import Peer
 from interceptors.events import Event
 from interceptors.facts import PeerCertificate
+from sidecar.logs import Log
 from sidecar.relay.driver import Exchange
 from sidecar.relay.http2.connection import ServerConnection
 from sidecar.relay.http2.errors import ConnectionFault, ErrorCode
@@ -22,7 +22,7 @@ from sidecar.relay.tls_channel import TlsChannel
 from sidecar.relay.tls_errors import TlsError, TlsRefused
 from sidecar.relay.wire import Wire
 
-_log = logging.getLogger(__name__)
+_log = Log("front")
 _TICK_S: Final = 0.5
 _ANSWER_S: Final = 20.0  # for a keepalive PING
 _LINGER_S: Final = 5.0  # for a closed connection whose last bytes nobody reads
@@ -111,7 +111,7 @@ class FrontWire(Wire):
 
     def faulted(self, fault: ConnectionFault) -> None:
         self._front.refused(self.source, "connection.refused", f"http2.{fault.code.name.lower()}")
-        _log.info("connection.fault", extra={"source": self.source, "code": fault.code.name, "reason": fault.reason})
+        _log.info("connection_fault", peer=self.address, code=fault.code.name, reason=fault.reason)
 
     def gone(self, reason: str) -> None:
         if self._expiry is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -11,11 +10,12 @@ from typing import Any, Protocol
 from interceptors.chain import Chain
 from interceptors.contract import Ask, Call, Codec, Method, NoCodec
 from interceptors.events import Durability, Event, SpanFact
+from sidecar.logs import Log
 from sidecar.relay.deadlines import Deadlines
 from sidecar.relay.settings import FrontSettings
 from sidecar.relay.wire import Flusher
 
-_log = logging.getLogger(__name__)
+_log = Log("relay")
 _SHAPES_MOST = 1024  # callers choose method names
 
 
@@ -114,8 +114,4 @@ class Relay:
     def report(self, call: Call) -> None:
         """Log what hooks raised. The text of an exception may hold content: only its type is logged."""
         for fault in call.faults:
-            _log.error(
-                "interceptor.fault",
-                extra={"link": fault.link, "hook": fault.hook, "error": type(fault.error).__name__,
-                       "method": call.method.path},
-            )  # fmt: skip
+            _log.error("interceptor_fault", fault.error, link=fault.link, hook=fault.hook, method=call.method.path)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
+from sidecar.logs import Log
 from sidecar.relay.http2.connection import ClientConnection
 from sidecar.relay.http2.errors import ConnectionFault
 from sidecar.relay.http2.streams import Stream
@@ -20,7 +20,7 @@ from sidecar.relay.wire import Wire
 if TYPE_CHECKING:
     from sidecar.relay.driver import Exchange
 
-_log = logging.getLogger(__name__)
+_log = Log("upstream")
 _TICK_S: Final = 0.5
 _ANSWER_S: Final = 10.0  # for a keepalive PING
 
@@ -67,7 +67,7 @@ class UpstreamWire(Wire):
 
     def faulted(self, fault: ConnectionFault) -> None:
         self.failure = str(fault)
-        _log.warning("upstream.fault", extra={"code": fault.code.name, "reason": fault.reason})
+        _log.warning("upstream_fault", code=fault.code.name, reason=fault.reason)
 
     def release(self, stream: Stream) -> None:
         """A call is done with its stream: another may have the slot."""
@@ -193,7 +193,7 @@ class Pool:
         if wire in self._wires:
             self._wires.remove(wire)
             if not self._stopping:
-                _log.warning("upstream.lost", extra={"address": self.settings.address, "reason": reason})
+                _log.warning("upstream_lost", address=self.settings.address, reason=reason)
                 self._connect_soon()
 
     def _connect_soon(self) -> None:
@@ -223,7 +223,7 @@ class Pool:
 
     def _join(self, wire: UpstreamWire) -> None:
         if self.failure is not None or not self._wires:
-            _log.info("upstream.up", extra={"address": self.settings.address})
+            _log.info("upstream_up", address=self.settings.address)
         self.failure = None
         self._wires.append(wire)
         self._serve()
@@ -232,7 +232,7 @@ class Pool:
         if self._wires:
             return
         if self.failure != reason:
-            _log.warning("upstream.down", extra={"address": self.settings.address, "reason": reason})
+            _log.warning("upstream_down", address=self.settings.address, reason=reason)
         self.failure = reason
         waiting, self._waiting = self._waiting, {}
         for exchange in waiting:
@@ -266,7 +266,7 @@ class Pool:
             exchange.upstream_failed("upstream.queue_timeout", "model server is busy: no free stream in time")
         for wire in [*self._wires, *self._retired]:
             if not wire.keepalive(now, self.settings.keepalive_s, _ANSWER_S) and wire.transport is not None:
-                _log.warning("upstream.silent", extra={"address": self.settings.address})
+                _log.warning("upstream_silent", address=self.settings.address)
                 wire.transport.abort()
         self._ticker = self.loop.call_later(_TICK_S, self._tick)
 

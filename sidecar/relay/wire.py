@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Final, cast
 
+from sidecar.logs import Log
 from sidecar.relay.http2.connection import Connection
 from sidecar.relay.http2.errors import ConnectionFault, ErrorCode
 from sidecar.relay.tls_channel import TlsChannel
 from sidecar.relay.tls_errors import TlsError
 
-_log = logging.getLogger(__name__)
+_log = Log("relay")
 _HIGH_WATER: Final = 512 << 10  # bytes in the transport beyond which nothing more is taken from a connection
 
 
@@ -98,9 +98,9 @@ class Wire(asyncio.Protocol):
             return
         try:
             connection.receive(data, now)
-        except Exception:
+        except Exception as error:
             # A defect of ours: nothing more of this connection can be trusted to be in order.
-            _log.exception("relay.defect")
+            _log.error("relay_defect", error)
             connection.abort(ErrorCode.INTERNAL_ERROR, "internal error")
         if connection.fault is not None:
             self.faulted(connection.fault)
