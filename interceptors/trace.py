@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from interceptors.contract import PASS, Call, Headers, Interceptor, Outcome, Verdict
+from interceptors.contract import PASS, Call, Interceptor, Outcome, RawField, Verdict
 from interceptors.events import SpanFact
 from interceptors.facts import CalledModel, Principal, TraceContext
 from interceptors.w3c import SAMPLED, is_tracestate, read_traceparent
@@ -35,15 +35,15 @@ class Trace(Interceptor):
         self._bound = round(sample * IDS)
 
     def on_start(self, call: Call) -> Verdict:
-        fields = call.headers.fields
-        kept = tuple([field for field in fields if field[0] not in HEADERS])
-        if len(kept) == len(fields):
-            context, flags = self._root()
+        kept = call.headers.fields
+        theirs = [field for field in kept if field[0] in HEADERS]
+        if theirs:
+            context, flags = self._continue(theirs)
+            states = [value for name, value in theirs if name == b"tracestate"]
+            dropped = {b"traceparent"} if context.parent_id and is_tracestate(states) else HEADERS
+            kept = tuple([field for field in kept if field[0] not in dropped])
         else:
-            context, flags = self._continue(call.headers)
-            states = call.headers.all(b"tracestate")
-            if context.parent_id and is_tracestate(states):
-                kept = tuple([field for field in fields if field[0] != b"traceparent"])
+            context, flags = self._root()
         call.put(context)
         parent = f"00-{context.trace_id}-{context.span_id}-0{flags}".encode()
         call.headers.replace((*kept, (b"traceparent", parent)))
@@ -52,7 +52,7 @@ class Trace(Interceptor):
     def on_end(self, call: Call, outcome: Outcome) -> None:
         context = call.find(TraceContext)
         if context is None:
-            context = self._continue(call.headers)[0]
+            context = self._continue(call.headers.fields)[0]
             call.put(context)
         if not (context.sampled or outcome.denied or outcome.status):
             return
@@ -73,9 +73,9 @@ class Trace(Interceptor):
             )
         )
 
-    def _continue(self, headers: Headers) -> tuple[TraceContext, int]:
+    def _continue(self, fields: Sequence[RawField]) -> tuple[TraceContext, int]:
         """A span in the caller's trace, and its flags; a trace of its own where the caller's cannot be read."""
-        parent = read_traceparent(headers.all(b"traceparent"))
+        parent = read_traceparent([value for name, value in fields if name == b"traceparent"])
         if parent is None:
             return self._root()
         span_id = self._random_bytes(8).hex()

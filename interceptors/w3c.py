@@ -46,6 +46,8 @@ def read_traceparent(values: Sequence[bytes]) -> Parent | None:
 
 def is_tracestate(values: Sequence[bytes]) -> bool:
     """Whether the tracestate headers, taken together in order, may be passed on."""
+    if not values:
+        return True
     seen: set[bytes] = set()
     for member in b",".join(values).split(b","):
         text = member.strip(b" \t")
