@@ -13,7 +13,7 @@ from typing import Final
 from sidecar.relay.http2 import frames
 from sidecar.relay.http2.blocks import TABLE_SIZE_ZERO, HeaderBlocks, hard_limit
 from sidecar.relay.http2.errors import ConnectionFault, ErrorCode, StreamFault
-from sidecar.relay.http2.fields import RequestHead, ResponseHead, TrailerBlock, content_length
+from sidecar.relay.http2.fields import RequestHead, ResponseHead, TrailerBlock
 from sidecar.relay.http2.limits import Budget, Limits
 from sidecar.relay.http2.streams import (
     AWAIT,
@@ -141,11 +141,19 @@ class Connection:
                     stream.held += size
                     if flags & 1:
                         stream.receive = ENDED
-                        stream.owner.on_data(data[begin:end], True)  # type: ignore[union-attr]
                         if stream.send >= ENDED:
                             self._retire(stream)
+                        stream.owner.on_data(data[begin:end], True)  # type: ignore[union-attr]
                     else:
                         stream.owner.on_data(data[begin:end], False)  # type: ignore[union-attr]
+                    if self.fault is not None:
+                        return
+                    continue
+            elif kind == 1 and flags & 0x2C == 4 and self._block is None and self.settled:
+                # END_HEADERS without padding or priority: the straight path of `_on_headers`.
+                number &= frames.MAX_STREAM_ID
+                if number:
+                    self._on_block(number, flags & 1 == 1, data[begin:end])
                     if self.fault is not None:
                         return
                     continue
@@ -234,8 +242,8 @@ class Connection:
                 self._stream_fault(stream, StreamFault(ErrorCode.PROTOCOL_ERROR, "content-length does not match"))
                 return
         stream.receive = entry[1]
-        stream.owner.on_data(payload, end)  # type: ignore[union-attr]
         self._retire(stream)
+        stream.owner.on_data(payload, end)  # type: ignore[union-attr]
 
     def _on_headers(self, flags: int, number: int, payload: bytes) -> None:
         if number == 0:
@@ -287,8 +295,8 @@ class Connection:
             self._stream_fault(stream, StreamFault(ErrorCode.PROTOCOL_ERROR, "content-length does not match"))
             return
         stream.receive = entry[1]
-        stream.owner.on_trailers(trailers)  # type: ignore[union-attr]
         self._retire(stream)
+        stream.owner.on_trailers(trailers)  # type: ignore[union-attr]
 
     def _on_priority(self, flags: int, number: int, payload: bytes) -> None:
         if number == 0:
@@ -729,9 +737,9 @@ class ServerConnection(Connection):
         try:
             if head.fault is not None:
                 raise head.fault
-            stream.expected = content_length(head.fields)
-            if stream.expected > 0 and end:
+            if head.length > 0 and end:
                 raise StreamFault(ErrorCode.PROTOCOL_ERROR, "content-length does not match")
+            stream.expected = head.length
         except StreamFault as fault:
             self._stream_fault(stream, fault)
             self._malformed(fault.reason)
@@ -798,15 +806,12 @@ class ClientConnection(Connection):
             return
         stream.receive = RECEIVE[AWAIT][kind][1]
         if kind is not Input.INFORMATIONAL:
-            try:
-                stream.expected = content_length(head.fields)
-                if stream.expected > 0 and end:
-                    raise StreamFault(ErrorCode.PROTOCOL_ERROR, "content-length does not match")
-            except StreamFault as fault:
-                self._stream_fault(stream, fault)
+            if head.length > 0 and end:
+                self._stream_fault(stream, StreamFault(ErrorCode.PROTOCOL_ERROR, "content-length does not match"))
                 return
-        stream.owner.on_head(head, end)  # type: ignore[union-attr]
+            stream.expected = head.length
         self._retire(stream)
+        stream.owner.on_head(head, end)  # type: ignore[union-attr]
 
 
 def _unpad(payload: bytes) -> bytes:

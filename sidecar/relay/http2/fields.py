@@ -44,12 +44,12 @@ def list_size(fields: Sequence[Field]) -> int:
 
 
 class RequestHead:
-    """A request's header block. fault: why it is malformed, or None. oversize: beyond the list limits.
+    """A request's header block. length: its content-length or -1.  fault: why it is malformed, or None. oversize: beyond the list limits.
 
     note: what the layer above derived from it, kept with it while the block is cached.
     """
 
-    __slots__ = ("authority", "fault", "fields", "method", "note", "oversize", "path", "scheme")
+    __slots__ = ("authority", "fault", "fields", "length", "method", "note", "oversize", "path", "scheme")
 
     def __init__(self, fields: Sequence[Field]) -> None:
         self.oversize = False
@@ -59,6 +59,7 @@ class RequestHead:
         self.scheme: bytes | None = None
         self.path: bytes | None = None
         self.authority: bytes | None = None
+        self.length = -1
         self.fields: tuple[Field, ...] = ()
         try:
             self._read(fields)
@@ -85,18 +86,20 @@ class RequestHead:
                 _check(field)
         if pseudo or not self.method or not self.scheme or not self.path:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR, "pseudo-headers missing, unknown or empty")
+        self.length = content_length(regular)
 
 
 class ResponseHead:
-    """A response's header block; status 0 when it is malformed."""
+    """A response's header block; status 0 when it is malformed.  length: its content-length or -1."""
 
-    __slots__ = ("fault", "fields", "note", "oversize", "status")
+    __slots__ = ("fault", "fields", "length", "note", "oversize", "status")
 
     def __init__(self, fields: Sequence[Field]) -> None:
         self.oversize = False
         self.note: object | None = None
         self.fault: StreamFault | None = None
         self.status = 0
+        self.length = -1
         self.fields: tuple[Field, ...] = ()
         try:
             if not fields or fields[0][0] != b":status" or not _STATUS.fullmatch(fields[0][1]):
@@ -106,6 +109,7 @@ class ResponseHead:
                     _check(field)
             self.status = int(fields[0][1])
             self.fields = tuple(fields[1:])
+            self.length = content_length(self.fields)
             if self.status == 101:
                 raise StreamFault(ErrorCode.PROTOCOL_ERROR, "status 101 does not exist in HTTP/2")
         except StreamFault as fault:
