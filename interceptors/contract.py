@@ -56,7 +56,8 @@ class Codec(Protocol):
     def models(self, raw: bytes, response: bool) -> tuple[ModelName, ...]:
         """Every model a message names; all of them must be allowed, for a server acts on all.
 
-        () only where the protocol's message has no place for one (ServerLive); a place left empty gives
+        () only where the protocol's message has no place for one (ServerLive), or concerns models that it does not
+        name (reloading the whole config): a rule that names models does not allow it. A place left empty gives
         ModelName(""), which is the server's default and must be allowed like any other name.
         Raises CodecError on a malformed message.
         """
