@@ -9,7 +9,6 @@ calls that had begun; should even those overflow, they are counted and `audit.lo
 from __future__ import annotations
 
 import functools
-import logging
 import os
 import threading
 import time
@@ -24,8 +23,9 @@ from sidecar.audit.appendfile import AppendFile
 from sidecar.audit.fold import Fold
 from sidecar.audit.lines import Lines
 from sidecar.audit.ports import AuditError, CallSoon, Done
+from sidecar.logs import Log
 
-log = logging.getLogger(__name__)
+log = Log("audit")
 
 FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 1.0
@@ -91,7 +91,7 @@ class JsonlRecorder:
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
         if self._file.removed:
-            log.warning("audit file %s: cut a torn last line of %d bytes", path, self._file.removed)
+            log.warning("audit_line_cut", file=str(path), bytes=self._file.removed)
             self.record(Event("audit.repaired", clock(), reason=f"torn last line of {self._file.removed} bytes"))
 
     @property
@@ -127,8 +127,8 @@ class JsonlRecorder:
         self._wake.set()
         self._thread.join(self._pace.close_s)
         if self._taken > self._written or self._lost > self._told:
-            log.error("audit file %s: closed with %d events not written", self._file.path,
-                      self._taken - self._written + self._lost - self._told)  # fmt: skip
+            unwritten = self._taken - self._written + self._lost - self._told
+            log.error("audit_events_unwritten", file=str(self._file.path), count=unwritten)
 
     def _put(self, event: Event, done: Done | None) -> None:
         waiting = self._taken - self._written
@@ -166,7 +166,7 @@ class JsonlRecorder:
         try:
             self._call_soon(function)
         except RuntimeError:
-            log.debug("the event loop is closed: nobody waits for the audit trail any more")
+            log.debug("audit_loop_closed")  # nobody waits any more
 
     # What follows runs on the writer thread.
 
@@ -175,8 +175,11 @@ class JsonlRecorder:
             self._write_until_closed()
         except BaseException as error:
             self._error = f"the audit writer has stopped: {type(error).__name__}"
-            log.exception("the audit writer has stopped")
+            log.error("audit_writer_stopped", error)
+            # Who was let in while the error was being set must not wait for ever.
             self._tell(self._strip(), AuditError(self._error))
+            while not self._closing.wait(LAST_RETRY_S):
+                self._tell(self._strip(), AuditError(self._error))
         finally:
             self._file.close()
 
@@ -226,12 +229,12 @@ class JsonlRecorder:
                 self._file.append(data)
             except AuditError as error:
                 if self._error is None:
-                    log.error("%s", error)
+                    log.error("audit_write_failed", error)
                 self._error = str(error)
                 self._tell(self._strip(), error)
             else:
                 if self._error is not None:
-                    log.warning("audit file %s can be written again", self._file.path)
+                    log.warning("audit_write_recovered", file=str(self._file.path))
                 self._error = None
                 return True
             if closing:
@@ -252,7 +255,7 @@ class JsonlRecorder:
             return self._lines.line(event, now)
         except (TypeError, ValueError) as error:
             # A link put something else into a field: say so, and keep the trail going.
-            log.error("an audit event cannot be written: %s", error)
+            log.error("audit_event_malformed", error)
             return self._lines.line(Event("audit.malformed", now, reason=type(error).__name__), now)
 
 
@@ -260,5 +263,5 @@ def call_all(dones: Sequence[Done], error: AuditError | None) -> None:
     for done in dones:
         try:
             done(error)
-        except Exception:
-            log.exception("a callback of the audit recorder failed")
+        except Exception as failure:
+            log.error("audit_callback_failed", failure)

@@ -6,7 +6,6 @@ decided here: whoever offers a span wants it exported.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from interceptors.events import SpanFact
+from sidecar.logs import Log
 from sidecar.telemetry.ports import TelemetryError
 from sidecar.telemetry.ring import Ring
 
-log = logging.getLogger(__name__)
+log = Log("telemetry")
 Send: TypeAlias = Callable[[Sequence[SpanFact]], bool]  # True if the collector has taken them
 
 
@@ -75,7 +75,7 @@ class OtelExport:
         self._thread.join(self._pace.close_s)
         self._ring.dropped += len(self._ring)
         if self.dropped:
-            log.warning("telemetry: %d spans were dropped since the start", self.dropped)
+            log.warning("spans_dropped", count=self.dropped)
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -90,8 +90,8 @@ class OtelExport:
     def _export(self, facts: list[SpanFact]) -> bool:
         try:
             return self._send(facts)
-        except Exception:  # whatever a collector or the SDK does, the relay goes on and the loss is counted
-            log.exception("telemetry: %d spans could not be exported", len(facts))
+        except Exception as error:  # whatever a collector or the SDK does, the relay goes on and the loss is counted
+            log.error("spans_not_exported", error, count=len(facts))
             return False
 
 
