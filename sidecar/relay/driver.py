@@ -21,6 +21,7 @@ from interceptors.contract import (
     RawField,
     Steps,
     Trailers,
+    View,
 )
 from interceptors.plan import Plan
 from sidecar.relay.grpc_wire import (
@@ -31,12 +32,14 @@ from sidecar.relay.grpc_wire import (
     status_of,
     timeout_field,
 )
-from sidecar.relay.http2.blocks import encode, encode_field
+from sidecar.relay.http2.blocks import encode, encode_fresh
+from sidecar.relay.http2.connection import ServerConnection
 from sidecar.relay.http2.errors import ErrorCode
 from sidecar.relay.http2.fields import RequestHead, ResponseHead, TrailerBlock
 from sidecar.relay.http2.streams import ENDED, Stream
 from sidecar.relay.requests import Refusal, Request, travels
-from sidecar.relay.sides import RequestSide, ResponseSide
+from sidecar.relay.inspecting import InspectedRequest, InspectedResponse
+from sidecar.relay.passing import PassingRequest, PassingResponse
 
 if TYPE_CHECKING:
     from sidecar.relay.front import FrontWire
@@ -107,32 +110,29 @@ class Attempt:
 
 
 class Exchange:
-    """One call, from its first header to its last event."""
+    """One call, from its first header to its last event.
 
-    __slots__ = (
-        "_answer_block", "_answered", "_attempts", "_began", "_deadline_slot", "_head_sent", "_last", "_response",
-        "_unrecorded", "_waiting", "call", "connection", "down", "front", "over", "plan", "relay", "request",
-        "request_side", "up", "up_wire",
-    )  # fmt: skip
+    Attributes that few calls change are class attributes, since every call makes one of these.
+    """
 
-    def __init__(self, relay: Relay, front: FrontWire, down: Stream) -> None:
+    up: Stream | None = None
+    up_wire: UpstreamWire | None = None
+    over = False  # nothing more is taken from either side
+    _answered = False  # the client got its end, or is gone
+    _answer_block: bytes | None = None
+    _unrecorded = 0  # events that must be durable before the answer
+    _head_sent = False
+    _attempts = 0
+    _waiting = False  # in the pool's queue
+    _last: ResponseHead | TrailerBlock | None = None  # what ended the response
+    _response: PassingResponse | InspectedResponse | None = None
+    _deadline_slot = 0
+
+    def __init__(self, relay: Relay, front: FrontWire, connection: ServerConnection, down: Stream) -> None:
         self.relay = relay
         self.front = front
-        assert front.connection is not None
-        self.connection = front.connection
+        self.connection = connection
         self.down = down
-        self.up: Stream | None = None
-        self.up_wire: UpstreamWire | None = None
-        self.over = False  # nothing more is taken from either side
-        self._answered = False  # the client got its end, or is gone
-        self._answer_block: bytes | None = None
-        self._unrecorded = 0  # events that must be durable before the answer
-        self._head_sent = False
-        self._attempts = 0
-        self._waiting = False  # in the pool's queue
-        self._last: ResponseHead | TrailerBlock | None = None  # what ended the response
-        self._response: ResponseSide | None = None
-        self._deadline_slot = 0
         down.owner = self
 
     # --- the client's side --------------------------------------------------------------------------------------
@@ -143,27 +143,27 @@ class Exchange:
         self.request = request
         self._began = relay.clock()
         now = relay.wall()
-        method, codec = relay.shape(request.path)
+        method, codec, plan = request.shape or relay.shape(request)
         deadline = None
         if request.timeout is not None:
             deadline = now + request.timeout
             self._deadline_slot = relay.deadlines.add(self._began + request.timeout, self)
         self.call = call = Call(method, Headers(request.fields), self.front.peer, now, deadline, codec)
-        self.plan = plan = relay.chain.plan(method)
-        self.request_side = self._make_request_side(self.request.encoding)
+        self.plan = plan
+        self.request_side = side = self._make_request_side()
         if relay.recorder.failed is not None:
             self.deny(Deny(Code.UNAVAILABLE, "record.failed", "calls cannot be recorded at the moment"))
             return
         result: Any = plan.start(call)
         if type(result) is GeneratorType:
-            self.request_side.wait()
+            side.wait()
             self.drive(result, self._started)
-            if end:
-                self.request_side.data(b"", True)
+        elif result is None and method.unary_request and not call.obligations:
+            pass  # opened upstream when the request is whole
         else:
             self._started(result)
-            if end and not self.over:
-                self.request_side.data(b"", True)
+        if end and not self.over:
+            self.request_side.data(b"", True)
 
     def _started(self, denied: Deny | None) -> None:
         if self.over:
@@ -181,12 +181,33 @@ class Exchange:
     def _deepen(self, plan: Plan) -> None:
         """Continue with the plan that a decision's obligations ask for; nothing has been looked at yet."""
         earlier, self.plan = self.request_side, plan
-        self.request_side = self._make_request_side(self.request.encoding)
+        self.request_side = self._make_request_side()
         self.request_side.adopt(earlier)
 
-    def _make_request_side(self, encoding: bytes) -> RequestSide:
-        side = RequestSide(self, self.plan.request_view, self.relay.settings.message, self.call.method.unary_request)
-        side.encoding = encoding
+    def _make_request_side(self) -> PassingRequest | InspectedRequest:
+        limit = self.relay.settings.message
+        side: PassingRequest | InspectedRequest
+        if self.plan.request_view is View.METADATA:
+            side = PassingRequest(self)
+            side.limit = limit
+        else:
+            side = InspectedRequest(self, limit)
+            side.encoding = self.request.encoding
+        if self.call.method.unary_request:
+            side.unary = True
+        return side
+
+    def _make_response_side(self, encoding: bytes) -> PassingResponse | InspectedResponse:
+        limit = self.relay.settings.response_message
+        side: PassingResponse | InspectedResponse
+        if self.plan.response_view is View.METADATA:
+            side = PassingResponse(self)
+            side.limit = limit
+        else:
+            side = InspectedResponse(self, limit)
+            side.encoding = encoding
+        if self.call.method.unary_response:
+            side.unary = True
         return side
 
     def refuse(self, refusal: Refusal) -> None:
@@ -195,7 +216,7 @@ class Exchange:
         self._began = relay.clock()
         self.call = Call(_NO_METHOD, Headers(()), self.front.peer, relay.wall())
         self.plan = relay.chain.plan(_NO_METHOD)
-        self.request_side = self._make_request_side(b"")
+        self.request_side = PassingRequest(self)
         if isinstance(refusal, Deny):
             self.deny(refusal)
             return
@@ -233,7 +254,7 @@ class Exchange:
         """DATA that waited has left for the client."""
         response = self._response
         if response is not None and not self.over:
-            if not response.by_messages:
+            if not response.inspects:
                 self.credit_response(count)
             if self.down.queue is None:
                 response.drained()
@@ -263,13 +284,17 @@ class Exchange:
         self._attempts += 1
         self.up_wire = wire
         request, call = self.request, self.call
-        if call.headers.changed:
-            block = request.start + encode(filter(travels, call.headers.fields))
-        else:
-            block = request.block
+        fields = call.headers.fields
+        block = request.block
+        if fields is not request.fields:
+            known = len(request.fields)
+            if fields[:known] == request.fields:
+                block += encode_fresh(fields[known:])  # links only added headers: the caller's own are encoded already
+            else:
+                block = request.start + encode(filter(travels, fields))
         if request.timeout is not None:
             left = self._began + request.timeout - self.relay.clock()
-            block += encode_field(timeout_field(left))
+            block += encode_fresh((timeout_field(left),))
         self.up = wire.connection.open(Attempt(self), block, False)
         wire.touch()
         self.request_side.opened()
@@ -288,10 +313,7 @@ class Exchange:
             self.front.touch()
             return
         self.request_side.replay = None
-        response = self._response = ResponseSide(
-            self, self.plan.response_view, self.relay.settings.response_message, self.call.method.unary_response
-        )
-        response.encoding = answer.encoding
+        response = self._response = self._make_response_side(answer.encoding)
         if end:
             self._last = head
             response.data(b"", True)
@@ -361,15 +383,14 @@ class Exchange:
         if self.over:
             return
         self._lose_upstream()
-        if self._attempts < _ATTEMPTS and self.request_side.replay is not None and self._response is None:
-            self.request_side.again()
+        if self._attempts < _ATTEMPTS and self._response is None and self.request_side.again():
             self.open_upstream()
         else:
             self.fail(Code.UNAVAILABLE, "upstream.refused", "model server refused the call")
 
     def on_request_sent(self, count: int) -> None:
         side = self.request_side
-        if not side.by_messages:
+        if not side.inspects:
             self.credit_request(count)
         if self.up is not None and self.up.queue is None:
             side.drained()
@@ -498,6 +519,7 @@ class Exchange:
         if self.down.receive < ENDED:
             self.connection.reset(self.down, ErrorCode.NO_ERROR)
         self.connection.release(self.down)
+        self.down.owner = None  # no cycle is left for the collector
         self.front.touch()
 
     def _cancel_upstream(self) -> None:

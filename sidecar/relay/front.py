@@ -96,7 +96,8 @@ class FrontWire(Wire):
         note = head.note
         if note is None:
             note = head.note = refuse(head) or Request(head, self._front.scheme)
-        exchange = Exchange(self._front.relay, self, stream)
+        assert self.connection is not None
+        exchange = Exchange(self._front.relay, self, self.connection, stream)
         if type(note) is Request:
             exchange.begin(note, end)
         else:

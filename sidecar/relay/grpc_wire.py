@@ -49,6 +49,14 @@ def _truncated() -> WireFault:
     return WireFault(Code.INTERNAL, "message.truncated", "the stream ended within a message")
 
 
+def cardinality(count: int, ended: bool) -> None:
+    """Raise WireFault unless `count` messages may stand on a unary side. grpc/doc/statuscodes.md: UNIMPLEMENTED."""
+    if count > 1:
+        raise WireFault(Code.UNIMPLEMENTED, "message.cardinality", "a second message on a unary side")
+    if ended and not count:
+        raise WireFault(Code.UNIMPLEMENTED, "message.cardinality", "no message on a unary side")
+
+
 class Passage:
     """Lets a side's bytes through, message by message: short ones whole, long ones as they come.
 

@@ -8,15 +8,16 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from interceptors.chain import Chain
-from interceptors.contract import Ask, Call, Codec, Method, NoCodec
+from interceptors.contract import NO_CODEC, Ask, Call, Codec, Method
 from interceptors.events import Durability, Event, SpanFact
+from interceptors.plan import Plan
 from sidecar.logs import Log
 from sidecar.relay.deadlines import Deadlines
+from sidecar.relay.requests import Request
 from sidecar.relay.settings import FrontSettings
 from sidecar.relay.wire import Flusher
 
 _log = Log("relay")
-_SHAPES_MOST = 1024  # callers choose method names
 
 
 class Recorder(Protocol):
@@ -73,19 +74,19 @@ class Relay:
         self.pool: Pool
         self._codecs = codecs
         self._spans = spans
-        self._shapes: dict[str, tuple[Method, Codec]] = {}
         self._buffered = 0
 
-    def shape(self, path: str) -> tuple[Method, Codec]:
-        """What is known of a method's sides and messages."""
-        found = self._shapes.get(path)
-        if found is None:
-            method = self._codecs.method(path)
-            found = (method, self._codecs.codec(path)) if method is not None else (Method(path), NoCodec())
-            if len(self._shapes) >= _SHAPES_MOST:
-                self._shapes.clear()
-            self._shapes[path] = found
-        return found
+    def shape(self, request: Request) -> tuple[Method, Codec, Plan]:
+        """What is known of the method a request names, and the plan for its calls; kept with the request."""
+        path = request.path
+        method = self._codecs.method(path)
+        codec: Codec = NO_CODEC
+        if method is None:
+            method = Method(path)
+        else:
+            codec = self._codecs.codec(path)
+        request.shape = shape = method, codec, self.chain.plan(method)
+        return shape
 
     def charge(self, count: int) -> bool:
         """Take `count` bytes of the budget for held messages; False when there are not so many."""

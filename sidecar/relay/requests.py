@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from interceptors.contract import Code, Deny, RawField
+from interceptors.contract import Code, Codec, Deny, Method, RawField
+from interceptors.plan import Plan
 from sidecar.relay.grpc_wire import is_binary_value, parse_timeout
 from sidecar.relay.http2.blocks import encode
 from sidecar.relay.http2.fields import RequestHead
@@ -52,10 +53,10 @@ class Request:
     """What the relay needs of a canonical request; shared by all calls with the same header block.
 
     path: "/package.Service/Method".  timeout: seconds or None.  block: encoded headers for the upstream, without
-    `grpc-timeout`.  start: the same, pseudo-headers only.
+    `grpc-timeout`.  start: the same, pseudo-headers only.  shape: the method, its codec and its plan, once known.
     """
 
-    __slots__ = ("authority", "block", "encoding", "fields", "path", "start", "timeout")
+    __slots__ = ("authority", "block", "encoding", "fields", "path", "shape", "start", "timeout")
 
     def __init__(self, head: RequestHead, scheme: bytes) -> None:
         assert head.path is not None
@@ -63,6 +64,7 @@ class Request:
         self.fields = head.fields
         self.timeout: float | None = None
         self.encoding = b""
+        self.shape: tuple[Method, Codec, Plan] | None = None
         self.authority = head.authority
         for name, value in head.fields:
             if name == b"grpc-timeout":

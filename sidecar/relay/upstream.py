@@ -72,6 +72,7 @@ class UpstreamWire(Wire):
     def release(self, stream: Stream) -> None:
         """A call is done with its stream: another may have the slot."""
         self.connection.release(stream)
+        stream.owner = None  # no cycle is left for the collector
         self.touch()
         self._pool.freed(self)
 
@@ -154,6 +155,9 @@ class Pool:
 
     def _free(self) -> UpstreamWire | None:
         """The usable connection with the fewest calls."""
+        if len(self._wires) == 1:
+            wire = self._wires[0]
+            return wire if wire.connection.has_slot and wire.connection.usable and not wire.closing else None
         best: UpstreamWire | None = None
         for wire in self._wires:
             connection = wire.connection

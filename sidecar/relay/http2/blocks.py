@@ -70,6 +70,13 @@ def encode(fields: Iterable[Field]) -> bytes:
     return b"".join(map(encode_field, fields))
 
 
+def encode_fresh(fields: Iterable[Field]) -> bytes:
+    """As `encode`, for fields that differ from call to call and would only fill the memo."""
+    return b"".join([
+        b"\x00" + _integer(len(name), 7, 0) + name + _integer(len(value), 7, 0) + value for name, value in fields
+    ])  # fmt: skip
+
+
 class _Head(Protocol):
     oversize: bool
 

@@ -1,0 +1,75 @@
+"""A direction that no link looks at: its payloads stream through, and window is given back as they leave.
+
+What gRPC demands of the bytes is still checked: prefixes, lengths, and one message on a unary side.
+"""
+
+from __future__ import annotations
+
+from sidecar.relay.grpc_wire import PREFIX, Passage, WireFault, cardinality
+from sidecar.relay.sides import RequestSide, ResponseSide, Side
+
+
+class Passing(Side):
+    """Short messages go on whole, long ones as they come."""
+
+    inspects = False
+    limit = 0  # bytes of one message
+    _passage: Passage | None = None  # made when a payload is not exactly one message
+
+    def stalled(self) -> bool:
+        return False
+
+    def take(self, payload: bytes, end: bool) -> None:
+        size = len(payload)
+        if (
+            self._passage is None
+            and size >= PREFIX
+            and payload[0] < 2
+            and int.from_bytes(payload[1:5], "big") == size - PREFIX
+            and size - PREFIX <= self.limit
+            and not (self.unary and self.count)
+        ):
+            self.count += 1
+            ready = payload
+        else:
+            try:
+                ready = self._feed(payload, end)
+            except WireFault as fault:
+                self.exchange.deny(fault.deny)
+                return
+        if end:
+            self.close(ready)
+        elif ready:
+            self.send(ready, False)
+
+    def _feed(self, payload: bytes, end: bool) -> bytes:
+        """The straight path's rules for payloads cut anywhere. Raises WireFault."""
+        ready = payload
+        if payload:
+            passage = self._passage
+            if passage is None:
+                passage = self._passage = Passage(self.limit)
+                passage.count = self.count
+            ready = passage.feed(payload)
+            self.count = passage.count
+        if end and self._passage is not None:
+            self._passage.finish()
+        if self.unary:
+            cardinality(self.count, end and not self.response)
+        return ready
+
+    def close(self, last: bytes) -> None:
+        """The last payload; no link has held anything back."""
+        raise NotImplementedError
+
+
+class PassingRequest(Passing, RequestSide):
+    def close(self, last: bytes) -> None:
+        self.send(last, True)
+
+
+class PassingResponse(Passing, ResponseSide):
+    def close(self, last: bytes) -> None:
+        if last:
+            self.send(last, False)
+        self.exchange.response_finished()
