@@ -35,16 +35,16 @@ class Fault:
     origin: str = ""
     hint: str = ""
 
-    def __str__(self) -> str:
-        where = f"{self.path or 'config'} ({self.origin})" if self.origin else self.path or "config"
+    @property
+    def problem(self) -> str:
+        """All but where it is."""
         came = f", came {self.came}" if self.came else ""
         hint = f"; {self.hint}" if self.hint else ""
-        return f"{where}: expected {self.expected}{came}{hint}"
+        return f"expected {self.expected}{came}{hint}"
 
-    def fields(self) -> dict[str, str]:
-        """Its parts that say something, for JSON."""
-        parts = {"path": self.path, "expected": self.expected, "came": self.came}
-        return {**parts, "origin": self.origin, "hint": self.hint, "text": str(self)}
+    def __str__(self) -> str:
+        where = f"{self.path or 'config'} ({self.origin})" if self.origin else self.path or "config"
+        return f"{where}: {self.problem}"
 
 
 class ConfigError(SidecarError):

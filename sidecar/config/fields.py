@@ -144,12 +144,22 @@ ServiceName: TypeAlias = Annotated[str, _service[0], _service[1]]
 _rpc = _matching(r"[A-Za-z_][A-Za-z0-9_]*", 'a gRPC method name such as "Infer", without its service', "method")
 MethodName: TypeAlias = Annotated[str, _rpc[0], _rpc[1]]
 
-_reference = _matching(
-    r"[^\x00-\x1f\x7f-\x9f]+\.py:[A-Za-z_]\w*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
-    'a class, as "./path/file.py:Class" or "package.module:Class"',
-    "class reference",
-)
-ClassReference: TypeAlias = Annotated[str, _reference[0], _reference[1]]
+CLASS = re.compile(r"([^\x00-\x1f\x7f-\x9f]+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):[A-Za-z_]\w*", re.ASCII)
+CLASS_EXPECTED = 'a class, as "./path/file.py:Class" or "package.module:Class"'
+
+
+def _class(value: Any, info: ValidationInfo) -> str:
+    if not isinstance(value, str) or not CLASS.fullmatch(value):
+        raise expected(CLASS_EXPECTED)
+    module, _, name = value.rpartition(":")
+    return f"{_file(module, info)}:{name}" if module.endswith(".py") else value
+
+
+ClassReference: TypeAlias = Annotated[
+    str,
+    PlainValidator(_class),
+    WithJsonSchema({"type": "string", "title": "class reference", "pattern": f"^{CLASS.pattern}$"}),
+]
 
 URL_EXPECTED = 'a URL such as "http://127.0.0.1:4317", of http or https, with a port and nothing else'
 

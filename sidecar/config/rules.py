@@ -72,9 +72,8 @@ def certificates_have_a_ca(config: Config) -> Iterator[Breach]:
     tls, mtls = config.listen.tls, config.authentication.mtls
     if tls is None or tls.client_ca or tls.client_certificates == "none":
         return
-    domains = mtls.trust_domains if mtls else ()
-    lacking = [f"'{domain.name}'" for domain in domains if domain.ca is None]
-    if lacking or not domains:
+    lacking = [domain.name for domain in mtls.trust_domains if domain.ca is None] if mtls else []
+    if lacking or mtls is None:
         who = f"trust domain {', '.join(lacking)}" if lacking else "client certificates"
         yield Breach((*TLS, "client_ca"), f"a PEM file with the CAs of {who}", "nothing")
 
@@ -139,13 +138,11 @@ def rules_can_tell_models(config: Config) -> Iterator[Breach]:
 
 def remote_upstreams_have_tls(config: Config) -> Iterator[Breach]:
     upstream = config.upstream
-    if upstream.tls or upstream.unsafe_open_upstream:
-        return
-    for address in upstream.remote:
+    if upstream.remote and not upstream.tls and not upstream.unsafe_open_upstream:
         yield Breach(
             ("upstream", "tls"),
             "TLS to a model server on another host",
-            f"none to {address}",
+            f"none to {upstream.address}",
             "else set upstream.unsafe_open_upstream: true",
         )
 
@@ -157,7 +154,7 @@ def upstream_tls_is_whole(config: Config) -> Iterator[Breach]:
     for has, lacks in (("certificate", "key"), ("key", "certificate")):
         if getattr(tls, has) and not getattr(tls, lacks):
             yield Breach(("upstream", "tls", lacks), f"a file, because upstream.tls.{has} is set", "nothing")
-    if tls.server_name is None and any(isinstance(address, UnixAddress) for address in config.upstream.address):
+    if tls.server_name is None and isinstance(config.upstream.address, UnixAddress):
         yield Breach(
             ("upstream", "tls", "server_name"), "the name in its certificate, for a Unix socket has none", "nothing"
         )
@@ -178,9 +175,8 @@ def services_are_distinct(config: Config) -> Iterator[Breach]:
 
 
 def sockets_differ(config: Config) -> Iterator[Breach]:
-    for index, address in enumerate(config.upstream.address):
-        if address == config.listen.address:
-            yield Breach(("upstream", "address", index), "another address than listen.address", f"'{address}'")
+    if config.upstream.address == config.listen.address:
+        yield Breach(("upstream", "address"), "another address than listen.address", f"'{config.upstream.address}'")
 
 
 LISTEN_TLS = (("listen", "address"), TLS, ("listen", "unsafe_plaintext"))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import BeforeValidator, Field
 
-from sidecar.config.addresses import Address, ConnectAddress, TcpAddress
+from sidecar.config.addresses import ConnectAddress
+from sidecar.config.faults import expected
 from sidecar.config.fields import (
     Distinct,
     FilePath,
@@ -49,39 +50,32 @@ class OpaqueService(Section):
 class UpstreamTls(Section):
     """TLS 1.3 towards the model server."""
 
-    ca: FilePath | None = Field(
-        None, description="PEM file: the CAs of the model server's certificate; the system's where unset."
+    ca: FilePath = Field(
+        description="PEM file: the CAs of the model server's certificate. Public CAs are never meant unsaid."
     )
     certificate: FilePath | None = Field(None, description="PEM file: the sidecar's client certificate, for mTLS.")
     key: FilePath | None = Field(None, description="PEM file: that certificate's private key, unencrypted.")
     server_name: Name | None = Field(
         None, description="The name its certificate must bear, where it is not the host of `upstream.address`."
     )
+    unsafe_allow_tls12: bool = Field(False, description="UNSAFE: accept TLS 1.2 from a model server without TLS 1.3.")
 
 
-def _one_or_more(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) and value else (value,) if not isinstance(value, tuple) else value
-
-
-def _shortest(addresses: tuple[Address, ...]) -> Any:
-    return str(addresses[0]) if len(addresses) == 1 else [str(address) for address in addresses]
+def _only_one(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        if len(value) != 1:
+            raise expected("one address; this version forwards to a single model server")
+        return value[0]
+    return value
 
 
 class Upstream(Section):
     """The model server."""
 
-    address: Annotated[
-        tuple[ConnectAddress, ...],
-        BeforeValidator(_one_or_more),
-        Distinct,
-        PlainSerializer(_shortest),
-    ] = Field(
-        written(["127.0.0.1:8001"]),
-        description="Where it listens: `host:port`, `[v6]:port` or `unix:///path`; or a list of them.",
+    address: Annotated[ConnectAddress, BeforeValidator(_only_one)] = Field(
+        written("127.0.0.1:8001"), description="Where it listens: `host:port`, `[v6]:port` or `unix:///path`."
     )
-    tls: UpstreamTls | None = Field(
-        None, description="TLS towards it; a mapping, which may be empty (`{}`). Needed where it is on another host."
-    )
+    tls: UpstreamTls | None = Field(None, description="TLS towards it. Needed where it is on another host.")
     protocol: Literal["auto", "open-inference", "tf-serving", "opaque"] = Field(
         "auto",
         description="What its calls mean, for rules that name models. `auto` tells by the service's name; `opaque` "
@@ -109,6 +103,6 @@ class Upstream(Section):
     )
 
     @property
-    def remote(self) -> tuple[TcpAddress, ...]:
-        """Its addresses that are not on loopback."""
-        return tuple(each for each in self.address if isinstance(each, TcpAddress) and not each.loopback)
+    def remote(self) -> bool:
+        """Whether it is on another host, as far as its address tells."""
+        return not self.address.loopback

@@ -1,0 +1,208 @@
+"""The command line. Exit status: 0 done, 1 a fault that is told, 2 wrong usage or an error not understood.
+
+Results go to stdout, everything else to stderr. Heavy imports stand in the commands that need them, so that
+`--help` is quick.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from datetime import UTC, datetime
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from sidecar.errors import SidecarError
+
+if TYPE_CHECKING:
+    from sidecar.check.report import Report
+    from sidecar.config import Config
+
+NAME = "langtrain-sidecar"
+ENVIRONMENT_DEBUG = "LANGTRAIN_SIDECAR_DEBUG"  # with one underscore: no part of the config
+
+app = typer.Typer(name=NAME, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+config_commands = typer.Typer(no_args_is_help=True, help="Look at the configuration.")
+certs_commands = typer.Typer(no_args_is_help=True, help="Certificates for development.")
+app.add_typer(config_commands, name="config")
+app.add_typer(certs_commands, name="certs")
+
+
+class LogLevel(StrEnum):
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
+ConfigFile = Annotated[
+    Path, typer.Option("--config", "-c", help="The YAML file.", metavar="FILE", show_default=False, dir_okay=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"{NAME} {metadata.version(NAME)}")
+        raise typer.Exit
+
+
+@app.callback(help="A security sidecar in front of AI model servers.")
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """What stands before a command."""
+
+
+@app.command()
+def serve(
+    config: ConfigFile,
+    log_level: Annotated[LogLevel, typer.Option(help="The least level that is logged.")] = LogLevel.info,
+) -> None:
+    """Stand in front of the model server until SIGTERM. Logs are JSON lines on stderr."""
+    from sidecar import app as program
+    from sidecar import logs
+
+    logs.configure(log_level.value)
+    log = logs.Log("config")
+    loaded = _load(config)
+    for path in loaded.warnings():
+        log.warning("unsafe_setting", setting=path, detail=f"{path} weakens security")
+    log.info("configured", digest=loaded.digest(), file=str(config))
+    raise typer.Exit(program.serve(loaded))
+
+
+@app.command()
+def check(config: ConfigFile, as_json: AsJson = False) -> None:
+    """Check everything that can be checked without serving; list every fault."""
+    from sidecar.check import report, run
+
+    try:
+        loaded = _load(config)
+    except SidecarError as error:
+        found = report.of_error(error)
+    else:
+        found = run(loaded, datetime.now(UTC))
+    if as_json:
+        _print_json(found.as_json())
+    else:
+        _print_report(found)
+    raise typer.Exit(1 if found.faults else 0)
+
+
+@config_commands.command("schema")
+def config_schema() -> None:
+    """The JSON Schema of the config file."""
+    from sidecar.config.reference import schema
+
+    _print_json(schema())
+
+
+@config_commands.command("reference")
+def config_reference() -> None:
+    """Every setting, as Markdown."""
+    from sidecar.config.reference import markdown
+
+    typer.echo(markdown(), nl=False)
+
+
+@config_commands.command("show")
+def config_show(config: ConfigFile, as_json: AsJson = False) -> None:
+    """The effective config: the file, the environment's overrides and the defaults."""
+    loaded = _load(config)
+    if as_json:
+        _print_json(loaded.effective())
+    else:
+        from sidecar.config.reference import yaml
+
+        typer.echo(yaml(loaded), nl=False)
+
+
+@config_commands.command("digest")
+def config_digest(config: ConfigFile) -> None:
+    """The SHA-256 of the effective config. What files hold is not part of it."""
+    typer.echo(_load(config).digest())
+
+
+@certs_commands.command("dev")
+def certs_dev(
+    directory: Annotated[Path, typer.Argument(help="Where to put them; made where absent.", file_okay=False)],
+    trust_domain: Annotated[str, typer.Option(help="The SPIFFE trust domain they speak for.")] = "example.org",
+) -> None:
+    """Make a development CA and certificates. Overwrites nothing."""
+    from sidecar.certs import dev
+
+    made = dev.create(directory, now=datetime.now(UTC), trust_domain=trust_domain)
+    for path in made:
+        typer.echo(str(path))
+    _console().print("[yellow]For development only:[/] whoever reads these files can be anyone.")
+
+
+@app.command()
+def demo() -> None:
+    """Show the sidecar at work in front of a real model server, on this machine."""
+    from sidecar import demo as show
+
+    raise typer.Exit(show.run())
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    try:
+        app()
+    except SidecarError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        _surprise(error)
+    sys.exit(0)
+
+
+def _load(file: Path) -> Config:
+    from sidecar.config import load
+
+    return load(file, os.environ)
+
+
+def _fail(error: SidecarError) -> NoReturn:
+    from sidecar.check import report
+
+    _print_report(report.of_error(error))
+    sys.exit(1)
+
+
+def _surprise(error: Exception) -> NoReturn:
+    """An error that is not understood: its kind, and its trace only where asked for."""
+    if os.environ.get(ENVIRONMENT_DEBUG):
+        traceback.print_exception(error)
+    else:
+        hint = f"set {ENVIRONMENT_DEBUG}=1 for its trace"
+        _console().print(f"[red]error[/] internal error of kind {type(error).__name__}; {hint}")
+    sys.exit(2)
+
+
+def _print_report(found: Report) -> None:
+    console = _console()
+    for weak in found.warnings:
+        console.print(f"[yellow]warning[/] {escape(str(weak))}", soft_wrap=True)
+    for fault in found.faults:
+        console.print(f"[red]fault[/] {escape(str(fault))}", soft_wrap=True)
+    if found.faults:
+        console.print(f"{len(found.faults)} fault{'s' if len(found.faults) > 1 else ''}", highlight=False)
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=True))
+
+
+def _console() -> Console:
+    return Console(stderr=True, highlight=False, emoji=False)

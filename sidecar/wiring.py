@@ -1,0 +1,75 @@
+"""A config → what its parts are made of. `app` serves with it; `check` tries the same without serving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from interceptors.authorize import Authorize, Rule
+from interceptors.chain import Chain, ChainError
+from interceptors.contract import Interceptor
+from interceptors.identify import Identify
+from interceptors.record import Record
+from interceptors.trace import Trace
+from sidecar import plugins
+from sidecar.config.addresses import TcpAddress
+from sidecar.config.model import Config
+from sidecar.errors import SidecarError
+from sidecar.relay.tls import ClientTlsSettings, ServerTlsSettings, TrustAnchor
+
+
+class WiringError(SidecarError):
+    """Parts of a config that do not fit together."""
+
+
+def server_tls(config: Config) -> ServerTlsSettings | None:
+    """None where callers come in plaintext."""
+    tls, mtls = config.listen.tls, config.authentication.mtls
+    if tls is None:
+        return None
+    if mtls is None:
+        anchors = [("", tls.client_ca)]
+    else:
+        anchors = [(domain.name, domain.ca or tls.client_ca) for domain in mtls.trust_domains]
+    trust = tuple(TrustAnchor(name, ca) for name, ca in anchors if ca)
+    return ServerTlsSettings(
+        certificate=tls.certificate,
+        key=tls.key,
+        trust=trust if tls.client_certificates != "none" else (),
+        client_certificates=tls.client_certificates,
+        crl=tls.crl,
+        unsafe_allow_missing_crl=tls.unsafe_allow_missing_crl,
+    )
+
+
+def client_tls(config: Config) -> ClientTlsSettings | None:
+    """None where the model server is reached in plaintext."""
+    tls, address = config.upstream.tls, config.upstream.address
+    if tls is None:
+        return None
+    host = address.host if isinstance(address, TcpAddress) else ""
+    return ClientTlsSettings(
+        ca=tls.ca,
+        server_name=tls.server_name or host,
+        certificate=tls.certificate,
+        key=tls.key,
+        unsafe_allow_tls12=tls.unsafe_allow_tls12,
+    )
+
+
+def chain(config: Config, random_bytes: Callable[[int], bytes]) -> Chain:
+    """Trace, identify, authorize, the config's own interceptors, record.
+
+    random_bytes: as of random.Random.randbytes, for ids of spans.  Raises PluginError, WiringError for a wrong order.
+    """
+    mtls = config.authentication.mtls
+    links: list[Interceptor] = [
+        Trace(random_bytes, config.telemetry.sample),
+        Identify([domain.name for domain in mtls.trust_domains] if mtls else [], bool(mtls and mtls.allow_common_name)),
+        Authorize([Rule(rule.identities, rule.methods, rule.models) for rule in config.authorization.rules]),
+        *(plugins.load(plugin.use, plugin.settings) for plugin in config.interceptors),
+        Record(),
+    ]
+    try:
+        return Chain(links, config.unsafe_observe_only)
+    except ChainError as error:
+        raise WiringError(f"interceptors: {error}") from error
