@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeAlias
 
 from interceptors.facts import PeerCertificate
 from sidecar.relay.tls_errors import TlsBroken, TlsError, TlsRefused, refusal
@@ -21,7 +21,8 @@ SLICE: Final = 65536  # bytes moved through a BIO at a time, for it keeps what m
 # RFC 8446 6 and RFC 7301 3.2: a fatal no_application_protocol alert in a plaintext record, in place of ServerHello.
 NO_APPLICATION_PROTOCOL: Final = bytes((21, 3, 3, 0, 2, 2, 120))
 
-Admit = Callable[[ssl.SSLObject], PeerCertificate | None]
+Octets: TypeAlias = bytes | bytearray | memoryview
+Admit: TypeAlias = Callable[[ssl.SSLObject], PeerCertificate | None]
 
 
 class TlsChannel:
@@ -29,7 +30,8 @@ class TlsChannel:
 
     admit: called once, when the handshake has ended and before any plaintext is given out; raises TlsRefused, or
     returns what the peer's certificate says.
-    handshaken: the peer is admitted, and its plaintext flows.  closed: the peer has sent close_notify.
+    handshaken: the peer is admitted, and its plaintext flows.  closed: nothing more can be received, for the peer has
+    sent close_notify or an error has ended the connection.
     certificate: what `admit` returned.  alpn: "h2" once handshaken.
     """
 
@@ -78,10 +80,10 @@ class TlsChannel:
         self._handshake()
         return self.pending()
 
-    def receive(self, data: bytes) -> bytes:
+    def receive(self, data: Octets) -> bytes:
         """Take what arrived, cut anywhere; the plaintext that became readable, b"" for none yet.
 
-        What arrives after the peer's close_notify is dropped. Raises TlsError; nothing may be received or sent
+        What arrives after the peer's close_notify is dropped. Raises TlsError; the connection has ended
         then, but `pending` may hold an alert.
         """
         if self._flows and len(data) <= SLICE:
@@ -91,7 +93,7 @@ class TlsChannel:
             except ssl.SSLWantReadError:
                 return b""
             except ssl.SSLError as error:
-                raise refusal(error, handshaken=True) from error
+                raise self._failed(error) from error
             if record and not self._incoming.pending:
                 return record
             return b"".join((record, *self._drain())) if record else self._ended()
@@ -116,16 +118,20 @@ class TlsChannel:
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError as error:
-            raise refusal(error, handshaken=True) from error
+            raise self._failed(error) from error
         return records
 
+    def _failed(self, error: ssl.SSLError) -> TlsError:
+        self._ended()
+        return refusal(error, handshaken=self.handshaken)
+
     def _ended(self) -> bytes:
-        """The peer's close_notify: what OpenSSL tells by an empty read, for it passes over empty records."""
+        """After an error, or an empty read: OpenSSL passes over empty records, and tells close_notify so."""
         self.closed = True
         self._flows = False
         return b""
 
-    def send(self, plaintext: bytes | memoryview) -> bytes:
+    def send(self, plaintext: Octets) -> bytes:
         """The records that carry `plaintext`, with anything else that waits to be sent. Raises TlsBroken.
 
         Join small parts first: each call begins a record of its own (22 bytes and about 1 µs).
@@ -144,7 +150,7 @@ class TlsChannel:
         except ssl.SSLWantReadError as error:
             raise TlsBroken("tls.not_ready", "sent before the handshake has ended") from error
         except ssl.SSLError as error:
-            raise refusal(error, handshaken=True) from error
+            raise self._failed(error) from error
 
     def pending(self) -> bytes:
         """What waits to be sent: a handshake flight, an alert. b"" for nothing."""
@@ -173,7 +179,7 @@ class TlsChannel:
                 self._answer()
             return False
         except ssl.SSLError as error:
-            raise refusal(error, handshaken=False) from error
+            raise self._failed(error) from error
         self.alpn = self._tls.selected_alpn_protocol()
         try:
             if self.alpn != ALPN:
@@ -181,7 +187,7 @@ class TlsChannel:
             self.certificate = self._admit(self._tls)
         except TlsError:
             # The ssl module has no way to send another alert once the handshake has ended.
-            self.closed = True
+            self._ended()
             self._outgoing.write(self.close())
             raise
         self.handshaken = self._flows = True
@@ -199,5 +205,5 @@ class TlsChannel:
         if self._tls.selected_alpn_protocol() != ALPN:
             self._take()
             self._outgoing.write(NO_APPLICATION_PROTOCOL)
-            self.closed = True
+            self._ended()
             raise TlsRefused("tls.no_alpn", f"expected {ALPN} among the protocols offered")

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from dataclasses import dataclass
 from typing import ClassVar, Final
@@ -54,41 +55,26 @@ class TlsSettingsError(TlsError):
         self.faults = faults
 
 
-# openssl/x509_vfy.h, X509_V_ERR_*.
+# X509_V_ERR_* of openssl/x509_vfy.h, by what they mean to us; any other is "tls.bad_certificate".
 VERIFY_REASONS: Final = {
-    2: "tls.unknown_ca",  # unable to get issuer certificate
-    3: "tls.no_crl",
-    7: "tls.bad_signature",
-    8: "tls.bad_crl",  # CRL signature failure
-    9: "tls.not_yet_valid",
-    10: "tls.expired",
-    11: "tls.bad_crl",  # CRL not yet valid
-    12: "tls.crl_expired",
-    13: "tls.malformed_certificate",  # notBefore
-    14: "tls.malformed_certificate",  # notAfter
-    15: "tls.bad_crl",  # lastUpdate
-    16: "tls.bad_crl",  # nextUpdate
-    18: "tls.unknown_ca",  # self-signed leaf
-    19: "tls.unknown_ca",  # self-signed certificate in chain
-    20: "tls.unknown_ca",  # unable to get local issuer
-    21: "tls.unknown_ca",  # unable to verify the first certificate
-    22: "tls.bad_chain",  # too long
-    23: "tls.revoked",
-    24: "tls.bad_chain",  # issuer is no CA
-    25: "tls.bad_chain",  # path length exceeded
-    26: "tls.wrong_purpose",
-    27: "tls.unknown_ca",  # not trusted
-    33: "tls.bad_crl",  # no CRL issuer
-    35: "tls.bad_crl",  # issuer may not sign CRLs
-    36: "tls.bad_crl",  # unhandled critical CRL extension
-    44: "tls.no_crl",  # different CRL scope
-    47: "tls.name_constraint",
-    48: "tls.name_constraint",
-    62: "tls.wrong_name",
-    64: "tls.wrong_name",  # IP address
-    66: "tls.weak_key",
-    67: "tls.weak_key",  # of the CA
-    68: "tls.weak_signature",
+    code: reason
+    for reason, codes in {
+        "tls.unknown_ca": (2, 18, 19, 20, 21, 27, 28),  # no issuer that we trust, self-signed
+        "tls.not_yet_valid": (9,),
+        "tls.expired": (10,),
+        "tls.revoked": (23,),
+        "tls.no_crl": (3, 44),  # none, or of another scope
+        "tls.crl_expired": (12,),
+        "tls.bad_crl": (5, 8, 11, 15, 16, 33, 35, 36, 54),  # signature, dates, issuer, critical extension
+        "tls.wrong_purpose": (26, 39),
+        "tls.bad_chain": (22, 24, 25, 32, 79, 80, 81, 82),  # too long, an issuer that is no CA
+        "tls.bad_signature": (4, 7, 76, 77, 78),
+        "tls.name_constraint": (47, 48, 49, 51, 52, 53),
+        "tls.wrong_name": (62, 64),
+        "tls.weak_key": (66, 67, 68),
+        "tls.malformed_certificate": (6, 13, 14, 41),
+    }.items()
+    for code in codes
 }
 
 # openssl/sslerr.h, SSL_R_*; the values are our reasons.
@@ -110,14 +96,18 @@ LIBRARY_REASONS: Final = {
 
 
 def refusal(error: ssl.SSLError, *, handshaken: bool) -> TlsError:
-    """What `error` means. The peer's own alerts become "tls.peer_refused", what has no name "tls.handshake"."""
-    name = error.reason or ""
+    """What `error` means. A peer's alert is "tls.peer_refused", what has no name "tls.handshake" or "tls.broken"."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        reason = VERIFY_REASONS.get(error.verify_code, "tls.bad_certificate")
-        return TlsRefused(reason, error.verify_message)
-    fallback = "tls.broken" if handshaken else "tls.handshake"
-    if "_ALERT_" in name:
-        fallback = "tls.peer_refused"
-    reason = LIBRARY_REASONS.get(name, fallback)
+        return TlsRefused(VERIFY_REASONS.get(error.verify_code, "tls.bad_certificate"), error.verify_message)
+    name = _name(error)
+    fallback = "tls.peer_refused" if "_ALERT_" in name else "tls.broken" if handshaken else "tls.handshake"
     kind = TlsBroken if handshaken and "_ALERT_" not in name else TlsRefused
-    return kind(reason, name.lower().replace("_", " "))
+    return kind(LIBRARY_REASONS.get(name, fallback), name.lower().replace("_", " "))
+
+
+def _name(error: ssl.SSLError) -> str:
+    """SSL_R_* without its prefix. The ssl module lacks names that are younger than it; their text stays."""
+    if error.reason:
+        return error.reason
+    found = re.search(r"\] (.+?)(?: \(_ssl|$)", str(error))
+    return found[1].upper().replace(" ", "_") if found else ""
