@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sidecar.demo.children import ENVIRONMENT
 from sidecar.demo.errors import DemoError
 
 CLIENT = Path(__file__).resolve().parent / "client.py"
@@ -36,7 +38,8 @@ class Caller:
         """The client's answer or gRPC error, as client.py prints it. Raises DemoError where it prints neither."""
         command = self.command(identity, *arguments, traceparent=traceparent)
         # In the demo's own process group: Ctrl-C ends it together with the demo.
-        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=CALL_S)
+        environment = {**os.environ, **ENVIRONMENT}
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=CALL_S, env=environment)
         try:
             answer: dict[str, Any] = json.loads(done.stdout)
         except ValueError:

@@ -15,6 +15,8 @@ from typing import TypeVar
 from sidecar.demo.errors import DemoError
 
 T = TypeVar("T")
+# A proxy that is set for the outside must not stand between the demo's own parts.
+ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "no_grpc_proxy": "127.0.0.1,localhost"}
 STOP_S = 10.0  # from SIGTERM to SIGKILL
 POLL_S = 0.05
 
@@ -67,7 +69,7 @@ class Children:
             process = subprocess.Popen(
                 command,
                 cwd=directory,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+                env={**os.environ, **ENVIRONMENT, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -31,7 +31,7 @@ def events(console: Console, recorded: Sequence[dict[str, Any]]) -> None:
     """The audit trail, the fields that tell these events apart."""
     rows = Table(title="Recorded, one JSON line each, fsynced", title_justify="left")
     for column in ("time", "kind", "principal", "model", "status", "reason"):
-        rows.add_column(column, no_wrap=column == "kind")
+        rows.add_column(column, overflow="fold")
     for event in recorded:
         time_of_day = event["time"][11:23]
         status = str(event["status"]) if event["status"] >= 0 else "–"
@@ -44,9 +44,9 @@ def trace(console: Console, client: Trace, span: Span) -> None:
     """The client's span and, below it, the sidecar's."""
     console.print(f"Trace {client.trace_id}")
     console.print(f"  client     span {client.span_id}")
-    said = " ".join(f"{name}={value}" for name, value in sorted(span.attributes.items()))
     console.print(f"  └ sidecar  span {span.span_id}  {span.name}  {span.milliseconds:.1f} ms", markup=False)
-    console.print(f"      {said}", markup=False)
+    for name, value in sorted(span.attributes.items()):
+        console.print(f"      {name} = {value}", markup=False)
 
 
 def by_hand(console: Console, caller: Caller, guard: Guard) -> None:

@@ -29,6 +29,7 @@ from sidecar.demo.guard import Guard
 
 DIRECTORY = Path(".cache", "demo")
 ENDINGS = (signal.SIGTERM, signal.SIGHUP)  # as Ctrl-C
+PLAIN_WIDTH = 120  # columns, where there is no terminal
 INTERRUPTED = 130  # exit status, as a shell says it
 
 
@@ -48,7 +49,7 @@ def run(directory: Path = DIRECTORY) -> int:
 
     directory: keeps the model server's environment from one run to the next.
     """
-    console = Console(width=None if sys.stdout.isatty() else 110, highlight=False, soft_wrap=False)
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
     stays = sys.stdin.isatty() and sys.stdout.isatty()
     status = INTERRUPTED
     before = {ending: signal.signal(ending, _interrupt) for ending in ENDINGS}

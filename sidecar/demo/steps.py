@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,26 +75,35 @@ def stranger(caller: Caller) -> Step:
 
 
 def nobody(caller: Caller) -> Step:
-    """No certificate: the handshake fails, before there is a call."""
+    """No certificate: the handshake fails, before there is a call. `recorded` tells why it failed."""
     answer = caller.ask(None, "topics", TICKET)
-    return Step("a client without a certificate", _fault(answer) or "an answer", _status(answer) == "UNAVAILABLE")
+    status = _status(answer)
+    return Step("a client without a certificate", f"refused at the handshake: {status}", status == "UNAVAILABLE")
+
+
+# What the calls above leave in the audit trail: how often which kind, and why.
+EXPECTED = {
+    ("call.allowed", ""): 2,
+    ("call.denied", "authorize.no_rule"): 1,
+    ("connection.refused", "tls.no_certificate"): 1,
+}
 
 
 def recorded(guard: Guard, trace: Trace) -> tuple[Step, list[dict[str, Any]]]:
-    """What the calls above left in the audit trail."""
+    """The audit trail's events of calls and connections, once they are what is expected or time is up."""
+
+    def events() -> list[dict[str, Any]]:
+        return [event for event in guard.events() if event["kind"].startswith(("call.", "connection."))]
 
     def complete() -> list[dict[str, Any]] | None:
-        events = guard.events()
-        return events if _counts(events) == EXPECTED else None
+        found = events()
+        return found if _counts(found) == EXPECTED else None
 
-    events = _within(ARRIVE_S, complete) or guard.events()
-    counts = _counts(events)
-    traced = any(event["trace_id"] == trace.trace_id for event in events)
-    came = ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "no events"
-    return Step("every one of these is recorded", came, counts == EXPECTED and traced), events
-
-
-EXPECTED = {"call.allowed": 2, "call.denied": 1, "connection.refused": 1}
+    found = _within(ARRIVE_S, complete) or events()
+    counts = _counts(found)
+    in_trace = any(event["trace_id"] == trace.trace_id for event in found)
+    came = ", ".join(f"{count} {kind}" for (kind, _), count in counts.items()) or "no events"
+    return Step("every one of these is recorded", came, counts == EXPECTED and in_trace), found
 
 
 def traced(collector: Collector, trace: Trace) -> tuple[Step, Span | None]:
@@ -105,10 +115,11 @@ def traced(collector: Collector, trace: Trace) -> tuple[Step, Span | None]:
     return Step("one trace, from client to sidecar", came, span.parent_id == trace.span_id), span
 
 
-def _counts(events: list[dict[str, Any]]) -> dict[str, int]:
-    """How often each kind of EXPECTED was recorded; kinds that were not are left out."""
-    counts = {kind: sum(event["count"] for event in events if event["kind"] == kind) for kind in EXPECTED}
-    return {kind: count for kind, count in counts.items() if count}
+def _counts(events: list[dict[str, Any]]) -> dict[tuple[str, str], int]:
+    counts: Counter[tuple[str, str]] = Counter()
+    for event in events:
+        counts[event["kind"], event["reason"]] += event["count"]
+    return dict(counts)
 
 
 def _status(answer: dict[str, Any]) -> str:
