@@ -90,7 +90,7 @@ def set_up(comparisons: Sequence[Comparison]) -> dict[str, object]:
         "sidecar": f"one worker; {sidecar.CHAIN}",
         "peer": f"{envoy.TITLE}; one worker, request ids, access log and timeouts off",
         "tls": f"{TLS}, P-256, client certificate required; plaintext HTTP/2 to the upstream",
-        "load": "h2load: the same headers on every call; handshakes count; the proxy has one core, load and upstream another",
+        "load": "h2load: the same headers on every call; handshakes count; load and upstream share the other core",
         "calls per round": {str(comparison.shape): comparison.calls for comparison in comparisons},
     }
 
