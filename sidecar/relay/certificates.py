@@ -41,7 +41,10 @@ def peer_certificate(chain: Sequence[bytes], domains: Mapping[bytes, frozenset[s
     try:
         certificates = [x509.load_der_x509_certificate(der) for der in chain]
         fact = _read(certificates, frozenset().union(*(domains.get(der, frozenset()) for der in chain[1:])))
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except TlsRefused:
+        raise
+    except Exception as error:
+        # Whatever the library makes of a certificate that OpenSSL could read: what is not understood is refused.
         raise TlsRefused("tls.malformed_certificate", str(error)) from error
     if not fact.trust_domains:
         raise TlsRefused("tls.unknown_ca", "no trust domain holds a CA certificate of the verified chain")

@@ -107,9 +107,10 @@ class ServerTls:
             chain = verified_chain(tls)
             if not chain:
                 return None
+            certificate = peer_certificate(chain, self._trusted)
             if self._lenient is not None:
                 self._lenient.check(chain, now)
-            return peer_certificate(chain, self._trusted)
+            return certificate
 
         return TlsChannel(self._context, admit, server_side=True)
 

@@ -18,6 +18,7 @@ from sidecar.relay.tls_errors import TlsBroken, TlsError, TlsRefused, refusal
 ALPN: Final = "h2"
 RECORD: Final = 16384  # bytes of plaintext in a record at most, RFC 8446 5.1; a larger read costs its allocation
 SLICE: Final = 65536  # bytes moved through a BIO at a time, for it keeps what memory it once needed
+UNSENT: Final = 4096  # bytes of answers to KeyUpdates that wait for a send: some 150, and no peer needs two
 # RFC 8446 6 and RFC 7301 3.2: a fatal no_application_protocol alert in a plaintext record, in place of ServerHello.
 NO_APPLICATION_PROTOCOL: Final = bytes((21, 3, 3, 0, 2, 2, 120))
 
@@ -91,12 +92,15 @@ class TlsChannel:
             try:
                 record = self._read(RECORD)
             except ssl.SSLWantReadError:
-                return b""
+                return self._answers()
             except ssl.SSLError as error:
                 raise self._failed(error) from error
-            if record and not self._incoming.pending:
+            if record and not self._incoming.pending and not self._outgoing.pending:
                 return record
-            return b"".join((record, *self._drain())) if record else self._ended()
+            if not record:
+                return self._ended()
+            return b"".join((record, *self._drain(), self._answers()))
+        established = self.handshaken
         records: list[bytes] = []
         view = memoryview(data)
         for at in range(0, len(view), SLICE):
@@ -104,6 +108,8 @@ class TlsChannel:
                 self._feed(view[at : at + SLICE])
                 if self.handshaken or self._handshake():
                     records += self._drain()
+        if established:
+            self._answers()
         return b"".join(records)
 
     def _drain(self) -> list[bytes]:
@@ -120,6 +126,13 @@ class TlsChannel:
         except ssl.SSLError as error:
             raise self._failed(error) from error
         return records
+
+    def _answers(self) -> bytes:
+        """Raise TlsBroken where the peer has us answer it while we have nothing to send: what waits is memory."""
+        if self._outgoing.pending > UNSENT:
+            self._ended()
+            raise TlsBroken("tls.key_updates", f"over {UNSENT} bytes of answers to KeyUpdates wait to be sent")
+        return b""
 
     def _failed(self, error: ssl.SSLError) -> TlsError:
         self._ended()

@@ -42,6 +42,14 @@ def test_a_handshake_cut_anywhere_ends_alike(pki: Pki, cut: int) -> None:
     assert client.alpn == server.alpn == "h2"
 
 
+def test_a_large_certificate_is_no_flood(pki: Pki) -> None:
+    pair = pki.write("large", pki.leaf(dns=[f"host-{number}.example.org" for number in range(400)]))
+    client, server = pki.client_tls(pair).channel(), pki.server_tls().channel(NOW.timestamp())
+    assert shake(client, server) == Ended(None, None)
+    assert server.certificate is not None
+    assert len(server.certificate.dns) == 400
+
+
 @quick
 @given(
     messages=st.lists(st.one_of(st.binary(max_size=50), st.integers(0, 3 * RECORD).map(bytes)), max_size=8),

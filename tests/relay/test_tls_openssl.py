@@ -141,6 +141,13 @@ def test_keys_change_on_an_open_connection(pki: Pki) -> None:
     assert seen.refused == []
 
 
+def test_a_peer_that_does_nothing_but_change_keys_is_cut(pki: Pki) -> None:
+    """Each K has us answer, and what answers wait for something to be sent must not fill our memory."""
+    say = (("hello", "hello"), *((("K", "KEYUPDATE"),) * 200))
+    _, seen = against(pki.server_tls(), s_client(pki, "-alpn", "h2", pair=pki.client, say=say))
+    assert seen.refused == ["tls.key_updates"]
+
+
 @pytest.mark.parametrize(
     ("options", "reason", "alert"),
     [
