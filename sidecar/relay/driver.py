@@ -276,15 +276,28 @@ class Exchange:
             self._waiting = True
             self.relay.pool.want(self)
 
+    def open_at_once(self) -> bool:
+        """Open the upstream stream if a connection has room for it now."""
+        if self._waiting or self.over:
+            return False
+        wire = self.relay.pool.free()
+        if wire is None:
+            return False
+        self._open(wire)
+        return True
+
     def upstream_ready(self, wire: UpstreamWire) -> None:
         """The pool has a connection with a free stream."""
         self._waiting = False
-        if self.over:
-            return
+        if not self.over:
+            self._open(wire)
+            self.request_side.opened()
+
+    def _open(self, wire: UpstreamWire) -> None:
         self._attempts += 1
         self.up_wire = wire
-        request, call = self.request, self.call
-        fields = call.headers.fields
+        request = self.request
+        fields = self.call.headers.fields
         block = request.block
         if fields is not request.fields:
             known = len(request.fields)
@@ -297,7 +310,6 @@ class Exchange:
             block += encode_fresh((timeout_field(left),))
         self.up = wire.connection.open(Attempt(self), block, False)
         wire.touch()
-        self.request_side.opened()
 
     def upstream_failed(self, reason: str, public: str) -> None:
         """The pool has none and will not have one soon."""
@@ -362,7 +374,6 @@ class Exchange:
         assert self._response is not None
         self._last = trailers
         self._response.data(b"", True)
-        self.front.touch()
 
     def on_upstream_reset(self, code: int, reason: str) -> None:
         """The model server ended the stream without trailers, or its connection is lost (reason)."""
@@ -436,7 +447,12 @@ class Exchange:
     def _conclude(self, status: int, block: bytes) -> None:
         """The model server's own end of the call."""
         self.over = True
-        self._cancel_upstream()
+        up, wire = self.up, self.up_wire
+        if up is not None and wire is not None:
+            if up.send < ENDED or up.queue is not None:
+                wire.connection.reset(up, ErrorCode.CANCEL)
+            self.up = None
+            wire.release(up)
         self._end(status, None, block)
 
     def deny(self, deny: Deny) -> None:

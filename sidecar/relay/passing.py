@@ -19,6 +19,12 @@ class Passing(Side):
     def stalled(self) -> bool:
         return False
 
+    def data(self, payload: bytes, end: bool) -> None:
+        if self._busy or self._inbox:
+            self.keep(payload, end)
+        else:
+            self.take(payload, end)
+
     def take(self, payload: bytes, end: bool) -> None:
         size = len(payload)
         if (

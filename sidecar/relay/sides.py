@@ -114,7 +114,12 @@ class RequestSide(Side):
 
     def send(self, payload: bytes, end: bool) -> None:
         exchange = self.exchange
-        if exchange.up is None:
+        if exchange.up is not None:
+            self._send_on(payload, end)
+        elif end and self._unsent is None and exchange.open_at_once():
+            self.replay = []
+            self._send_on(payload, end)
+        else:
             unsent = self._unsent
             if unsent is None:
                 unsent = self._unsent = []
@@ -124,8 +129,6 @@ class RequestSide(Side):
             # stream is opened when the side has ended, or when it is too long to be kept.
             if end or not self.unary or self._unsent_size > HOLD:
                 exchange.open_upstream()
-        else:
-            self._send_on(payload, end)
 
     def _send_on(self, payload: bytes, end: bool) -> None:
         exchange, size = self.exchange, len(payload)

@@ -137,7 +137,7 @@ class Pool:
 
     def want(self, exchange: Exchange) -> None:
         """Give the exchange a connection now, later, or a reason why not."""
-        wire = self._free()
+        wire = self.free()
         if wire is not None:
             exchange.upstream_ready(wire)
         elif self.failure is not None:
@@ -153,15 +153,15 @@ class Pool:
     def _public(self) -> str:
         return f"model server at {self.settings.address} is unavailable: {self.failure}"
 
-    def _free(self) -> UpstreamWire | None:
+    def free(self) -> UpstreamWire | None:
         """The usable connection with the fewest calls."""
-        if len(self._wires) == 1:
-            wire = self._wires[0]
-            return wire if wire.connection.has_slot and wire.connection.usable and not wire.closing else None
+        wires = self._wires
+        if len(wires) == 1:
+            return wires[0] if wires[0].connection.can_open and not wires[0].closing else None
         best: UpstreamWire | None = None
         for wire in self._wires:
             connection = wire.connection
-            if connection.has_slot and connection.usable and not wire.closing:
+            if connection.can_open and not wire.closing:
                 if best is None or connection.slots < best.connection.slots:
                     best = wire
         return best
@@ -176,7 +176,7 @@ class Pool:
 
     def _serve(self) -> None:
         while self._waiting:
-            wire = self._free()
+            wire = self.free()
             if wire is None:
                 return
             exchange = next(iter(self._waiting))

@@ -28,6 +28,8 @@ from sidecar.relay.http2.streams import (
     fault_code,
 )
 
+_pack = frames.HEADER.pack
+_unpack = frames.HEADER.unpack_from
 _ROOM: Final = 256 << 10  # bytes of DATA put out between two flushes
 _RESETS_REMEMBERED: Final = 1024
 _DRAIN_PING: Final = b"\x00drain\x00\x00"
@@ -114,7 +116,7 @@ class Connection:
             data = self._tail + data
             self._tail = b""
         at, length = 0, len(data)
-        unpack, largest, handlers, streams = frames.HEADER.unpack_from, self.limits.frames, self._handlers, self.streams
+        unpack, largest, streams = _unpack, self.limits.frames, self.streams
         if not self.is_client and self._highest == 0 and not self.settled:
             at = self._preface(data)
             if at < 0:
@@ -162,7 +164,7 @@ class Connection:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame within a header block")
             if not self.settled and kind != frames.SETTINGS:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
-            handler = handlers.get(kind)
+            handler = self._handlers.get(kind)
             if handler is not None:
                 handler(flags, number, data[begin:end])
             elif not self._unknown.spend(self._now):
@@ -495,7 +497,7 @@ class Connection:
             self._prefix = b""
         size = len(block)
         if size <= frames.DEFAULT_FRAME:
-            self._out.append(frames.HEADER.pack(size >> 8, size & 0xFF, 1, 5 if end else 4, stream.id) + block)
+            self._out.append(_pack(size >> 8, size & 0xFF, 1, 5 if end else 4, stream.id) + block)
         else:
             self._out.append(frames.header_frames(stream.id, block, end, self._peer_frame))
         if end:
@@ -525,7 +527,7 @@ class Connection:
             stream.send_window -= size
             self.send_window -= size
             self.room -= size
-            head = frames.HEADER.pack(size >> 8, size & 0xFF, 0, 1 if end else 0, stream.id)
+            head = _pack(size >> 8, size & 0xFF, 0, 1 if end else 0, stream.id)
             if size < 4096:
                 self._out.append(head + payload)
             else:
@@ -588,7 +590,7 @@ class Connection:
         stream.send_window -= count
         self.send_window -= count
         self.room -= count
-        self._out.append(frames.HEADER.pack(count >> 8, count & 0xFF, 0, 1 if end else 0, stream.id))
+        self._out.append(_pack(count >> 8, count & 0xFF, 0, 1 if end else 0, stream.id))
         self._out.append(piece)
         if not queue:
             stream.queue = None
@@ -765,11 +767,12 @@ class ClientConnection(Connection):
         )
 
     @property
-    def has_slot(self) -> bool:
-        return self.slots < self.peer_streams
+    def can_open(self) -> bool:
+        """Whether `open` may be called now."""
+        return self.slots < self.peer_streams and self.usable
 
     def open(self, owner: StreamOwner, block: bytes, end: bool) -> Stream:
-        """Open a stream with its head. Only while `usable` and `has_slot`."""
+        """Open a stream with its head. Only while `can_open`."""
         stream = Stream(self._next, self._peer_initial, self.limits.stream_window)
         stream.owner = owner
         self._highest = self._next
