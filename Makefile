@@ -9,7 +9,7 @@ EDITABLE := $(VENV)/.installed-project
 CODE := sidecar interceptors detectors tests bench examples
 PROTOS = $(shell find proto -name '*.proto' 2>/dev/null)
 
-.PHONY: help demo test check venv format proto lock clean
+.PHONY: help demo test peers test-peers check venv format proto docs bench bench-relay-first lock clean
 
 help:  ## list these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' Makefile
@@ -19,6 +19,12 @@ demo: $(RUNTIME)  ## a model server, the sidecar and a client at work, in under 
 
 test: $(EDITABLE)  ## every test; one whose part is not installed is skipped and says why
 	@$(BIN)/python -m pytest -m "not slow"
+
+peers: $(EDITABLE)  ## what `make test` needs of PyPI and npm, so that it skips nothing: MLServer, KServe, grpc-js
+	@$(BIN)/python -m tests.peers.venvs
+
+test-peers: peers  ## the tests with real peers that take minutes
+	@REQUIRE_PARTS=1 $(BIN)/python -m pytest -m slow
 
 venv: $(EDITABLE)  ## the development environment, in .venv
 
@@ -37,6 +43,8 @@ check: $(EDITABLE)  ## format, lint, types, import rules, protocol files: under 
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary $(foreach folder,$(CODE),$(if $(wildcard $(folder)/*),$(folder)))
 	@report=$$($(BIN)/lint-imports) || { echo "$$report"; exit 1; }
+	@$(BIN)/python -m sidecar config reference | cmp -s - docs/configuration.md || \
+		{ echo "docs/configuration.md is not what the schema says: make docs"; exit 1; }
 	@$(MAKE) --no-print-directory proto
 
 format: $(EDITABLE)  ## put the code into its format
@@ -48,6 +56,14 @@ ifeq ($(PROTOS),)
 else
 	@$(BIN)/buf lint proto
 endif
+
+docs: $(EDITABLE)  ## write the configuration reference from its schema
+	@$(BIN)/python -m sidecar config reference > docs/configuration.md
+
+bench: bench-relay-first  ## every measurement that the documents quote
+
+bench-relay-first: $(EDITABLE)  ## CPU time per call, beside Envoy without a filter
+	@$(BIN)/python -m bench.relay_first
 
 lock:  ## resolve pyproject.toml into the lock files again
 	@tools/lock
