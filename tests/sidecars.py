@@ -60,11 +60,13 @@ def guarded(certificates: Certificates, upstream: str, methods: str = "/**") -> 
 
 
 @contextmanager
-def serve(config: dict[str, Any], directory: Path, *, grace_s: float = 30.0, faults: bool = False) -> Iterator[Sidecar]:
+def serve(
+    config: dict[str, Any], directory: Path, *, grace_s: float = 30.0, status: int = 0, faults: bool = False
+) -> Iterator[Sidecar]:
     """Run the sidecar with `config` until the block ends, then stop it with SIGTERM.
 
     `listen.address` and `state.directory` are filled in where absent.  Raises ProcessError where it does not
-    listen within 30 s, does not stop within `grace_s`, exits with another status than 0, or where its log has a
+    listen within 30 s, does not stop within `grace_s`, exits with another status than `status`, or where its log has a
     traceback or, unless `faults`, a line of level error.
     """
     config = {**config, "state": {"directory": str(directory / "state"), **config.get("state", {})}}
@@ -75,9 +77,9 @@ def serve(config: dict[str, Any], directory: Path, *, grace_s: float = 30.0, fau
     with Process([sys.executable, "-m", "sidecar", "serve", "--config", str(file)]) as process:
         line = process.wait_line(_says_listening)
         yield Sidecar(process, directory, json.loads(line)["address"], Path(config["state"]["directory"]))
-        status = process.terminate(grace_s)
-        if status != 0:
-            raise ProcessError(f"the sidecar exited with status {status}, expected 0:\n{process.tail()}")
+        ended = process.terminate(grace_s)
+        if ended != status:
+            raise ProcessError(f"the sidecar exited with status {ended}, expected {status}:\n{process.tail()}")
         if "Traceback (most recent call last)" in process.log:
             raise ProcessError(f"the sidecar logged a traceback:\n{process.tail(200)}")
         if not faults:

@@ -70,6 +70,15 @@ def remaining(request: bytes, context: grpc.ServicerContext) -> bytes:
     return b"" if left is None or left > CENTURY else b"%.6f" % left
 
 
+def metadata(request: bytes, context: grpc.ServicerContext) -> bytes:
+    """The request's metadata as JSON, binary values in hex; headers and trailers return what begins with x-peers-."""
+    fields = [(key, value) for key, value in context.invocation_metadata()]
+    own = tuple(field for field in fields if field[0].startswith("x-peers-"))
+    context.send_initial_metadata(own)
+    context.set_trailing_metadata(own)
+    return json.dumps([(key, value.hex() if isinstance(value, bytes) else value) for key, value in fields]).encode()
+
+
 class OpenCalls(grpc.ServerInterceptor):
     """Counts, by method, the calls that the server has begun and those that have not ended."""
 
@@ -111,10 +120,42 @@ class OpenCalls(grpc.ServerInterceptor):
         return make(counted, handler.request_deserializer, handler.response_serializer)
 
 
+class Flood:
+    """Streams that one side floods while the other does not read; `sent` counts what this side could send."""
+
+    SIZE = 1 << 16  # bytes of a message
+    MOST = 8192  # messages: half a gigabyte, more than anyone may hold
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    def pour(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Numbered messages, as fast as the client takes them."""
+        for number in range(self.MOST):
+            yield b"%08d" % number + bytes(self.SIZE - 8)
+            self.sent = number + 1
+
+    def report(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        return b"%d" % self.sent
+
+    def ignore(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Reads nothing until the call has gone."""
+        yield b"listening"
+        wait(b"", context)
+
+
 def handlers(calls: OpenCalls) -> tuple[grpc.GenericRpcHandler, ...]:
     one, many = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
-    echo: dict[str, Any] = {"Unary": one(unary), "Bidi": many(bidi), "Wait": one(wait), "Remaining": one(remaining)}
+    flood = Flood()
+    echo: dict[str, Any] = {
+        "Unary": one(unary),
+        "Bidi": many(bidi),
+        "Wait": one(wait),
+        "Remaining": one(remaining),
+        "Metadata": one(metadata),
+    }
+    echo |= {"Pour": grpc.unary_stream_rpc_method_handler(flood.pour), "Ignore": many(flood.ignore)}
     return (
         grpc.method_handlers_generic_handler(SERVICE, echo),
-        grpc.method_handlers_generic_handler("peers.State", {"Calls": one(calls.report)}),
+        grpc.method_handlers_generic_handler("peers.State", {"Calls": one(calls.report), "Poured": one(flood.report)}),
     )

@@ -1,6 +1,6 @@
 """The upstream of these tests, a grpcio server in a process of its own:
 
-    python -m tests.peers.interop_server --socket PATH [--ca FILE --certificate FILE --key FILE]
+    python -m tests.peers.interop_server [--port N] [--socket PATH] [--ca FILE --certificate FILE --key FILE]
 
 It listens on free loopback ports, in plaintext and (with a certificate) for clients that present one of the CA,
 and on a Unix socket; one JSON line on stdout names them: {"plain": "127.0.0.1:1", "mtls": "127.0.0.1:2"}.
@@ -25,6 +25,8 @@ OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.so_reuseport", 0),
+    ("grpc.max_metadata_size", 1 << 20),
+    ("grpc.absolute_max_metadata_size", 1 << 20),
 ]
 THREADS = 1100  # one for each of 1,000 open streams, and some to answer meanwhile
 
@@ -38,11 +40,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("--socket", "--ca", "--certificate", "--key"):
         parser.add_argument(name, type=Path)
+    parser.add_argument("--port", type=int, default=0, help="of plaintext, a free one unless said")
     arguments = parser.parse_args()
     calls = echo_service.OpenCalls()
     server = grpc.server(ThreadPoolExecutor(THREADS), options=OPTIONS, interceptors=[calls])
     server.add_generic_rpc_handlers((interop_service.handler(), *echo_service.handlers(calls)))
-    ports = {"plain": f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"}
+    ports = {"plain": f"127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{arguments.port}')}"}
     if arguments.certificate:
         secure = credentials(arguments.ca, arguments.certificate, arguments.key)
         ports["mtls"] = f"127.0.0.1:{server.add_secure_port('127.0.0.1:0', secure)}"

@@ -25,6 +25,10 @@ def plain_unary(channel: grpc.Channel, path: str) -> Any:
     return cast(Any, channel.unary_unary(path))
 
 
+def plain_pour(channel: grpc.Channel, path: str) -> Any:
+    return cast(Any, channel.unary_stream(path))
+
+
 def plain_stream(channel: grpc.Channel, path: str) -> Any:
     return cast(Any, channel.stream_stream(path))
 

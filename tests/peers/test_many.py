@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.peers import connections
-from tests.peers.conftest import FRONTS, MTLS, Front
+from tests.peers.conftest import FRONTS, H2C, LOOKED, MTLS, Front
 from tests.peers.targets import DEADLINE, Target, Upstream, plain_unary
 
 STREAMS, CALLS, AT_ONCE = 1000, 10_000, 50
@@ -43,13 +43,15 @@ def test_a_thousand_streams_at_once_on_one_connection(
     upstream.wait_quiet()
 
 
-@pytest.mark.parametrize("calls", [1000, pytest.param(CALLS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "front", [MTLS, *(pytest.param(front, marks=pytest.mark.slow) for front in (H2C, LOOKED))], ids=str
+)
 def test_ten_thousand_calls_on_one_connection(
-    calls: int, through: Any, upstream: Upstream, runner: asyncio.Runner
+    front: Front, through: Any, upstream: Upstream, runner: asyncio.Runner
 ) -> None:
     async def some(channel: Any, first: int) -> None:
         echo = channel.unary_unary("/peers.Echo/Unary")
-        for number in range(first, calls, AT_ONCE):
+        for number in range(first, CALLS, AT_ONCE):
             assert await echo(b"call %d" % number, timeout=DEADLINE) == b"call %d" % number
 
     async def run(target: Target) -> set[int]:
@@ -57,7 +59,7 @@ def test_ten_thousand_calls_on_one_connection(
             await asyncio.gather(*(some(channel, first) for first in range(AT_ONCE)))
             return clients(target)
 
-    with through(MTLS) as target:
+    with through(front) as target:
         before = clients(target)
         assert len(runner.run(run(target)) - before) == 1
     upstream.wait_quiet()
