@@ -15,6 +15,7 @@ from interceptors.contract import (
     Call,
     Code,
     Deny,
+    Detail,
     Fault,
     Forward,
     Interceptor,
@@ -22,6 +23,7 @@ from interceptors.contract import (
     Pass,
     Steps,
     Verdict,
+    check_field,
 )
 
 R = TypeVar("R")
@@ -100,6 +102,17 @@ def judge(call: Call, link: Interceptor, hook: str, got: object, observe: bool) 
             return got
         return refuse(call, Deny(Code.INTERNAL, f"{link.name}.forward"), observe)
     if isinstance(got, Deny):
-        # INVARIANT: a denial never reads as success to the caller.
-        return refuse(call, got if got.code != Code.OK else Deny(Code.INTERNAL, f"{link.name}.denied_ok"), observe)
+        return refuse(call, got if _sound(got) else Deny(Code.INTERNAL, f"{link.name}.denial"), observe)
     return refuse(call, Deny(Code.INTERNAL, f"{link.name}.no_verdict"), observe)
+
+
+def _sound(denial: Deny) -> bool:
+    """Whether `denial` can be sent; it never reads as success to the caller."""
+    try:
+        for name, value in denial.trailers:
+            check_field(name, value)
+        detailed = all(isinstance(detail, Detail) for detail in denial.details)
+    except (AttributeError, TypeError, ValueError):
+        return False
+    texts = isinstance(denial.reason, str) and isinstance(denial.public, str)
+    return detailed and texts and isinstance(denial.code, Code) and denial.code is not Code.OK
