@@ -1,7 +1,7 @@
-"""Runs the chain over one call and carries it between the client's stream and the model server's.
+"""Runs the chain over one call, from its first header to its last event.
 
-`Exchange` owns the client's stream, `Attempt` one stream towards the model server; a call has several only when the
-server refused the first without looking at it. Bytes and messages are `sides`'; sockets are `front`'s and `upstream`'s.
+Its two sides own the streams, the client's and the model server's, and tell of what arrives there; a call has several
+streams towards the model server only when the first was refused unread. Sockets are `front`'s and `upstream`'s.
 """
 
 from __future__ import annotations
@@ -81,34 +81,6 @@ def _answer(source: ResponseHead | TrailerBlock) -> _Answer:
     return note
 
 
-class Attempt:
-    """One stream towards the model server; tells its exchange only while it is the current one."""
-
-    __slots__ = ("exchange",)
-
-    def __init__(self, exchange: Exchange) -> None:
-        self.exchange = exchange
-
-    def on_head(self, head: RequestHead | ResponseHead, end: bool) -> None:
-        assert isinstance(head, ResponseHead)
-        self.exchange.on_response_head(head, end)
-
-    def on_data(self, payload: bytes, end: bool) -> None:
-        self.exchange.on_response_data(payload, end)
-
-    def on_trailers(self, trailers: TrailerBlock) -> None:
-        self.exchange.on_response_trailers(trailers)
-
-    def on_reset(self, code: int, reason: str) -> None:
-        self.exchange.on_upstream_reset(code, reason)
-
-    def on_refused(self) -> None:
-        self.exchange.on_upstream_refused()
-
-    def on_sent(self, count: int) -> None:
-        self.exchange.on_request_sent(count)
-
-
 class Exchange:
     """One call, from its first header to its last event.
 
@@ -123,6 +95,7 @@ class Exchange:
     _unrecorded = 0  # events that must be durable before the answer
     _head_sent = False
     _attempts = 0
+    _responding = False  # the model server's head has come
     _waiting = False  # in the pool's queue
     _last: ResponseHead | TrailerBlock | None = None  # what ended the response
     _response: PassingResponse | InspectedResponse | None = None
@@ -133,7 +106,6 @@ class Exchange:
         self.front = front
         self.connection = connection
         self.down = down
-        down.owner = self
 
     # --- the client's side --------------------------------------------------------------------------------------
 
@@ -150,7 +122,7 @@ class Exchange:
             self._deadline_slot = relay.deadlines.add(self._began + request.timeout, self)
         self.call = call = Call(method, Headers(request.fields), self.front.peer, now, deadline, codec)
         self.plan = plan
-        self.request_side = side = self._make_request_side()
+        self.request_side = side = self.down.owner = self._make_request_side()
         if relay.recorder.failed is not None:
             self.deny(Deny(Code.UNAVAILABLE, "record.failed", "calls cannot be recorded at the moment"))
             return
@@ -181,7 +153,7 @@ class Exchange:
     def _deepen(self, plan: Plan) -> None:
         """Continue with the plan that a decision's obligations ask for; nothing has been looked at yet."""
         earlier, self.plan = self.request_side, plan
-        self.request_side = self._make_request_side()
+        self.request_side = self.down.owner = self._make_request_side()
         self.request_side.adopt(earlier)
 
     def _make_request_side(self) -> PassingRequest | InspectedRequest:
@@ -197,7 +169,7 @@ class Exchange:
             side.unary = True
         return side
 
-    def _make_response_side(self, encoding: bytes) -> PassingResponse | InspectedResponse:
+    def _make_response_side(self) -> PassingResponse | InspectedResponse:
         limit = self.relay.settings.response_message
         side: PassingResponse | InspectedResponse
         if self.plan.response_view is View.METADATA:
@@ -205,7 +177,6 @@ class Exchange:
             side.limit = limit
         else:
             side = InspectedResponse(self, limit)
-            side.encoding = encoding
         if self.call.method.unary_response:
             side.unary = True
         return side
@@ -216,7 +187,7 @@ class Exchange:
         self._began = relay.clock()
         self.call = Call(_NO_METHOD, Headers(()), self.front.peer, relay.wall())
         self.plan = relay.chain.plan(_NO_METHOD)
-        self.request_side = PassingRequest(self)
+        self.request_side = self.down.owner = PassingRequest(self)
         if isinstance(refusal, Deny):
             self.deny(refusal)
             return
@@ -224,21 +195,8 @@ class Exchange:
         deny = Deny(Code.INVALID_ARGUMENT, refusal.reason, "not a gRPC request")
         self._end(int(deny.code), deny, http_refusal_block(refusal.status, deny))
 
-    def on_head(self, head: RequestHead | ResponseHead, end: bool) -> None:
-        """Never called: the head made this exchange."""
-
-    def on_data(self, payload: bytes, end: bool) -> None:
-        if self.over:
-            self.credit_request(len(payload))
-        else:
-            self.request_side.data(payload, end)
-
-    def on_trailers(self, trailers: TrailerBlock) -> None:
-        # PROTOCOL-HTTP2.md, "Request": a request is headers, messages and END_STREAM; nothing travels in trailers.
-        self.deny(Deny(Code.INVALID_ARGUMENT, "request.trailers", "a request has trailers, expected none"))
-
-    def on_reset(self, code: int, reason: str) -> None:
-        """The client is gone, or its stream is."""
+    def on_client_gone(self) -> None:
+        """The client's stream is gone, or all of its connection."""
         self._answered = True
         if not self.over:
             self.over = True
@@ -247,10 +205,7 @@ class Exchange:
         else:
             self._close()
 
-    def on_refused(self) -> None:
-        self.on_reset(ErrorCode.REFUSED_STREAM, "")
-
-    def on_sent(self, count: int) -> None:
+    def on_response_sent(self, count: int) -> None:
         """DATA that waited has left for the client."""
         response = self._response
         if response is not None and not self.over:
@@ -308,7 +263,8 @@ class Exchange:
         if request.timeout is not None:
             left = self._began + request.timeout - self.relay.clock()
             block += encode_fresh((timeout_field(left),))
-        self.up = wire.connection.open(Attempt(self), block, False)
+        self._response = response = self._make_response_side()
+        self.up = wire.connection.open(response, block, False)
         wire.touch()
 
     def upstream_failed(self, reason: str, public: str) -> None:
@@ -317,19 +273,21 @@ class Exchange:
         self.fail(Code.UNAVAILABLE, reason, public)
 
     def on_response_head(self, head: ResponseHead, end: bool) -> None:
-        if self.over:
-            return
+        """The model server answers; with `end` by trailers only."""
+        response = self._response
+        assert response is not None
         answer = _answer(head)
         if head.status < 200:
             self.connection.send_informational(self.down, answer.block)
             self.front.touch()
             return
+        self._responding = True
         self.request_side.replay = None
-        response = self._response = self._make_response_side(answer.encoding)
         if end:
             self._last = head
             response.data(b"", True)
             return
+        response.encoding = answer.encoding
         if not self.plan.edits_headers:
             self._send_head(answer.block)
             return
@@ -360,20 +318,14 @@ class Exchange:
         self.connection.send_head(self.down, block, False)
         self.front.touch()
 
-    def on_response_data(self, payload: bytes, end: bool) -> None:
-        response = self._response
-        if self.over or response is None:
-            self.credit_response(len(payload))
-            return
-        response.data(payload, end)
-        self.front.touch()
-
     def on_response_trailers(self, trailers: TrailerBlock) -> None:
-        if self.over:
-            return
-        assert self._response is not None
+        response = self._response
+        assert response is not None
         self._last = trailers
-        self._response.data(b"", True)
+        if response.idle:
+            self.response_finished()
+        else:
+            response.data(b"", True)
 
     def on_upstream_reset(self, code: int, reason: str) -> None:
         """The model server ended the stream without trailers, or its connection is lost (reason)."""
@@ -394,7 +346,7 @@ class Exchange:
         if self.over:
             return
         self._lose_upstream()
-        if self._attempts < _ATTEMPTS and self._response is None and self.request_side.again():
+        if self._attempts < _ATTEMPTS and not self._responding and self.request_side.again():
             self.open_upstream()
         else:
             self.fail(Code.UNAVAILABLE, "upstream.refused", "model server refused the call")
@@ -530,12 +482,16 @@ class Exchange:
 
     def _close(self) -> None:
         """Let go of the client's stream; a client that is still sending is told to stop."""
-        if not self._answered:
+        down = self.down
+        if not self._answered or down.released:
             return
-        if self.down.receive < ENDED:
-            self.connection.reset(self.down, ErrorCode.NO_ERROR)
-        self.connection.release(self.down)
-        self.down.owner = None  # no cycle is left for the collector
+        if down.receive < ENDED:
+            self.connection.reset(down, ErrorCode.NO_ERROR)
+        self.connection.release(down)
+        # The sides point here and the streams at them: cut, so that nothing is left for the cycle collector.
+        down.owner = None
+        del self.request_side
+        self._response = None
         self.front.touch()
 
     def _cancel_upstream(self) -> None:

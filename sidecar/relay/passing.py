@@ -19,8 +19,14 @@ class Passing(Side):
     def stalled(self) -> bool:
         return False
 
-    def data(self, payload: bytes, end: bool) -> None:
-        if self._busy or self._inbox:
+    @property
+    def idle(self) -> bool:
+        return self._passage is None and not self._busy and not self._inbox
+
+    def on_data(self, payload: bytes, end: bool) -> None:
+        if self.exchange.over:
+            self.credit(len(payload))
+        elif self._busy or self._inbox:
             self.keep(payload, end)
         else:
             self.take(payload, end)

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from interceptors.contract import Message
+from interceptors.contract import Code, Deny, Message
 from sidecar.relay.grpc_wire import HOLD
+from sidecar.relay.http2.fields import RequestHead, ResponseHead, TrailerBlock
 
 if TYPE_CHECKING:
     from sidecar.relay.driver import Exchange
@@ -45,8 +46,15 @@ class Side:
         """Take over what came before the plan was deepened; nothing of it has been looked at."""
         self._inbox, earlier._inbox = earlier._inbox, None
 
+    def on_data(self, payload: bytes, end: bool) -> None:
+        """A payload from the source; nobody wants it once the call is over."""
+        if self.exchange.over:
+            self.credit(len(payload))
+        else:
+            self.data(payload, end)
+
     def data(self, payload: bytes, end: bool) -> None:
-        """A payload from the source."""
+        """As `on_data`, of a call that is not over."""
         if self._busy or self._inbox or self.stalled():
             self.keep(payload, end)
         else:
@@ -71,6 +79,11 @@ class Side:
     def release(self) -> None:
         """The call is over: nothing is held any more."""
         self._inbox = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is held here and no link waits for the half-close: it may be passed over."""
+        return False
 
     def take(self, payload: bytes, end: bool) -> None:
         """Look at a payload now."""
@@ -97,7 +110,7 @@ class Side:
 
 
 class RequestSide(Side):
-    """From the client to the model server."""
+    """From the client to the model server; owns the client's stream."""
 
     response = False
     _unsent: list[tuple[bytes, bool]] | None = None  # waits for the upstream stream
@@ -105,6 +118,22 @@ class RequestSide(Side):
     # Sent and kept, to be sent again on another stream; None once it is too long or the response has begun.
     replay: list[tuple[bytes, bool]] | None = None
     _replay_size = 0
+
+    def on_head(self, head: RequestHead | ResponseHead, end: bool) -> None:
+        """Never called: the head made the exchange."""
+
+    def on_trailers(self, trailers: TrailerBlock) -> None:
+        # PROTOCOL-HTTP2.md, "Request": a request is headers, messages and END_STREAM; nothing travels in trailers.
+        self.exchange.deny(Deny(Code.INVALID_ARGUMENT, "request.trailers", "a request has trailers, expected none"))
+
+    def on_reset(self, code: int, reason: str) -> None:
+        self.exchange.on_client_gone()
+
+    def on_refused(self) -> None:
+        self.exchange.on_client_gone()
+
+    def on_sent(self, count: int) -> None:
+        self.exchange.on_response_sent(count)
 
     def hook(self, message: Message) -> Any:
         return self.exchange.plan.request(self.exchange.call, message)
@@ -174,9 +203,27 @@ class RequestSide(Side):
 
 
 class ResponseSide(Side):
-    """From the model server to the client."""
+    """From the model server to the client; owns the stream towards the model server."""
 
     response = True
+
+    def on_head(self, head: RequestHead | ResponseHead, end: bool) -> None:
+        if not self.exchange.over:
+            assert isinstance(head, ResponseHead)
+            self.exchange.on_response_head(head, end)
+
+    def on_trailers(self, trailers: TrailerBlock) -> None:
+        if not self.exchange.over:
+            self.exchange.on_response_trailers(trailers)
+
+    def on_reset(self, code: int, reason: str) -> None:
+        self.exchange.on_upstream_reset(code, reason)
+
+    def on_refused(self) -> None:
+        self.exchange.on_upstream_refused()
+
+    def on_sent(self, count: int) -> None:
+        self.exchange.on_request_sent(count)
 
     def hook(self, message: Message) -> Any:
         return self.exchange.plan.response(self.exchange.call, message)
@@ -188,6 +235,7 @@ class ResponseSide(Side):
         exchange = self.exchange
         if exchange.connection.send_data(exchange.down, payload, end) and not self.inspects:
             exchange.credit_response(len(payload))
+        exchange.front.touch()
 
     def finished(self) -> None:
         self.exchange.response_finished()
