@@ -20,6 +20,7 @@ from interceptors.events import Durability, Event
 from sidecar import wiring
 from sidecar.answers import Answers
 from sidecar.audit.recorder_jsonl import JsonlRecorder
+from sidecar.check import exposure
 from sidecar.config.addresses import TcpAddress, UnixAddress
 from sidecar.config.model import Config
 from sidecar.config.units import Rate as ConfigRate
@@ -41,11 +42,20 @@ class ListenError(SidecarError):
     """The listener cannot be opened."""
 
 
+class ExposedError(SidecarError):
+    """The model server can be reached around the sidecar."""
+
+
 def serve(config: Config) -> int:
     """Run until SIGTERM or SIGINT; the exit status: 0 when every open call had ended in time.
 
     Raises SidecarError for what only shows when starting: a port in use, a certificate that does not load.
     """
+    exposed = exposure.examine(config.upstream)
+    for weak in exposed.warnings:
+        log.warning("upstream_exposed", detail=str(weak))
+    if exposed.faults:
+        raise ExposedError("; ".join(map(str, exposed.faults)))
     return uvloop.run(_Sidecar(config).run())
 
 
@@ -55,7 +65,7 @@ class _Sidecar:
     def __init__(self, config: Config) -> None:
         self._config = config
         now = time.time()
-        self._chain = wiring.chain(config, Random(secrets.randbits(256)).getrandbits)
+        self._chain = wiring.chain(config, Random(secrets.randbits(256)).randbytes)
         server, client = wiring.server_tls(config), wiring.client_tls(config)
         self._server_tls = ServerTls(server, now) if server is not None else None
         self._client_tls = ClientTls(client, now) if client is not None else None
@@ -73,7 +83,7 @@ class _Sidecar:
         client_tls, server_tls = self._client_tls, self._server_tls
         pool = Pool(
             loop, relay, upstream_settings(config),
-            client_tls.channel if client_tls is not None else None, None, Random(secrets.randbits(64)).random,
+            client_tls.channel if client_tls is not None else None, self._vet, Random(secrets.randbits(64)).random,
         )  # fmt: skip
         relay.pool = pool
         channel = None if server_tls is None else lambda: server_tls.channel(time.time())
@@ -106,6 +116,14 @@ class _Sidecar:
             if isinstance(config.listen.address, UnixAddress):
                 with contextlib.suppress(OSError):
                     os.unlink(config.listen.address.path)
+
+
+    async def _vet(self) -> str | None:
+        """Why the model server that just came up may not be used: it may have opened more than it did before."""
+        found = await asyncio.get_running_loop().run_in_executor(None, exposure.examine, self._config.upstream)
+        for fault in found.faults:
+            log.error("upstream_exposed", detail=str(fault))
+        return "it can be reached around the sidecar" if found.faults else None
 
 
 async def listen(loop: asyncio.AbstractEventLoop, front: Front, config: Config) -> asyncio.Server:
