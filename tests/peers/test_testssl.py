@@ -47,7 +47,8 @@ def findings(
     file = tmp_path_factory.mktemp("testssl") / "findings.json"
     with start_sidecar(sidecars.guarded(certificates, NOBODY)) as sidecar:
         scan(sidecar.address, file)
-        reasons = {event["reason"] for event in sidecar.events() if event["kind"] == "connection.refused"}
+    # Once it has stopped, so that the counts of folded events are written too.
+    reasons = {event["reason"] for event in sidecar.events() if event["kind"] == "connection.refused"}
     assert {"tls.version", "tls.no_alpn", "tls.no_certificate"} <= reasons
     return {finding["id"]: finding["finding"] for finding in json.loads(file.read_text("utf-8"))}
 
