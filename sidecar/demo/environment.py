@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -46,7 +47,9 @@ def ensure(directory: Path, progress: Progress) -> Path:
         progress("creating")
         try:
             with Children(directory) as children:
-                _run(children, "venv", [interpreter, "-m", "venv", "--clear", str(home)], lambda _: None)
+                _run(
+                    children, "venv", [interpreter, "-m", "venv", "--without-pip", "--clear", str(home)], lambda _: None
+                )
                 _install(children, python, progress)
             stamp.write_text(wanted, "utf-8")
         except BaseException:
@@ -72,16 +75,18 @@ def _succeeds(python: str, code: str) -> bool:
 
 
 def _interpreter() -> str:
-    """A Python that MLServer supports and that can make environments."""
+    """A Python that MLServer supports."""
+    if importlib.util.find_spec("pip") is None:
+        raise DemoError(f"{sys.executable} has no pip, which installs the demo's model server: python -m ensurepip")
     if OLDEST <= sys.version_info[:2] <= NEWEST:
         return sys.executable
     for minor in range(NEWEST[1], OLDEST[1] - 1, -1):
         found = shutil.which(f"python3.{minor}")
-        if found and _succeeds(found, "import ensurepip, venv"):
+        if found and _succeeds(found, "import venv"):
             return found
     raise DemoError(
         f"MLServer, the demo's model server, runs on Python 3.11 or 3.12; this is {sys.version.split()[0]}, and no "
-        "python3.12 or python3.11 with venv is on the PATH. Install one (the sidecar itself runs on this Python)."
+        "python3.12 or python3.11 with venv is on the PATH. Install one; the sidecar itself runs on this Python."
     )
 
 
@@ -90,11 +95,14 @@ def _install(children: Children, python: Path, progress: Progress) -> None:
 
     def told(said: str) -> None:
         fetched = len(re.findall(r"^Collecting ", said, re.MULTILINE))
-        progress("installing" if "Installing collected packages" in said else f"fetching package {fetched} of {total}")
+        done = "Installing collected packages" in said
+        progress("installing" if done else f"fetched {fetched} of {total} packages")
 
-    options = ["--disable-pip-version-check", "--progress-bar", "off", "--no-deps", "--require-hashes"]
+    # This environment's pip serves the other one. What it would compile at once is compiled when first imported.
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+    options = ["--progress-bar", "off", "--no-compile", "--no-deps", "--require-hashes"]
     try:
-        _run(children, "pip", [str(python), "-m", "pip", "install", *options, "-r", str(REQUIREMENTS)], told)
+        _run(children, "pip", [*pip, "install", *options, "-r", str(REQUIREMENTS)], told)
     except DemoError as error:
         raise DemoError(
             f"{error}\n\nThe model server's packages could not be installed. The first run needs a package index: "
