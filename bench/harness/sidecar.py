@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,13 +57,18 @@ class Sidecar:
             raise BenchError(f"void: expected {self.calls} calls in the audit file, came {found}")
 
 
-def start(processes: Processes, core: int, certificates: Certificates, upstream_port: int) -> Sidecar:
-    """Start it on `core`, and give it once it listens. Raises BenchError when it does not."""
-    state = processes.folder / "state"
+def start(
+    processes: Processes, core: int, certificates: Certificates, upstream_port: int, under: tuple[str, ...] = ()
+) -> Sidecar:
+    """Start it on `core`, and give it once it listens. Raises BenchError when it does not.
+
+    under: a module that runs it, and that module's own arguments.
+    """
+    state = Path(tempfile.mkdtemp(prefix="state-", dir=processes.folder))
     audit = state / "audit" / "events.jsonl"
     file = processes.folder / "sidecar.yaml"  # JSON is YAML
     file.write_text(json.dumps(config(certificates, upstream_port, state, audit), indent=1))
-    command = [sys.executable, "-m", "sidecar", "serve", "--config", str(file)]
+    command = [sys.executable, "-m", *under, "sidecar", "serve", "--config", str(file)]
     process = processes.start("sidecar", command, core)
     return Sidecar(process, process.wait_for(lambda: port_of(process.output()), "listen"), Trail(audit))
 

@@ -1,4 +1,4 @@
-"""Medians, ratios, the table and the file of results; and the profile's sums."""
+"""Medians, ratios, the table and the file of results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from bench.harness import results
 from bench.harness.h2load import Shape
 from bench.harness.results import Result
 from bench.harness.rounds import Comparison, Sample
-from bench.profile_relay import own
 
 RESULT = Result("CPU per call", 12.345, "us/call", "Envoy", 40.0, 0.3086, (0.25, 0.4), 0.01, 5, "make bench")
 
@@ -53,14 +52,3 @@ def test_the_table_aligns() -> None:
     head, row = results.table([RESULT]).splitlines()
     assert head.index("ratio") == row.index("0.31")
     assert row.index("40.0 (Envoy)") == head.index("peer")
-
-
-def test_own_time_is_the_innermost_frame() -> None:
-    stacks = [
-        "main (a.py:1);work (b.py:20) 3",
-        "main (a.py:1);work (b.py:21) 2",
-        "main (a.py:1);SSL_write (libssl.so) 4",
-    ]
-    functions, lines = own(stacks)
-    assert functions == {"work (b.py)": 5, "SSL_write (libssl.so)": 4}
-    assert lines == {"work (b.py:20)": 3, "work (b.py:21)": 2, "SSL_write (libssl.so)": 4}
