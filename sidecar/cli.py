@@ -25,6 +25,7 @@ from sidecar.errors import SidecarError
 if TYPE_CHECKING:
     from sidecar.check.report import Report
     from sidecar.config import Config
+    from sidecar.logs import Log
 
 NAME = "langtrain-sidecar"
 ENVIRONMENT_DEBUG = "LANGTRAIN_SIDECAR_DEBUG"  # with one underscore: no part of the config
@@ -51,7 +52,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"{NAME} {metadata.version(NAME)}")
+        try:
+            version = metadata.version(NAME)
+        except metadata.PackageNotFoundError:
+            version = "(a source tree that is not installed)"
+        typer.echo(f"{NAME} {version}")
         raise typer.Exit
 
 
@@ -68,27 +73,43 @@ def serve(
     log_level: Annotated[LogLevel, typer.Option(help="The least level that is logged.")] = LogLevel.info,
 ) -> None:
     """Stand in front of the model server until SIGTERM. Logs are JSON lines on stderr."""
-    from sidecar import app as program
     from sidecar import logs
 
     logs.configure(log_level.value)
     log = logs.Log("config")
-    loaded = _load(config)
+    try:
+        status = _serve(config, log)
+    except SidecarError as error:
+        if sys.stderr.isatty():
+            raise
+        for finding in _report_of(error).faults:
+            log.error("refused", path=finding.path, detail=finding.problem, origin=finding.origin)
+        status = 1
+    except Exception as error:
+        log.error("internal_error", error)
+        status = 2
+    raise typer.Exit(status)
+
+
+def _serve(file: Path, log: Log) -> int:
+    from sidecar import app as program
+
+    loaded = _load(file)
     for path in loaded.warnings():
-        log.warning("unsafe_setting", setting=path, detail=f"{path} weakens security")
-    log.info("configured", digest=loaded.digest(), file=str(config))
-    raise typer.Exit(program.serve(loaded))
+        log.warning("unsafe_setting", setting=path, detail=f"{path} is on and weakens security")
+    log.info("configured", digest=loaded.digest(), file=str(file))
+    return program.serve(loaded)
 
 
 @app.command()
 def check(config: ConfigFile, as_json: AsJson = False) -> None:
     """Check everything that can be checked without serving; list every fault."""
-    from sidecar.check import report, run
+    from sidecar.check import run
 
     try:
         loaded = _load(config)
     except SidecarError as error:
-        found = report.of_error(error)
+        found = _report_of(error)
     else:
         found = run(loaded, datetime.now(UTC))
     if as_json:
@@ -173,10 +194,14 @@ def _load(file: Path) -> Config:
     return load(file, os.environ)
 
 
-def _fail(error: SidecarError) -> NoReturn:
+def _report_of(error: SidecarError) -> Report:
     from sidecar.check import report
 
-    _print_report(report.of_error(error))
+    return report.of_error(error)
+
+
+def _fail(error: SidecarError) -> NoReturn:
+    _print_report(_report_of(error))
     sys.exit(1)
 
 
@@ -186,7 +211,7 @@ def _surprise(error: Exception) -> NoReturn:
         traceback.print_exception(error)
     else:
         hint = f"set {ENVIRONMENT_DEBUG}=1 for its trace"
-        _console().print(f"[red]error[/] internal error of kind {type(error).__name__}; {hint}")
+        _console().print(f"[red]error[/] internal error of kind {type(error).__name__}; {hint}", soft_wrap=True)
     sys.exit(2)
 
 

@@ -68,16 +68,19 @@ def _covered(crl: Path, trust: Iterable[Path], now: datetime, excused: bool) -> 
     authorities = {each for path in trust for each in reader.authorities("ca", path)}
     if reader.faults:
         return Report()
-    report = total(_coverage(each, lists, now) for each in sorted(authorities, key=lambda each: each.serial_number))
-    return report.excused() if excused else report
+    ordered = sorted(authorities, key=lambda each: each.serial_number)
+    return total(_coverage(each, lists, now, excused) for each in ordered)
 
 
-def _coverage(authority: x509.Certificate, lists: Iterable[x509.CertificateRevocationList], now: datetime) -> Report:
+def _coverage(
+    authority: x509.Certificate, lists: Iterable[x509.CertificateRevocationList], now: datetime, excused: bool
+) -> Report:
     of_it = [each for each in lists if each.issuer == authority.subject]
     ends = [each.next_update_utc for each in of_it if each.next_update_utc]
     name = re.sub(r"[^ -~]", "?", authority.subject.rfc4514_string())
     if not of_it:
-        return fault("listen.tls.crl", f"expected a revocation list of the CA '{name}', came none")
+        missing = fault("listen.tls.crl", f"expected a revocation list of the CA '{name}', came none")
+        return missing.excused() if excused else missing
     if not ends or max(ends) <= now:
         end = max(ends).isoformat() if ends else "no known time"
         return fault(

@@ -12,7 +12,9 @@ from sidecar.config.fields import (
     Many,
     MethodPattern,
     Name,
+    OneOrMore,
     Section,
+    Spelt,
     TrustDomainName,
 )
 
@@ -33,7 +35,9 @@ def _named(value: Any) -> Any:
 class Mtls(Section):
     """Callers are identified by their client certificates."""
 
-    trust_domains: Annotated[Many[Annotated[TrustDomain, BeforeValidator(_named)]], Field(min_length=1)] = Field(
+    trust_domains: OneOrMore[
+        Annotated[TrustDomain, BeforeValidator(_named), Spelt({"type": "string", "title": "trust domain"})]
+    ] = Field(
         description="Trust domains whose CAs are believed: a name, or `{name: …, ca: file}` for one with CAs of its "
         "own. A certificate's SPIFFE id must be of the domain whose CA issued it."
     )
@@ -53,14 +57,14 @@ class Authentication(Section):
 class Rule(Section):
     """Allows the callers it names to call what it names."""
 
-    identities: Annotated[Many[IdentityPattern], Field(min_length=1)] = Field(
+    identities: OneOrMore[IdentityPattern] = Field(
         description="Who: patterns typed by form, `spiffe://…`, `dns:…` or `cn:…`. `*` stays within a segment, `**` "
         "crosses `/`."
     )
-    methods: Annotated[Many[MethodPattern], Field(min_length=1)] = Field(
+    methods: OneOrMore[MethodPattern] = Field(
         description="What: method patterns such as `/inference.GRPCInferenceService/*`, or `/**` for all."
     )
-    models: Annotated[Many[Name], Field(min_length=1)] | None = Field(
+    models: OneOrMore[Name] | None = Field(
         None, description="Only calls that name one of these models (patterns); unset, any call."
     )
 

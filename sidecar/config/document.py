@@ -71,15 +71,15 @@ class _Walk:
     def value(self, node: Node, place: Place) -> Any:
         """The value of a node. Children of one too deep, or beyond NODES_MAX, are left out with a fault."""
         self.nodes += 1
+        if self.nodes > NODES_MAX:
+            if self.nodes == NODES_MAX + 1:
+                self.fault((), f"at most {NODES_MAX} values, those of aliases included", "more", node)
+            return None
         self.lines.setdefault(place, node.start_mark.line + 1)
         if isinstance(node, ScalarNode):
             return self._scalar(node, place)
         if len(place) >= DEPTH_MAX:
             self.fault((), f"at most {DEPTH_MAX} levels of nesting", "more", node)
-            return None
-        if self.nodes > NODES_MAX:
-            if self.nodes == NODES_MAX + 1:
-                self.fault((), f"at most {NODES_MAX} values, those of aliases included", "more", node)
             return None
         if isinstance(node, SequenceNode):
             self._core(node, place, "seq")

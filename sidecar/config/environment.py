@@ -66,7 +66,7 @@ def _set(data: dict[str, Any], place: Place, value: Any) -> dict[str, Any]:
 
 
 def _unknown(place: Place, name: str) -> Fault:
-    known = next((place[:end] for end in range(len(place) - 1, 0, -1) if keys_at(Config, place[:end])), ())
-    keys = keys_at(Config, known)
-    hint = did_you_mean(str(place[len(known)]), keys) if len(place) > len(known) else ""
+    known: Place = next((place[:end] for end in range(len(place) - 1, 0, -1) if keys_at(Config, place[:end])), ())
+    key, keys = str(place[len(known)]), keys_at(Config, known)
+    hint = f"'{key}' holds no keys: set it whole" if key in keys else did_you_mean(key, keys)
     return Fault(path_of(place), "a variable that names a known key", origin=name, hint=hint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
@@ -14,6 +15,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PlainSerializer,
@@ -52,6 +54,19 @@ def _listed(value: Any) -> Any:
 
 
 Many: TypeAlias = Annotated[tuple[T, ...], BeforeValidator(_listed)]
+OneOrMore: TypeAlias = Annotated[tuple[T, ...], Field(min_length=1), BeforeValidator(_listed)]
+
+
+@dataclass(frozen=True, slots=True)
+class Spelt:
+    """A short form that a section may be written in, for the JSON Schema; its validator is the field's own."""
+
+    short: Mapping[str, Any]
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        whole = handler(core)
+        choices = [choice for choice in whole.get("anyOf", [whole]) if choice.get("type") != "null"]
+        return {"anyOf": [dict(self.short), *choices]}
 
 
 class _Ordered(Protocol):

@@ -8,11 +8,11 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from sidecar.config.addresses import ListenAddress
 from sidecar.config.faults import expected
-from sidecar.config.fields import FilePath, Section, Within, section_or_defaults, written
+from sidecar.config.fields import FilePath, Section, Spelt, Within, section_or_defaults, written
 from sidecar.config.units import Duration, Rate, Size
 
 SECOND, MINUTE, DAY = Duration(1), Duration(60), Duration(86400)
-FRAME, WINDOW_MIN, WINDOW_MAX = Size(16 << 10), Size(64 << 10), Size((1 << 31) - 1)  # RFC 9113 §6.5.2, §6.9.1
+FRAME, WINDOW_MIN, WINDOW_MAX = Size(16 << 10), Size(64 << 10), Size(1 << 30)  # within RFC 9113 §6.5.2, §6.9.1
 MESSAGE_MAX = Size(2 << 30)
 
 StreamWindow: TypeAlias = Annotated[Size, Within(FRAME, WINDOW_MAX)]
@@ -50,7 +50,8 @@ class Limits(Section):
     )
     buffered: Annotated[Size, Within(Size(1 << 20), Size(1 << 40))] = Field(
         written("256MiB"),
-        description="Bytes of messages that interceptors must see whole, for the whole process. Beyond it calls wait.",
+        description="Bytes of messages that interceptors must see whole, in the whole process. Beyond it calls are "
+        "refused.",
     )
     handshake: ShortTime = Field(written("10s"), description="Time for the TLS handshake and the HTTP/2 preface.")
     header_time: ShortTime = Field(written("10s"), description="Time for one header block to arrive whole.")
@@ -96,7 +97,7 @@ class ListenTls(Section):
         "else its certificates are refused.",
     )
     unsafe_allow_missing_crl: bool = Field(
-        False, description="UNSAFE: accept certificates of a CA whose revocation list is missing or out of date."
+        False, description="UNSAFE: with `crl`, accept certificates of a CA that has no revocation list in it."
     )
 
 
@@ -119,6 +120,7 @@ class Listen(Section):
     tls: Annotated[
         ListenTls | None,
         BeforeValidator(_tls),
+        Spelt({"const": "none"}),
         PlainSerializer(lambda tls: "none" if tls is None else tls.model_dump(mode="json")),
     ] = Field(
         written({}),

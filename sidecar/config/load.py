@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,7 @@ def build(
     sound, found = _sound_part(data, {"directory": directory})
     faults += [translate.fault(error, place, origin(place)) for place, error in found.items()]
     if sound is not None:
-        for breach in _breaches(sound.config, tuple(found)):
+        for breach in _breaches(sound.config, sound.taken):
             place = _as_written(breach.place, sound.kept)
             faults.append(Fault(path_of(place), breach.expected, breach.came, origin(place), breach.hint))
     if faults or sound is None:
@@ -73,29 +73,38 @@ def build(
 
 @dataclass(frozen=True, slots=True)
 class _Sound:
-    """A config of what is sound by itself.  kept: which entries of a list are left, where some are not."""
+    """A config of what is sound by itself.
+
+    kept: which entries of a list are left, where some are not.  taken: what is not sound, and was left out.
+    """
 
     config: Config
     kept: dict[Place, list[int]]
+    taken: frozenset[Place]
 
 
 def _sound_part(data: dict[str, Any], context: Mapping[str, Any]) -> tuple[_Sound | None, dict[Place, ErrorDetails]]:
     """What is sound, so that the rules between sections speak as well; and what pydantic finds wrong with the rest."""
     found: dict[Place, ErrorDetails] = {}
+    taken: set[Place] = set()
     while True:
         kept: dict[Place, list[int]] = {}
-        left = _without(data, tuple(found), (), kept)
+        left = _without(data, taken, (), kept)
         try:
-            return _Sound(Config.model_validate(left, context=context), kept), found
+            return _Sound(Config.model_validate(left, context=context), kept, frozenset(taken)), found
         except ValidationError as error:
-            before = len(found)
+            before = len(taken)
             for place, details in translate.located(error, left):
-                found.setdefault(_as_written(place, kept), details)
-            if len(found) == before:
+                where = _as_written(place, kept)
+                # What misses something because it was taken away has no fault of its own; it goes as well.
+                if where not in taken and not (place in kept and details["type"] == "too_short"):
+                    found.setdefault(where, details)
+                taken.add(where[:-1] if where in taken else where)
+            if len(taken) == before:
                 return None, found  # a fault that no value stands for: nothing is left to take away
 
 
-def _without(value: Any, unsound: Sequence[Place], place: Place, kept: dict[Place, list[int]]) -> Any:
+def _without(value: Any, unsound: Collection[Place], place: Place, kept: dict[Place, list[int]]) -> Any:
     if not any(each[: len(place)] == place for each in unsound):
         return value
     if isinstance(value, dict):

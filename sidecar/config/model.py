@@ -9,11 +9,12 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from sidecar.config.access import Authentication, Authorization
+from sidecar.config.faults import expected
 from sidecar.config.fields import ClassReference, FilePath, Many, Name, Section, Url, section_or_defaults, written
 from sidecar.config.listen import Listen
 from sidecar.config.upstream import Upstream
@@ -60,6 +61,12 @@ class Telemetry(Section):
     service_name: Name = Field("langtrain-sidecar", description="The `service.name` of its spans.")
 
 
+def _one(value: Any) -> int:
+    if type(value) is not int or value != 1:
+        raise expected("1; this version runs one relay process")
+    return value
+
+
 class Config(Section):
     """A sidecar's whole configuration."""
 
@@ -85,7 +92,9 @@ class Config(Section):
         written({}), description="What is recorded of calls."
     )
     telemetry: Annotated[Telemetry, BeforeValidator(section_or_defaults)] = Field(written({}), description="Traces.")
-    workers: Literal[1] = Field(1, description="Relay processes. This version runs one.")
+    workers: Annotated[int, PlainValidator(_one), WithJsonSchema({"const": 1})] = Field(
+        1, description="Relay processes. This version runs one."
+    )
     unsafe_observe_only: bool = Field(
         False, description="UNSAFE: deny nothing; record what would have been denied. For trying out rules."
     )

@@ -62,8 +62,10 @@ def _section(whole: Mapping[str, Any], model: Mapping[str, Any], path: str) -> I
         below = _model_in(whole, field)
         if below:
             nested.append((f"{path}.{name}" if path else name, below))
-        default = "required" if name in model.get("required", ()) else f"`{_value(field.get('default'))}`"
-        yield f"| `{name}` | {_kind(whole, field)} | {default} | {_cell(field['description'])} |"
+        default = "required" if name in model.get("required", ()) else _default(field.get("default"), bool(below))
+        # A field that says of a section what the section says of itself leaves it to the section.
+        meaning = field.get("description") or _resolve(whole, field)["description"]
+        yield f"| `{name}` | {_kind(whole, field)} | {default} | {_cell(meaning)} |"
     yield ""
     for name, below in nested:
         yield from _section(whole, below, name)
@@ -79,7 +81,9 @@ def _resolve(whole: Mapping[str, Any], field: Mapping[str, Any]) -> Mapping[str,
 def _model_in(whole: Mapping[str, Any], field: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The section that a field holds, alone, as an alternative or in a list."""
     field = _resolve(whole, field)
-    if "properties" in field and field.get("title") != "rate":
+    if field.get("title") == "rate":
+        return None  # it can be a mapping, and is no section
+    if "properties" in field:
         return field
     choices = [*field.get("anyOf", ()), field["items"]] if "items" in field else field.get("anyOf", ())
     return next((found for each in choices if (found := _model_in(whole, each))), None)
@@ -90,7 +94,7 @@ def _kind(whole: Mapping[str, Any], field: Mapping[str, Any]) -> str:
         return " \\| ".join(f"`{choice}`" for choice in field["enum"])
     if "const" in field:
         return f"`{_value(field['const'])}`"
-    if field.get("title") in ("rate",) or "anyOf" not in field:
+    if field.get("title") == "rate" or "anyOf" not in field:
         return _plain_kind(whole, field)
     return " or ".join(_kind(whole, choice) for choice in field["anyOf"] if choice.get("type") != "null")
 
@@ -98,8 +102,10 @@ def _kind(whole: Mapping[str, Any], field: Mapping[str, Any]) -> str:
 def _plain_kind(whole: Mapping[str, Any], field: Mapping[str, Any]) -> str:
     if field.get("type") == "array":
         return f"list of {_kind(whole, field['items'])}"
-    if "$ref" in field or "properties" in field:
-        return "rate" if field.get("title") == "rate" else "section"
+    if field.get("title") == "rate":
+        return "rate"
+    if "$ref" in field:
+        return "section"
     named = {"boolean": "true or false", "integer": "whole number", "object": "mapping"}
     title = str(field.get("title", ""))
     own = title == title.lower() or title == "URL"  # pydantic titles a field after its name, in capitals
@@ -109,10 +115,17 @@ def _plain_kind(whole: Mapping[str, Any], field: Mapping[str, Any]) -> str:
     return f"{kind}, {bounds}" if bounds else kind
 
 
-def _value(default: Any) -> str:
-    if default is None:
+def _default(value: Any, section: bool) -> str:
+    if value is None:
         return "unset"
-    return default if isinstance(default, str) else json.dumps(default)
+    return "see below" if section and value == {} else f"`{_value(value)}`"
+
+
+def _value(value: Any) -> str:
+    """As a config file would spell it, in one line."""
+    if isinstance(value, dict) and value:
+        return "{" + ", ".join(f"{key}: {_value(held)}" for key, held in value.items()) + "}"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _cell(text: str) -> str:

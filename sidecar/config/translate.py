@@ -34,7 +34,7 @@ BOUNDS: Mapping[str, tuple[str, str]] = {
 
 def located(error: ValidationError, data: Any) -> list[tuple[Place, ErrorDetails]]:
     """What pydantic found, each at the key path as `data` spells it: a text may stand for a list or a mapping."""
-    return [(_within(each["loc"], data), each) for each in error.errors(include_url=False)]
+    return [(_within(each["loc"], data), each) for each in error.errors(include_url=False) if not _echo(each)]
 
 
 def fault(error: ErrorDetails, place: Place, origin: str) -> Fault:
@@ -48,6 +48,11 @@ def fault(error: ErrorDetails, place: Place, origin: str) -> Fault:
     if kind == "expected":
         return Fault(path, context["what"], context["came"] or describe(error["input"], name), origin, context["hint"])
     return Fault(path, _expected(kind, context, error["msg"]), describe(error["input"], name), origin)
+
+
+def _echo(error: ErrorDetails) -> bool:
+    """Whether pydantic calls a list too short only because it threw the faulty entries out."""
+    return error["type"] == "too_short" and bool(error["input"])
 
 
 def _within(place: Place, data: Any) -> Place:
@@ -65,8 +70,9 @@ def _within(place: Place, data: Any) -> Place:
 
 def _expected(kind: str, context: Mapping[str, Any], message: str) -> str:
     if kind in BOUNDS:
-        bound, words = BOUNDS[kind]
-        return f"{words} {context[bound]}"
+        name, words = BOUNDS[kind]
+        bound = context[name]
+        return f"{words} {int(bound) if bound == int(bound) else bound}"
     if kind == "literal_error":
         return str(context["expected"])
     return KINDS.get(kind) or message.removeprefix("Input should be ").lower()

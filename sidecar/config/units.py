@@ -28,7 +28,7 @@ BYTES = {
 }
 PERIODS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 
-DURATION_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,6})?(ms|s|m|h|d)$"
+DURATION_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,3})?(ms|s|m|h|d)$"
 SIZE_PATTERN = r"^[0-9]{1,15}(B|kB|MB|GB|KiB|MiB|GiB)$"
 RATE_PATTERN = r"^[1-9][0-9]{0,11}/(second|minute|hour|day)$"
 
@@ -51,7 +51,7 @@ class Duration(float):
         for unit in ("d", "h", "m", "s"):
             if self % SECONDS[unit] == 0 and (self or unit == "s"):
                 return f"{self / SECONDS[unit]:.0f}{unit}"
-        return f"{round(self * 1000, 6):.6f}".rstrip("0").rstrip(".") + "ms"
+        return f"{self * 1000:.3f}".rstrip("0").rstrip(".") + "ms"
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

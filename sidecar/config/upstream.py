@@ -51,7 +51,7 @@ class UpstreamTls(Section):
     """TLS 1.3 towards the model server."""
 
     ca: FilePath = Field(
-        description="PEM file: the CAs of the model server's certificate. Public CAs are never meant unsaid."
+        description="PEM file: the CAs of the model server's certificate; nobody else can vouch for it."
     )
     certificate: FilePath | None = Field(None, description="PEM file: the sidecar's client certificate, for mTLS.")
     key: FilePath | None = Field(None, description="PEM file: that certificate's private key, unencrypted.")
@@ -85,7 +85,7 @@ class Upstream(Section):
     ports: Annotated[Many[Annotated[int, Field(ge=1, le=65535)]], Distinct] = Field(
         (), description="Further loopback ports that the model server opens on this host, such as for metrics."
     )
-    connections: Annotated[int, Field(ge=1, le=256)] = Field(1, description="Connections kept open to each address.")
+    connections: Annotated[int, Field(ge=1, le=256)] = Field(1, description="Connections kept open to it.")
     connect_timeout: ShortTime = Field(written("5s"), description="Time for a connection to be ready for calls.")
     queue: Count = Field(
         1000, description="Calls that wait for a connection or a free stream; one more is answered UNAVAILABLE."

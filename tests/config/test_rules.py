@@ -1,0 +1,128 @@
+# ruff: noqa: E501  # a fault is told in one line, and stands here in one
+import pytest
+
+from tests.config.configs import SOUND, faults, load
+
+LISTEN = "listen: {tls: {client_ca: ca.pem}}\n"
+PLAIN = "listen: {tls: none}\n"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "localhost:1", '"[::1]:1"', '"unix:///run/s.sock"'])
+def test_plaintext_is_for_loopback(address: str) -> None:
+    assert load(f"listen: {{address: {address}, tls: none}}").listen.tls is None
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:1", "10.0.0.1:1", "example.org:1", '"[::]:1"'])
+def test_plaintext_elsewhere_is_unsafe(address: str) -> None:
+    (fault,) = faults(f"listen: {{address: {address}, tls: none}}")
+    assert fault.startswith("listen.tls (line 1): expected TLS on an address that other hosts reach, came none on ")
+    config = load(f"listen: {{address: {address}, tls: none, unsafe_plaintext: true}}")
+    assert config.warnings() == ("listen.unsafe_plaintext",)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "listen.tls.client_ca: expected a PEM file with the CAs of client certificates, came nothing"),
+        (
+            "authentication: {mtls: {trust_domains: [a, {name: b, ca: b.pem}, c]}}",
+            "listen.tls.client_ca: expected a PEM file with the CAs of trust domain a, c, came nothing",
+        ),
+        (
+            PLAIN + "authentication: {mtls: {trust_domains: [a]}}",
+            "listen.tls (line 1): expected TLS, because authentication.mtls reads client certificates, came none",
+        ),
+        (
+            "listen: {tls: {client_certificates: none}}\nauthentication: {mtls: {trust_domains: [a]}}",
+            "listen.tls.client_certificates (line 1): expected 'required' or 'optional', because authentication.mtls reads "
+            "client certificates, came 'none'",
+        ),
+        (
+            LISTEN + "authentication: {mtls: {trust_domains: [a, {name: a, ca: b.pem}]}}",
+            "authentication.mtls.trust_domains[1] (line 2): expected each trust domain once, came 'a' again",
+        ),
+        (
+            LISTEN + 'authorization: {rules: [{identities: ["dns:a"], methods: [/**]}]}',
+            "authentication.mtls: expected a mapping, because authorization.rules name identities that only client "
+            "certificates prove, came nothing",
+        ),
+        (
+            SOUND + 'authorization: {rules: [{identities: ["cn:a"], methods: [/**]}]}',
+            "authorization.rules[0].identities[0] (line 4): expected an identity of form spiffe:// or dns:, came 'cn:a'; "
+            "cn: needs authentication.mtls.allow_common_name: true",
+        ),
+        (
+            SOUND + 'authorization: {rules: [{identities: ["spiffe://example.com/*"], methods: [/**]}]}',
+            "authorization.rules[0].identities[0] (line 4): expected an identity of a trust domain in "
+            "authentication.mtls.trust_domains, came one of 'example.com'",
+        ),
+        (
+            SOUND
+            + 'authorization: {rules: [{identities: ["dns:a"], methods: [/**], models: [m]}]}\nupstream: {protocol: opaque}',
+            "authorization.rules[0].models (line 4): expected no models with upstream.protocol 'opaque', which names none, "
+            "came a list of 1; set the protocol, or model_field of a service in upstream.services",
+        ),
+        (
+            LISTEN + "upstream: {address: 10.0.0.1:8001}",
+            "upstream.tls (line 2): expected TLS to a model server on another host, came none to 10.0.0.1:8001; else set "
+            "upstream.unsafe_open_upstream: true",
+        ),
+        (
+            LISTEN + "upstream: {tls: {ca: a, certificate: b}}",
+            "upstream.tls.key (line 2): expected a file, because upstream.tls.certificate is set, came nothing",
+        ),
+        (
+            LISTEN + "upstream: {tls: {ca: a, key: b}}",
+            "upstream.tls.certificate (line 2): expected a file, because upstream.tls.key is set, came nothing",
+        ),
+        (
+            LISTEN + 'upstream: {address: "unix:///a", tls: {ca: a}}',
+            "upstream.tls.server_name (line 2): expected the name in its certificate, for a Unix socket has none, came nothing",
+        ),
+        (
+            LISTEN + "upstream: {services: [{service: a.B}, {service: a.B}]}",
+            "upstream.services[1].service (line 2): expected each service once, came 'a.B' again",
+        ),
+        (
+            LISTEN + "upstream: {services: [{service: a.B, methods: [{name: C}, {name: C}]}]}",
+            "upstream.services[0].methods[1].name (line 2): expected each method once, came 'C' again",
+        ),
+        (
+            LISTEN + "upstream: {address: 127.0.0.1:8443}",
+            "upstream.address (line 2): expected another address than listen.address, came '127.0.0.1:8443'",
+        ),
+    ],
+)
+def test_one_breach(text: str, fault: str) -> None:
+    assert faults(text) == [fault]
+
+
+def test_common_names_and_models_where_they_can_be_told() -> None:
+    text = """
+listen: {tls: {client_ca: ca.pem}}
+authentication: {mtls: {trust_domains: [a], allow_common_name: true}}
+authorization: {rules: [{identities: ["cn:A Name"], methods: ["/a.B/C"], models: [m]}]}
+upstream: {protocol: opaque, services: [{service: a.B, model_field: [2, 1]}]}
+"""
+    assert load(text).authorization.rules[0].models == ("m",)
+
+
+def test_every_unsafe_setting_is_told() -> None:
+    text = """
+listen: {address: "0.0.0.0:1", tls: {client_ca: ca.pem, unsafe_allow_missing_crl: true}, unsafe_plaintext: true}
+upstream: {address: "10.0.0.1:1", tls: {ca: ca.pem, unsafe_allow_tls12: true}, unsafe_open_upstream: true}
+unsafe_observe_only: true
+"""
+    assert load(text).warnings() == (
+        "listen.tls.unsafe_allow_missing_crl",
+        "listen.unsafe_plaintext",
+        "upstream.tls.unsafe_allow_tls12",
+        "upstream.unsafe_open_upstream",
+        "unsafe_observe_only",
+    )
+
+
+def test_a_rule_says_nothing_about_a_value_that_is_a_fault_by_itself() -> None:
+    assert faults("listen: {address: 0.0.0.0:1, tls: none, unsafe_plaintext: yes}") == [
+        "listen.unsafe_plaintext (line 1): expected true or false, came 'yes'"
+    ]
