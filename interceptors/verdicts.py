@@ -6,7 +6,6 @@ Hooks answer at once or by a generator that asks. Plans run the first kind strai
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from interceptors.contract import (
@@ -35,7 +34,7 @@ def listen(steps: Steps[R], question: Ask[Any] | None = None) -> Steps[R]:
 
     question: what `steps` asked already, or None where it has not been started.
     Raises TypeError where it yields anything but an Ask, and whatever it raises itself. When this generator is
-    closed half-way, `steps` is closed too, and an exception from its clean-up goes no further: the call is over.
+    closed half-way, `steps` is closed too.
     """
     try:
         asked = next(steps) if question is None else question
@@ -46,8 +45,7 @@ def listen(steps: Steps[R], question: Ask[Any] | None = None) -> Steps[R]:
             try:
                 answer = yield asked
             except GeneratorExit:
-                with suppress(Exception):
-                    steps.close()
+                steps.close()
                 raise
             except BaseException as error:  # what the driver throws is the hook's to handle
                 asked = steps.throw(error)

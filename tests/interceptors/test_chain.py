@@ -74,12 +74,16 @@ class Fact:
 
 
 class Words:
-    """A codec whose decoded form is a list of words."""
+    """A codec whose decoded form is a list of words. decodes: how often it was asked."""
+
+    def __init__(self) -> None:
+        self.decodes = 0
 
     def models(self, raw: bytes, response: bool) -> tuple[ModelName, ...]:
         return ()
 
     def decode(self, raw: bytes, response: bool) -> object:
+        self.decodes += 1
         if raw == b"broken":
             raise CodecError("broken")
         return raw.split()
@@ -346,13 +350,14 @@ def test_closing_a_half_run_hook_ends_it_quietly(cleanup: object, observer: bool
 
     pages: list[tuple[str, Outcome]] = []
     links = [diary(pages, "first", False, on_start=gives(PASS)), scripted("link", observer=observer, on_start=hook)]
-    later = diary(pages, "later", False, on_start=gives(None))
+    later = diary(pages, "later", False, on_start=asks(PASS))
     chain = Chain([*links, later])
     call = Call(METHOD, Headers(()), PEER, 0.0)
     steps: Any = chain.plan(METHOD).start(call)
     assert isinstance(next(steps), Question)
     steps.close()
     assert closed == ["closed"]
+    assert len(call.faults) == (cleanup is not None)
     chain.plan(METHOD).end(call, Outcome(Code.CANCELLED, None, 0.0, cancelled=True))
     assert [name for name, _ in pages] == ["first"]
 
@@ -380,6 +385,18 @@ def test_on_end_runs_once_in_reverse_for_links_that_began_and_for_observers() ->
     session.plan.end(session.call, Outcome(0, None, 0.0))
     assert [name for name, _ in pages] == ["watch", "two", "one"]
     assert {outcome.denied for _, outcome in pages} == {NO}
+
+
+def test_links_that_begin_after_a_question_end_too() -> None:
+    pages: list[tuple[str, Outcome]] = []
+    links = [
+        diary(pages, "one", False, on_start=asks(PASS)),
+        diary(pages, "two", False, on_start=gives(NO)),
+        diary(pages, "three", False, on_start=gives(PASS)),
+    ]
+    session = Session(Chain(links), answers={Question: True})
+    session.start()
+    assert [name for name, _ in pages] == ["two", "one"]
 
 
 def test_an_exception_in_on_end_stops_nobody() -> None:
@@ -598,6 +615,13 @@ def test_decoded_links_get_a_body_that_agrees_with_the_bytes() -> None:
     ]
     assert Playbook(links, codec=Words()) >> request(b"a b") << b"b a end" >> end
     assert seen == [(b"a b", None), (b"a b", [b"a", b"b"]), (b"b a end", [b"b", b"a", b"end"])]
+
+
+def test_a_message_is_decoded_once_for_all_who_look() -> None:
+    links = [scripted(name, View.DECODED, on_request=gives(PASS), on_flush=gives(PASS)) for name in ("one", "two")]
+    codec = Words()
+    assert Playbook([*links, Hold(), *links], codec=codec) >> request(b"a") << nothing >> half_close << b"a" >> end
+    assert codec.decodes == 1
 
 
 def test_what_cannot_be_decoded() -> None:
