@@ -82,30 +82,51 @@ def _answer(source: ResponseHead | TrailerBlock) -> _Answer:
 
 
 class Exchange:
-    """One call, from its first header to its last event.
+    """One call, from its first header to its last event."""
 
-    Attributes that few calls change are class attributes, since every call makes one of these.
-    """
-
-    up: Stream | None = None
-    up_wire: UpstreamWire | None = None
-    over = False  # nothing more is taken from either side
-    _answered = False  # the client got its end, or is gone
-    _answer_block: bytes | None = None
-    _unrecorded = 0  # events that must be durable before the answer
-    _head_sent = False
-    _attempts = 0
-    _responding = False  # the model server's head has come
-    _waiting = False  # in the pool's queue
-    _last: ResponseHead | TrailerBlock | None = None  # what ended the response
-    _response: PassingResponse | InspectedResponse | None = None
-    _deadline_slot = 0
+    __slots__ = (
+        "_answer_block",
+        "_answered",
+        "_attempts",
+        "_began",
+        "_deadline_slot",
+        "_head_sent",
+        "_last",
+        "_responding",
+        "_response",
+        "_unrecorded",
+        "_waiting",
+        "call",
+        "connection",
+        "down",
+        "front",
+        "over",
+        "plan",
+        "relay",
+        "request",
+        "request_side",
+        "up",
+        "up_wire",
+    )
 
     def __init__(self, relay: Relay, front: FrontWire, connection: ServerConnection, down: Stream) -> None:
         self.relay = relay
         self.front = front
         self.connection = connection
         self.down = down
+        self.up: Stream | None = None
+        self.up_wire: UpstreamWire | None = None
+        self.over = False  # nothing more is taken from either side
+        self._answered = False  # the client got its end, or is gone
+        self._answer_block: bytes | None = None
+        self._unrecorded = 0  # events that must be durable before the answer
+        self._head_sent = False
+        self._attempts = 0
+        self._responding = False  # the model server's head has come
+        self._waiting = False  # in the pool's queue
+        self._last: ResponseHead | TrailerBlock | None = None  # what ended the response
+        self._response: PassingResponse | InspectedResponse | None = None
+        self._deadline_slot = 0
 
     # --- the client's side --------------------------------------------------------------------------------------
 
@@ -157,29 +178,18 @@ class Exchange:
         self.request_side.adopt(earlier)
 
     def _make_request_side(self) -> PassingRequest | InspectedRequest:
-        limit = self.relay.settings.message
-        side: PassingRequest | InspectedRequest
+        limit, unary = self.relay.settings.message, self.call.method.unary_request
         if self.plan.request_view is View.METADATA:
-            side = PassingRequest(self)
-            side.limit = limit
-        else:
-            side = InspectedRequest(self, limit)
-            side.encoding = self.request.encoding
-        if self.call.method.unary_request:
-            side.unary = True
+            return PassingRequest(self, limit, unary)
+        side = InspectedRequest(self, limit, unary)
+        side.encoding = self.request.encoding
         return side
 
     def _make_response_side(self) -> PassingResponse | InspectedResponse:
-        limit = self.relay.settings.response_message
-        side: PassingResponse | InspectedResponse
+        limit, unary = self.relay.settings.response_message, self.call.method.unary_response
         if self.plan.response_view is View.METADATA:
-            side = PassingResponse(self)
-            side.limit = limit
-        else:
-            side = InspectedResponse(self, limit)
-        if self.call.method.unary_response:
-            side.unary = True
-        return side
+            return PassingResponse(self, limit, unary)
+        return InspectedResponse(self, limit, unary)
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer a request that is not canonical; of the links only observers learn of it."""
@@ -187,7 +197,7 @@ class Exchange:
         self._began = relay.clock()
         self.call = Call(_NO_METHOD, Headers(()), self.front.peer, relay.wall())
         self.plan = relay.chain.plan(_NO_METHOD)
-        self.request_side = self.down.owner = PassingRequest(self)
+        self.request_side = self.down.owner = PassingRequest(self, 0, False)
         if isinstance(refusal, Deny):
             self.deny(refusal)
             return

@@ -24,11 +24,11 @@ _END = None  # stands in `_todo` for the half-close
 class Inspecting(Side):
     """Cuts messages out, gives each to the plan, and sends what the plan gives back."""
 
+    __slots__ = ("_charged", "_deframer", "_todo")
     inspects = True
 
-    def __init__(self, exchange: Exchange, limit: int) -> None:
-        """limit: bytes of one message."""
-        super().__init__(exchange)
+    def __init__(self, exchange: Exchange, limit: int, unary: bool) -> None:
+        super().__init__(exchange, limit, unary)
         self._deframer = Deframer(limit)
         self._todo: deque[bytes | None] = deque()  # messages cut out, and _END
         self._charged = 0
@@ -132,11 +132,15 @@ class Inspecting(Side):
 
 
 class InspectedRequest(Inspecting, RequestSide):
+    __slots__ = ()
+
     def stalled(self) -> bool:
         up = self.exchange.up
         return bool(self._unsent) if up is None else up.queue is not None
 
 
 class InspectedResponse(Inspecting, ResponseSide):
+    __slots__ = ()
+
     def stalled(self) -> bool:
         return self.exchange.down.queue is not None

@@ -12,9 +12,8 @@ from sidecar.relay.sides import RequestSide, ResponseSide, Side
 class Passing(Side):
     """Short messages go on whole, long ones as they come."""
 
+    __slots__ = ()
     inspects = False
-    limit = 0  # bytes of one message
-    _passage: Passage | None = None  # made when a payload is not exactly one message
 
     def stalled(self) -> bool:
         return False
@@ -76,11 +75,15 @@ class Passing(Side):
 
 
 class PassingRequest(Passing, RequestSide):
+    __slots__ = ()
+
     def close(self, last: bytes) -> None:
         self.send(last, True)
 
 
 class PassingResponse(Passing, ResponseSide):
+    __slots__ = ()
+
     def close(self, last: bytes) -> None:
         if last:
             self.send(last, False)

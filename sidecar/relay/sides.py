@@ -1,7 +1,6 @@
 """The two directions of a call: where a direction's bytes come from and go to, and what waits in between.
 
-How bytes are looked at on the way is `passing` (not at all) and `inspecting` (message by message). Attributes that
-few calls change are class attributes: each call makes two sides, and most leave the defaults as they are.
+How bytes are looked at on the way is `passing` (not at all) and `inspecting` (message by message).
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from interceptors.contract import Code, Deny, Message
-from sidecar.relay.grpc_wire import HOLD
+from sidecar.relay.grpc_wire import HOLD, Passage
 from sidecar.relay.http2.fields import RequestHead, ResponseHead, TrailerBlock
 
 if TYPE_CHECKING:
@@ -22,16 +21,40 @@ REPLAY: Final = 64 << 10  # bytes of a request kept so that a stream the upstrea
 class Side:
     """One direction of one call. unary: exactly one message travels on it.  count: messages that came in."""
 
+    # All of both directions: a class with two bases may have attributes of its own from only one of them.
+    __slots__ = (
+        "_busy",
+        "_inbox",
+        "_passage",
+        "_replay_size",
+        "_unsent",
+        "_unsent_size",
+        "count",
+        "encoding",
+        "exchange",
+        "limit",
+        "replay",
+        "unary",
+    )
     response: ClassVar[bool]
     inspects: ClassVar[bool]
-    unary = False
-    count = 0
-    encoding = b""
-    _busy = False  # a hook asked something and waits
-    _inbox: deque[tuple[bytes, bool]] | None = None  # payloads not yet looked at, their window not returned
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, limit: int, unary: bool) -> None:
+        """limit: bytes of one message."""
         self.exchange = exchange
+        self.limit = limit
+        self.unary = unary
+        self.count = 0
+        self.encoding = b""
+        self._busy = False  # a hook asked something and waits
+        self._inbox: deque[tuple[bytes, bool]] | None = None  # payloads not yet looked at, their window not returned
+        self._passage: Passage | None = None  # made when a payload is not exactly one message
+        # Of requests:
+        self._unsent: list[tuple[bytes, bool]] | None = None  # waits for the upstream stream
+        self._unsent_size = 0
+        # Sent and kept, to be sent again on another stream; None once it is too long or the response has begun.
+        self.replay: list[tuple[bytes, bool]] | None = None
+        self._replay_size = 0
 
     def wait(self) -> None:
         """Keep what comes until `go`."""
@@ -112,12 +135,8 @@ class Side:
 class RequestSide(Side):
     """From the client to the model server; owns the client's stream."""
 
+    __slots__ = ()
     response = False
-    _unsent: list[tuple[bytes, bool]] | None = None  # waits for the upstream stream
-    _unsent_size = 0
-    # Sent and kept, to be sent again on another stream; None once it is too long or the response has begun.
-    replay: list[tuple[bytes, bool]] | None = None
-    _replay_size = 0
 
     def on_head(self, head: RequestHead | ResponseHead, end: bool) -> None:
         """Never called: the head made the exchange."""
@@ -205,6 +224,7 @@ class RequestSide(Side):
 class ResponseSide(Side):
     """From the model server to the client; owns the stream towards the model server."""
 
+    __slots__ = ()
     response = True
 
     def on_head(self, head: RequestHead | ResponseHead, end: bool) -> None:

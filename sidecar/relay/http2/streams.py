@@ -83,23 +83,35 @@ class StreamOwner(Protocol):
 
 
 class Stream:
-    """State of one stream; all work is `Connection`'s.
+    """State of one stream; all work is `Connection`'s."""
 
-    Attributes that few streams change are class attributes, since every call makes two of these.
-    """
-
-    owner: StreamOwner | None = None
-    receive = AWAIT
-    send = AWAIT
-    held = 0  # bytes received and not consumed
-    unreturned = 0  # bytes consumed and not yet announced
-    expected = -1  # content-length less what came, -1: not declared
-    queue: deque[tuple[bytes, bool]] | None = None  # DATA waiting for window or room
-    queued = 0  # bytes in queue
-    tail: bytes | None = None  # trailers waiting behind the queue
-    released = False
+    __slots__ = (
+        "expected",
+        "held",
+        "id",
+        "owner",
+        "queue",
+        "queued",
+        "receive",
+        "released",
+        "send",
+        "send_window",
+        "tail",
+        "unreturned",
+        "window",
+    )
 
     def __init__(self, number: int, send_window: int, window: int) -> None:
         self.id = number
+        self.owner: StreamOwner | None = None
+        self.receive = AWAIT
+        self.send = AWAIT
         self.send_window = send_window  # bytes we may send
         self.window = window  # bytes the peer may send
+        self.held = 0  # bytes received and not consumed
+        self.unreturned = 0  # bytes consumed and not yet announced
+        self.expected = -1  # content-length less what came, -1: not declared
+        self.queue: deque[tuple[bytes, bool]] | None = None  # DATA waiting for window or room
+        self.queued = 0  # bytes in queue
+        self.tail: bytes | None = None  # trailers waiting behind the queue
+        self.released = False
