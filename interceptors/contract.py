@@ -7,7 +7,7 @@ caller is `interceptors.facts`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, cast
@@ -434,7 +434,3 @@ class Interceptor:
 
     def on_end(self, call: Call, outcome: Outcome) -> None:
         """Once for each link whose on_start ran, in reverse order; observers see every outcome."""
-
-
-Links: TypeAlias = Sequence[Interceptor]
-Answerer: TypeAlias = Callable[[Ask[Any]], Any]
