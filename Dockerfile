@@ -16,6 +16,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY sidecar sidecar
 COPY interceptors interceptors
 COPY detectors detectors
+COPY examples/interceptors examples/interceptors
 RUN pip --python /opt/langtrain-sidecar/bin/python install --no-deps . \
     && /opt/langtrain-sidecar/bin/python -m compileall -q /opt/langtrain-sidecar/lib
 
