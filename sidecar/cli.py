@@ -93,10 +93,19 @@ def serve(
 
 def _serve(file: Path, log: Log) -> int:
     from sidecar import app as program
+    from sidecar.check import material
+    from sidecar.check.report import RefusedError
 
     loaded = _load(file)
     for path in loaded.warnings():
         log.warning("unsafe_setting", setting=path, detail=f"{path} is on and weakens security")
+    # The program would find these faults as well, but not the settings that they stand in.
+    now = datetime.now(UTC)
+    found = material.loaded(loaded, now) + material.revocations(loaded, now).excused()
+    for finding in found.warnings:
+        log.warning("weak", path=finding.path, detail=finding.problem)
+    if found.faults:
+        raise RefusedError(found)
     log.info("configured", digest=loaded.digest(), file=str(file))
     return program.serve(loaded)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from interceptors.authorize import Authorize, Rule
+from interceptors.authorize import Authorize, Rule, RuleError
 from interceptors.chain import Chain, ChainError
 from interceptors.contract import Interceptor
 from interceptors.identify import Identify
@@ -62,10 +62,11 @@ def chain(config: Config, random_bytes: Callable[[int], bytes]) -> Chain:
     random_bytes: as of random.Random.randbytes, for ids of spans.  Raises PluginError, WiringError for a wrong order.
     """
     mtls = config.authentication.mtls
+    rules = [Rule(rule.identities, rule.methods, rule.models) for rule in config.authorization.rules]
     links: list[Interceptor] = [
         Trace(random_bytes, config.telemetry.sample),
         Identify([domain.name for domain in mtls.trust_domains] if mtls else [], bool(mtls and mtls.allow_common_name)),
-        Authorize([Rule(rule.identities, rule.methods, rule.models) for rule in config.authorization.rules]),
+        _authorize(rules),
         *(plugins.load(plugin.use, plugin.settings) for plugin in config.interceptors),
         Record(),
     ]
@@ -73,3 +74,10 @@ def chain(config: Config, random_bytes: Callable[[int], bytes]) -> Chain:
         return Chain(links, config.unsafe_observe_only)
     except ChainError as error:
         raise WiringError(f"interceptors: {error}") from error
+
+
+def _authorize(rules: list[Rule]) -> Authorize:
+    try:
+        return Authorize(rules)
+    except RuleError as error:
+        raise WiringError(f"authorization.{error}") from error

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sidecar.check import sockets_proc
 from sidecar.check.report import Finding, Report
-from sidecar.check.sockets import Listener, Process, Sockets
+from sidecar.check.sockets import Listener, Process, Sockets, unmapped
 from sidecar.config.addresses import Address, UnixAddress
 from sidecar.config.faults import visible
 from sidecar.config.upstream import Upstream
@@ -50,12 +50,11 @@ def _answers(listener: Listener, address: Address, is_own: Callable[[str], bool]
     if isinstance(address, UnixAddress) or listener.port != address.port:
         return False
     try:
-        host = ipaddress.ip_address(address.host)
+        host = unmapped(ipaddress.ip_address(address.host))
     except ValueError:
         # localhost may mean either family; any other name is taken to be another host.
         return address.loopback and (listener.loopback or listener.host.is_unspecified)
-    mapped = listener.host.ipv4_mapped if isinstance(listener.host, ipaddress.IPv6Address) else None
-    if host in (listener.host, mapped):
+    if host == listener.host:
         return True
     # A socket at :: takes IPv4 as well, unless it was told not to.
     takes = listener.host.version == 6 or host.version == 4

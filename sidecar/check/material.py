@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 from cryptography import x509
@@ -22,18 +21,33 @@ SOON: Final = timedelta(days=14)
 
 def inspect(config: Config, now: datetime) -> Report:
     """Every fault of the files that TLS needs, on both sides. now: aware."""
+    return loaded(config, now) + revocations(config, now)
+
+
+def loaded(config: Config, now: datetime) -> Report:
+    """Faults with which `serve` does not start. now: aware."""
     at = now.timestamp()
-    reports = []
+    report = Report()
     server, client = wiring.server_tls(config), wiring.client_tls(config)
     if server:
-        names = _anchor_paths(config)
-        reports.append(_tried(lambda: ServerTls(server, at), "listen.tls", names, now))
-        if server.crl:
-            trust = {anchor.ca for anchor in server.trust}
-            reports.append(_covered(server.crl, trust, now, excused=server.unsafe_allow_missing_crl))
+        report += _tried(lambda: ServerTls(server, at), "listen.tls", _anchor_paths(config), now)
     if client:
-        reports.append(_tried(lambda: ClientTls(client, at), "upstream.tls", {}, now))
-    return total(reports)
+        report += _tried(lambda: ClientTls(client, at), "upstream.tls", {}, now)
+    return report
+
+
+def revocations(config: Config, now: datetime) -> Report:
+    """Whether each CA has a current list, without which its clients, and only they, are refused. now: aware."""
+    server = wiring.server_tls(config)
+    if server is None or server.crl is None:
+        return Report()
+    reader = PemReader(now.timestamp())
+    lists = reader.revocations("crl", server.crl)
+    authorities = {each for path in {anchor.ca for anchor in server.trust} for each in reader.authorities("ca", path)}
+    if reader.faults:
+        return Report()  # `loaded` tells them
+    ordered = sorted(authorities, key=lambda each: each.serial_number)
+    return total(_coverage(each, lists, now, server.unsafe_allow_missing_crl) for each in ordered)
 
 
 def _anchor_paths(config: Config) -> Mapping[str, str]:
@@ -59,17 +73,6 @@ def _tried(make: Callable[[], ServerTls | ClientTls], section: str, names: Mappi
         end = datetime.fromtimestamp(made.not_after, UTC).isoformat()
         report += warning(f"{section}.certificate", f"expires soon, at {end}")
     return report
-
-
-def _covered(crl: Path, trust: Iterable[Path], now: datetime, excused: bool) -> Report:
-    """Whether each CA has a current list, without which its clients are refused. Faults of reading are told before."""
-    reader = PemReader(now.timestamp())
-    lists = reader.revocations("crl", crl)
-    authorities = {each for path in trust for each in reader.authorities("ca", path)}
-    if reader.faults:
-        return Report()
-    ordered = sorted(authorities, key=lambda each: each.serial_number)
-    return total(_coverage(each, lists, now, excused) for each in ordered)
 
 
 def _coverage(

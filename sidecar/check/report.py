@@ -55,8 +55,18 @@ class Report:
         }
 
 
+class RefusedError(SidecarError):
+    """What was found forbids to serve. report: all of it."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        super().__init__("; ".join(map(str, report.faults)))
+
+
 def of_error(error: SidecarError) -> Report:
     """An error that ended a command, as a report of faults."""
+    if isinstance(error, RefusedError):
+        return Report(error.report.faults)
     if isinstance(error, ConfigError):
         return Report(tuple(map(Finding.of, error.faults)))
     return fault("", str(error))

@@ -20,7 +20,7 @@ WORD: Final = 4  # bytes; addresses are printed as words in the host's byte orde
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A TCP socket that accepts connections at host:port. uid: its owner."""
+    """A TCP socket that accepts connections at host:port. host: not an IPv4 address within IPv6.  uid: its owner."""
 
     host: IpAddress
     port: int
@@ -30,8 +30,7 @@ class Listener:
     @property
     def loopback(self) -> bool:
         """Whether only this host can reach it."""
-        mapped = self.host.ipv4_mapped if isinstance(self.host, ipaddress.IPv6Address) else None
-        return (mapped or self.host).is_loopback
+        return self.host.is_loopback
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if self.host.version == 6 else f"{self.host}:{self.port}"
@@ -83,4 +82,9 @@ def _address(digits: str) -> IpAddress:
     raw = bytes.fromhex(digits)
     if sys.byteorder == "little":
         raw = b"".join(raw[at : at + WORD][::-1] for at in range(0, len(raw), WORD))
-    return ipaddress.ip_address(raw)
+    return unmapped(ipaddress.ip_address(raw))
+
+
+def unmapped(address: IpAddress) -> IpAddress:
+    """An IPv4 address for its form within IPv6, ::ffff:a.b.c.d (RFC 4291 §2.5.5.2): they are one place."""
+    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address

@@ -41,7 +41,7 @@ def test_what_is_no_address(text: str) -> None:
     ("text", "loopback"),
     [
         ("127.0.0.1:1", True), ("127.9.9.9:1", True), ("[::1]:1", True), ("[::ffff:127.0.0.1]:1", True),
-        ("localhost:1", True),         ("LOCALHOST:1", True), ("a.localhost:1", True), ("unix:///a", True),
+        ("localhost:1", True), ("LOCALHOST:1", True), ("a.localhost:1", True), ("unix:///a", True),
         ("0.0.0.0:1", False), ("[::]:1", False),
         ("[::ffff:10.0.0.1]:1", False), ("10.0.0.1:1", False), ("host:1", False), ("localhost.example.org:1", False),
     ],

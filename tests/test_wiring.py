@@ -1,0 +1,78 @@
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from sidecar import wiring
+from sidecar.relay.tls import TrustAnchor
+from tests.config.configs import DIRECTORY, SOUND, load
+
+CA = DIRECTORY / "ca.pem"
+
+
+def test_each_trust_domain_has_its_own_ca_or_the_common_one() -> None:
+    text = "listen: {tls: {client_ca: ca.pem, crl: crl.pem}}\n"
+    settings = wiring.server_tls(load(text + "authentication: {mtls: {trust_domains: [a, {name: b, ca: b.pem}]}}"))
+    assert settings is not None
+    assert settings.trust == (TrustAnchor("a", CA), TrustAnchor("b", DIRECTORY / "b.pem"))
+    assert settings.crl == DIRECTORY / "crl.pem"
+    alone = wiring.server_tls(load(text))
+    assert alone is not None
+    assert alone.trust == (TrustAnchor("", CA),)
+
+
+def test_nobody_is_trusted_where_no_certificate_is_asked_for() -> None:
+    settings = wiring.server_tls(load("listen: {tls: {client_ca: ca.pem, client_certificates: none}}"))
+    assert settings is not None
+    assert settings.trust == ()
+    assert wiring.server_tls(load("listen: {tls: none}")) is None
+
+
+@pytest.mark.parametrize(
+    ("upstream", "name"),
+    [
+        ("address: 'model.test:1', tls: {ca: ca.pem}", "model.test"),
+        ("address: 'model.test:1', tls: {ca: ca.pem, server_name: other.test}", "other.test"),
+        ("address: 'unix:///a', tls: {ca: ca.pem, server_name: other.test}", "other.test"),
+    ],
+)
+def test_the_model_server_is_known_by_its_host_unless_named(upstream: str, name: str) -> None:
+    settings = wiring.client_tls(load(f"{SOUND}upstream: {{{upstream}}}"))
+    assert settings is not None
+    assert settings.server_name == name
+    assert settings.ca == CA
+    assert wiring.client_tls(load(SOUND)) is None
+
+
+SOURCE = """
+from interceptors.contract import Interceptor
+from interceptors.facts import CalledModel
+
+class Late(Interceptor):
+    name = "late"
+    needs = frozenset({{{needs}}})
+"""
+
+
+def test_the_order_of_the_chain(tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text(SOURCE.format(needs=""))
+    config = load(f"{SOUND}interceptors: [{{use: '{tmp_path}/late.py:Late'}}]\nunsafe_observe_only: true")
+    chain = wiring.chain(config, Random(0).randbytes)
+    assert [link.name for link in chain.links] == ["trace", "identify", "authorize", "late", "record"]
+    assert chain.observe_only
+
+
+def test_a_wrong_order_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text(SOURCE.format(needs="int"))
+    config = load(f"{SOUND}interceptors: [{{use: '{tmp_path}/late.py:Late'}}]")
+    with pytest.raises(
+        wiring.WiringError, match="link 'late' needs the fact int; it is given by no link of this chain"
+    ):
+        wiring.chain(config, Random(0).randbytes)
+
+
+def test_a_rule_that_the_chain_cannot_read_is_a_fault() -> None:
+    rule = f"{{identities: ['dns:a'], methods: ['/a.B/{'c' * 3000}']}}"
+    config = load(f"{SOUND}authorization: {{rules: [{rule}]}}")
+    with pytest.raises(wiring.WiringError, match=r"^authorization.rules\[0\].methods\[0\]: "):
+        wiring.chain(config, Random(0).randbytes)
