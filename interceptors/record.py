@@ -9,6 +9,9 @@ from interceptors.events import Durability, Event
 from interceptors.facts import DEFAULT_TENANT, CalledModel, Principal, TraceContext
 
 ADMINISTRATIVE: Final = ("/langtrain.v1.",)
+# Bound once: looking a member up on its Enum costs more than what is done with it.
+_COMMIT: Final = Durability.COMMIT
+_BATCH: Final = Durability.BATCH
 
 
 class Record(Interceptor):
@@ -34,12 +37,12 @@ class Record(Interceptor):
         reason = ""
         if outcome.denied is None:
             kind = "call.allowed"
-            durability = Durability.COMMIT if path.startswith(self._administrative) else Durability.BATCH
+            durability = _COMMIT if path.startswith(self._administrative) else _BATCH
         else:
             reason = outcome.denied.reason
             fold = principal is None
             kind = "call.refused" if fold else "call.denied"
-            durability = Durability.BATCH if fold else Durability.COMMIT
+            durability = _BATCH if fold else _COMMIT
         call.emit(
             Event(
                 kind,

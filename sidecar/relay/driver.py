@@ -56,6 +56,7 @@ _RESET_STATUS: Final[dict[int, Code]] = {
 }
 
 
+_METADATA: Final = View.METADATA
 _NO_METHOD: Final = Method("", True, True)  # of a request whose path says none
 
 
@@ -179,7 +180,7 @@ class Exchange:
 
     def _make_request_side(self) -> PassingRequest | InspectedRequest:
         limit, unary = self.relay.settings.message, self.call.method.unary_request
-        if self.plan.request_view is View.METADATA:
+        if self.plan.request_view is _METADATA:
             return PassingRequest(self, limit, unary)
         side = InspectedRequest(self, limit, unary)
         side.encoding = self.request.encoding
@@ -187,7 +188,7 @@ class Exchange:
 
     def _make_response_side(self) -> PassingResponse | InspectedResponse:
         limit, unary = self.relay.settings.response_message, self.call.method.unary_response
-        if self.plan.response_view is View.METADATA:
+        if self.plan.response_view is _METADATA:
             return PassingResponse(self, limit, unary)
         return InspectedResponse(self, limit, unary)
 
@@ -228,10 +229,11 @@ class Exchange:
 
     def credit_request(self, count: int) -> None:
         # A stream tried again sends bytes that were paid for: never more than the stream still holds.
-        count = min(count, self.down.held)
-        if count:
-            self.connection.consume(self.down, count)
-            self.front.touch()
+        held = self.down.held
+        if held:
+            self.connection.consume(self.down, count if count < held else held)
+            if not self.front.dirty:
+                self.front.touch()
 
     # --- the model server's side --------------------------------------------------------------------------------
 
@@ -275,7 +277,8 @@ class Exchange:
             block += encode_fresh((timeout_field(left),))
         self._response = response = self._make_response_side()
         self.up = wire.connection.open(response, block, False)
-        wire.touch()
+        if not wire.dirty:
+            wire.touch()
 
     def upstream_failed(self, reason: str, public: str) -> None:
         """The pool has none and will not have one soon."""
@@ -326,7 +329,8 @@ class Exchange:
     def _send_head(self, block: bytes) -> None:
         self._head_sent = True
         self.connection.send_head(self.down, block, False)
-        self.front.touch()
+        if not self.front.dirty:
+            self.front.touch()
 
     def on_response_trailers(self, trailers: TrailerBlock) -> None:
         response = self._response
@@ -370,9 +374,10 @@ class Exchange:
 
     def credit_response(self, count: int) -> None:
         up, wire = self.up, self.up_wire
-        if up is not None and wire is not None and count:
-            wire.connection.consume(up, min(count, up.held))
-            wire.touch()
+        if up is not None and wire is not None and up.held:
+            wire.connection.consume(up, count if count < up.held else up.held)
+            if not wire.dirty:
+                wire.touch()
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -488,7 +493,8 @@ class Exchange:
         self._answered = True
         if self.down.queue is None:
             self._close()
-        self.front.touch()
+        elif not self.front.dirty:
+            self.front.touch()
 
     def _close(self) -> None:
         """Let go of the client's stream; a client that is still sending is told to stop."""
@@ -502,7 +508,8 @@ class Exchange:
         down.owner = None
         del self.request_side
         self._response = None
-        self.front.touch()
+        if not self.front.dirty:
+            self.front.touch()
 
     def _cancel_upstream(self) -> None:
         """The call is over: a stream still open towards the model server is reset, never ended."""

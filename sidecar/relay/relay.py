@@ -18,6 +18,7 @@ from sidecar.relay.settings import FrontSettings
 from sidecar.relay.wire import Flusher
 
 _log = Log("relay")
+_COMMIT = Durability.COMMIT  # bound once: looking a member up on its Enum costs more than what is done with it
 
 
 class Recorder(Protocol):
@@ -104,13 +105,13 @@ class Relay:
         """Hand events on; how many must be durable first, `recorded` being called once for each."""
         waits = 0
         for event in events:
-            if isinstance(event, Event):
-                if event.durability is Durability.COMMIT:
+            if type(event) is Event:
+                if event.durability is _COMMIT:
                     waits += 1
                     self.recorder.record(event, recorded)
                 else:
                     self.recorder.record(event)
-            elif isinstance(event, SpanFact) and self._spans is not None:
+            elif type(event) is SpanFact and self._spans is not None:
                 self._spans.offer(event)
         return waits
 

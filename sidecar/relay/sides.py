@@ -192,7 +192,8 @@ class RequestSide(Side):
         assert up is not None
         if wire.connection.send_data(up, payload, end) and not self.inspects:
             exchange.credit_request(size)
-        wire.touch()
+        if not wire.dirty:
+            wire.touch()
 
     def finished(self) -> None:
         unsent = self._unsent
@@ -255,7 +256,8 @@ class ResponseSide(Side):
         exchange = self.exchange
         if exchange.connection.send_data(exchange.down, payload, end) and not self.inspects:
             exchange.credit_response(len(payload))
-        exchange.front.touch()
+        if not exchange.front.dirty:
+            exchange.front.touch()
 
     def finished(self) -> None:
         self.exchange.response_finished()

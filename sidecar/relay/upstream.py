@@ -34,6 +34,7 @@ class UpstreamWire(Wire):
         super().__init__(pool.relay.flusher, channel, pool.relay.clock())
         self._pool = pool
         self.announced = False
+        self.retired = False  # told to go away, with calls still open
         self.failure = ""
         self.settled: asyncio.Future[None] = pool.loop.create_future()
 
@@ -73,8 +74,10 @@ class UpstreamWire(Wire):
         """A call is done with its stream: another may have the slot."""
         self.connection.release(stream)
         stream.owner = None  # no cycle is left for the collector
-        self.touch()
-        self._pool.freed(self)
+        if not self.dirty:
+            self.touch()
+        if self.retired or self._pool.waits:
+            self._pool.freed(self)
 
     def gone(self, reason: str) -> None:
         if not self.settled.done():
@@ -166,8 +169,13 @@ class Pool:
                     best = wire
         return best
 
+    @property
+    def waits(self) -> bool:
+        """Whether calls wait for a stream."""
+        return bool(self._waiting)
+
     def freed(self, wire: UpstreamWire) -> None:
-        if wire in self._retired:
+        if wire.retired:
             if not wire.connection.slots:
                 wire.flush()
                 wire.close()
@@ -188,6 +196,7 @@ class Pool:
         if wire in self._wires:
             self._wires.remove(wire)
             self._retired.add(wire)
+            wire.retired = True
             self._connect_soon()
             if not wire.connection.slots:
                 wire.close()

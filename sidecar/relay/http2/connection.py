@@ -10,23 +10,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from sidecar.relay.http2 import frames
+from sidecar.relay.http2 import frames, streams
 from sidecar.relay.http2.blocks import TABLE_SIZE_ZERO, HeaderBlocks, hard_limit
 from sidecar.relay.http2.errors import ConnectionFault, ErrorCode, StreamFault
 from sidecar.relay.http2.fields import RequestHead, ResponseHead, TrailerBlock
 from sidecar.relay.http2.limits import Budget, Limits
-from sidecar.relay.http2.streams import (
-    AWAIT,
-    BODY,
-    ENDED,
-    RECEIVE,
-    RESET,
-    Effect,
-    Input,
-    Stream,
-    StreamOwner,
-    fault_code,
-)
+from sidecar.relay.http2.streams import AWAIT, BODY, ENDED, RECEIVE, RESET, Stream, StreamOwner, fault_code
 
 _pack = frames.HEADER.pack
 _unpack = frames.HEADER.unpack_from
@@ -47,6 +36,7 @@ class Connection:
         self.fault: ConnectionFault | None = None
         self.peer_goaway: int | None = None  # the last stream id the peer will process
         self.draining = False
+        self.usable = True  # no fault and no GOAWAY, ours or theirs: new streams may be opened
         self.settled = False  # the peer's first SETTINGS came
         self.acknowledged = False  # the peer took our SETTINGS
         self.assembling_since: float | None = None  # when an unfinished header block began
@@ -116,7 +106,7 @@ class Connection:
             data = self._tail + data
             self._tail = b""
         at, length = 0, len(data)
-        unpack, largest, streams = _unpack, self.limits.frames, self.streams
+        unpack, largest, find = _unpack, self.limits.frames, self.streams.get
         if not self.is_client and self._highest == 0 and not self.settled:
             at = self._preface(data)
             if at < 0:
@@ -132,7 +122,7 @@ class Connection:
                 break
             at = end
             if kind == 0 and size and not flags & 8 and self._block is None:
-                stream = streams.get(number)
+                stream = find(number)
                 if stream is not None and stream.receive == BODY and stream.expected < 0:
                     # The straight path of `_on_data`, for the frame that almost every frame is.
                     self._window -= size
@@ -189,6 +179,7 @@ class Connection:
 
     def _fail(self, fault: ConnectionFault) -> None:
         self.fault = fault
+        self.usable = False
         last = 0 if self.is_client else min(self._highest, self._last_accepted)
         self._put(frames.goaway(last, fault.code, fault.reason.encode("ascii", "replace")[:256]))
 
@@ -225,7 +216,7 @@ class Connection:
         if stream is None:
             self._return_connection(size)
             return
-        entry = RECEIVE[stream.receive].get(Input.DATA_END if end else Input.DATA)
+        entry = RECEIVE[stream.receive].get(streams.DATA_END if end else streams.DATA)
         if entry is None:
             self._return_connection(size)
             self._stream_fault(stream, StreamFault(fault_code(stream.receive), "DATA out of place"))
@@ -282,11 +273,11 @@ class Connection:
     def _on_trailers(self, stream: Stream, block: bytes, end: bool) -> None:
         """A block on a stream whose head is known."""
         trailers = self._blocks.trailers(block)
-        entry = RECEIVE[stream.receive].get(Input.HEADERS_END if end else Input.HEADERS)
+        entry = RECEIVE[stream.receive].get(streams.HEADERS_END if end else streams.HEADERS)
         if entry is None:
             self._stream_fault(stream, StreamFault(fault_code(stream.receive), "header block out of place"))
             return
-        if entry[0] is Effect.IGNORE:
+        if entry[0] == streams.IGNORE:
             return
         if trailers.fault is not None or trailers.oversize:
             self._stream_fault(
@@ -394,6 +385,7 @@ class Connection:
         if self.peer_goaway is not None and last > self.peer_goaway:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "GOAWAY raises its last stream id")
         self.peer_goaway = last
+        self.usable = False
         if not self.is_client:
             return
         for stream in [stream for number, stream in self.streams.items() if number > last]:
@@ -651,6 +643,7 @@ class Connection:
         """RFC 9113 §6.8: GOAWAY that refuses nothing yet, then, a round trip later, the last stream taken."""
         if not self.draining and self.fault is None:
             self.draining = True
+            self.usable = False
             self._put(frames.goaway(0 if self.is_client else frames.MAX_STREAM_ID, ErrorCode.NO_ERROR))
             self._put(frames.ping(_DRAIN_PING, False))
 
@@ -661,10 +654,10 @@ class Connection:
 
     def lost(self, reason: str) -> None:
         """The transport is gone: every stream ends."""
-        streams = list(self.streams.values())
+        left = list(self.streams.values())
         self.streams.clear()
         self._blocked.clear()
-        for stream in streams:
+        for stream in left:
             stream.receive = stream.send = RESET
             stream.queue = None
             if stream.owner is not None:
@@ -760,13 +753,6 @@ class ClientConnection(Connection):
         self._next = 1
 
     @property
-    def usable(self) -> bool:
-        """Whether new streams may be opened at all."""
-        return (
-            self.fault is None and self.peer_goaway is None and not self.draining and self._next < frames.MAX_STREAM_ID
-        )
-
-    @property
     def can_open(self) -> bool:
         """Whether `open` may be called now."""
         return self.slots < self.peer_streams and self.usable
@@ -777,6 +763,8 @@ class ClientConnection(Connection):
         stream.owner = owner
         self._highest = self._next
         self._next += 2
+        if self._next > frames.MAX_STREAM_ID:
+            self.usable = False
         self.streams[stream.id] = stream
         self.slots += 1
         self.send_head(stream, block, end)
@@ -803,12 +791,12 @@ class ClientConnection(Connection):
         self._on_response(stream, head, end)
 
     def _on_response(self, stream: Stream, head: ResponseHead, end: bool) -> None:
-        kind = Input.INFORMATIONAL if head.status < 200 else Input.HEADERS_END if end else Input.HEADERS
-        if kind is Input.INFORMATIONAL and end:
+        kind = streams.INFORMATIONAL if head.status < 200 else streams.HEADERS_END if end else streams.HEADERS
+        if kind == streams.INFORMATIONAL and end:
             self._stream_fault(stream, StreamFault(ErrorCode.PROTOCOL_ERROR, "informational response ends the stream"))
             return
         stream.receive = RECEIVE[AWAIT][kind][1]
-        if kind is not Input.INFORMATIONAL:
+        if kind != streams.INFORMATIONAL:
             if head.length > 0 and end:
                 self._stream_fault(stream, StreamFault(ErrorCode.PROTOCOL_ERROR, "content-length does not match"))
                 return
