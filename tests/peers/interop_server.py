@@ -1,6 +1,7 @@
 """The upstream of these tests, a grpcio server in a process of its own:
 
-    python -m tests.peers.interop_server [--port N] [--socket PATH] [--ca FILE --certificate FILE --key FILE]
+    python -m tests.peers.interop_server [--port N] [--streams N] [--socket PATH]
+                                         [--ca FILE --certificate FILE --key FILE]
 
 It listens on free loopback ports, in plaintext and (with a certificate) for clients that present one of the CA,
 and on a Unix socket; one JSON line on stdout names them: {"plain": "127.0.0.1:1", "mtls": "127.0.0.1:2"}.
@@ -25,6 +26,7 @@ OPTIONS = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
     ("grpc.so_reuseport", 0),
+    ("grpc.http.overload_protection", 0),  # refuses streams at random once their number has reached the most
     ("grpc.max_metadata_size", 1 << 20),
     ("grpc.absolute_max_metadata_size", 1 << 20),
 ]
@@ -41,9 +43,14 @@ def main() -> None:
     for name in ("--socket", "--ca", "--certificate", "--key"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--port", type=int, default=0, help="of plaintext, a free one unless said")
+    parser.add_argument("--streams", type=int, default=1 << 20, help="most at once on a connection")
     arguments = parser.parse_args()
     calls = echo_service.OpenCalls()
-    server = grpc.server(ThreadPoolExecutor(THREADS), options=OPTIONS, interceptors=[calls])
+    server = grpc.server(
+        ThreadPoolExecutor(THREADS),
+        options=[*OPTIONS, ("grpc.max_concurrent_streams", arguments.streams)],
+        interceptors=[calls],
+    )
     server.add_generic_rpc_handlers((interop_service.handler(), *echo_service.handlers(calls)))
     ports = {"plain": f"127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{arguments.port}')}"}
     if arguments.certificate:

@@ -4,6 +4,7 @@ KServe binds every interface and has no setting against it; both of its servers 
 """
 
 import sys
+from typing import Any
 
 import grpc.aio
 import kserve  # type: ignore[import-not-found]
@@ -26,15 +27,18 @@ class Double(kserve.Model):  # type: ignore[misc]
 
 
 def on_loopback() -> None:
-    bind, configure = grpc.aio.Server.add_insecure_port, uvicorn.Config.__init__
+    serve, configure = grpc.aio.server, uvicorn.Config.__init__
 
-    def add_insecure_port(self: grpc.aio.Server, address: str) -> int:
-        return bind(self, address.replace("[::]", HOST))
+    def server(*arguments: Any, **settings: Any) -> Any:
+        made: Any = serve(*arguments, **settings)
+        bind = made.add_insecure_port
+        made.add_insecure_port = lambda address: bind(address.replace("[::]", HOST))
+        return made
 
     def init(self: object, *arguments: object, **settings: object) -> None:
         configure(self, *arguments, **{**settings, "host": HOST})
 
-    grpc.aio.Server.add_insecure_port = add_insecure_port  # type: ignore[method-assign]
+    grpc.aio.server = server
     uvicorn.Config.__init__ = init
 
 
