@@ -48,12 +48,14 @@ EFFECTIVE = load(SOUND + 'authorization: {rules: [{identities: ["dns:a"], method
 
 
 @given(DATA)
+@settings(deadline=None)
 def test_any_data(data: dict[str, Any]) -> None:
     with contextlib.suppress(ConfigError):
         build(data, DIRECTORY, {})
 
 
 @given(st.sampled_from(places(EFFECTIVE)[1:]), VALUES)
+@settings(deadline=None)
 def test_a_sound_config_with_one_value_swapped(place: tuple[str | int, ...], value: Any) -> None:
     with contextlib.suppress(ConfigError):
         config = build(swapped(EFFECTIVE, place, value), DIRECTORY, {})
@@ -61,7 +63,7 @@ def test_a_sound_config_with_one_value_swapped(place: tuple[str | int, ...], val
 
 
 @given(st.text(alphabet=st.sampled_from("ab:-[]{}&*!|>'\"#%@` \n\t,?\\0~.<é\0\x7f"), max_size=40))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_any_text(text: str) -> None:
     with contextlib.suppress(ConfigError):
         parse(text, DIRECTORY, {})
@@ -72,6 +74,7 @@ def test_any_text(text: str) -> None:
         st.sampled_from([f"LANGTRAIN_SIDECAR__{key.upper()}" for key in KEYS]), st.text(max_size=12), max_size=3
     )
 )
+@settings(deadline=None)
 def test_any_environment(environ: dict[str, str]) -> None:
     with contextlib.suppress(ConfigError):
         parse(SOUND, DIRECTORY, environ)
@@ -81,6 +84,7 @@ SECRET = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wa
 
 
 @given(st.sampled_from(places(EFFECTIVE)[1:]))
+@settings(deadline=None)
 def test_no_fault_repeats_a_secret_wherever_it_is_put(place: tuple[str | int, ...]) -> None:
     with pytest.raises(ConfigError) as raised:
         build(swapped(EFFECTIVE, place, SECRET), DIRECTORY, {})

@@ -1,6 +1,6 @@
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.config import reference
@@ -49,6 +49,7 @@ listen: {grace: 30000ms, tls: {client_ca: ./ca.pem}}
 
 
 @given(st.sampled_from(["listen", "upstream", "audit", "workers"]), st.permutations(["state", "telemetry", "upstream"]))
+@settings(deadline=None)
 def test_the_order_of_keys_is_no_difference(first: str, rest: list[str]) -> None:
     data = load(SOUND).effective()
     keys = dict.fromkeys([first, *rest, *data])

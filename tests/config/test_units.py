@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.config.units import Duration, Rate, Size
@@ -49,6 +49,7 @@ def test_what_is_no_rate(text: str) -> None:
 
 
 @given(st.integers(0, 10**12))
+@settings(deadline=None)
 def test_durations_print_as_they_are_read(milliseconds: int) -> None:
     text = str(Duration(milliseconds / 1000))
     assert Duration.parse(text) == pytest.approx(milliseconds / 1000)
@@ -56,6 +57,7 @@ def test_durations_print_as_they_are_read(milliseconds: int) -> None:
 
 
 @given(st.integers(0, 1 << 45))
+@settings(deadline=None)
 def test_sizes_print_as_they_are_read(count: int) -> None:
     assert Size.parse(str(Size(count))) == count
 
