@@ -103,7 +103,7 @@ def _plain(
 def _ask(proxy: Sidecar, report: Path) -> str:
     """The profile since the last time, as the sampler writes it."""
     report.unlink(missing_ok=True)
-    os.kill(proxy.pid, signal.SIGUSR2)
+    os.kill(proxy.process.pid, signal.SIGUSR2)
     return proxy.process.wait_for(lambda: report.read_text() if report.exists() else None, "write its profile")
 
 

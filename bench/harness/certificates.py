@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 TRUST_DOMAIN = "example.org"
 CLIENT = f"spiffe://{TRUST_DOMAIN}/bench/client"
-LIFE = datetime.timedelta(hours=6)
+LIFE = datetime.timedelta(days=90)  # beyond what a sidecar warns of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Certificates:
 
 
 def issue(folder: Path, now: datetime.datetime) -> Certificates:
-    """Write a fresh authority's certificates into `folder`; they are good for six hours from `now`."""
+    """Write a fresh authority's certificates into `folder`; they are good for 90 days from `now`."""
     authority = _Authority(now)
     server = x509.SubjectAlternativeName(
         [x509.DNSName("localhost"), x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from bench.harness.processes import Process
+
 
 class Proxy(Protocol):
-    """A running proxy on loopback. title: as tables name it.  pid: its first process.  port: its TLS listener."""
+    """A running proxy on loopback. title: as tables name it.  process: its first.  port: its TLS listener."""
 
     @property
     def title(self) -> str: ...
 
     @property
-    def pid(self) -> int: ...
+    def process(self) -> Process: ...
 
     @property
     def port(self) -> int: ...

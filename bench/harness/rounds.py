@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.harness import schedstat
+from bench.harness.errors import BenchError
 from bench.harness.h2load import Load, Shape
 from bench.harness.proxies import Proxy
 
@@ -59,11 +60,18 @@ class Comparison:
 
 
 def measure(proxy: Proxy, load: Load, shape: Shape, calls: int) -> Sample:
-    """Put `calls` calls through `proxy`. Raises BenchError when one failed or the proxy's evidence disagrees."""
-    before = schedstat.read(proxy.pid)
-    report = load.run(proxy.port, shape, calls)
-    proxy.finish(calls)
-    used = schedstat.spent(before, schedstat.read(proxy.pid))
+    """Put `calls` calls through `proxy`.
+
+    Raises BenchError, with the end of the proxy's log, when one failed or the proxy's evidence disagrees.
+    """
+    pid = proxy.process.pid
+    try:
+        before = schedstat.read(pid)
+        report = load.run(proxy.port, shape, calls)
+        proxy.finish(calls)
+        used = schedstat.spent(before, schedstat.read(pid))
+    except BenchError as error:
+        raise BenchError(f"{proxy.title}: {error}\nits last lines:\n{proxy.process.tail()}") from error
     return Sample(used.run_ns / calls / 1e3, used.wait_ns / used.run_ns, calls / report.seconds)
 
 

@@ -37,10 +37,6 @@ class Sidecar:
     title: str = "sidecar, chain on"
     calls: int = 0  # so far
 
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
     def finish(self, calls: int) -> None:
         """Wait until `calls` more calls are on disk, so that the cost of recording counts.
 
