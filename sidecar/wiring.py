@@ -7,6 +7,7 @@ from collections.abc import Callable
 from interceptors.authorize import Authorize, Rule, RuleError
 from interceptors.chain import Chain, ChainError
 from interceptors.contract import Interceptor
+from interceptors.correlate import Correlate
 from interceptors.identify import Identify
 from interceptors.record import Record
 from interceptors.trace import Trace
@@ -57,14 +58,14 @@ def client_tls(config: Config) -> ClientTlsSettings | None:
 
 
 def chain(config: Config, random_bytes: Callable[[int], bytes]) -> Chain:
-    """Trace, identify, authorize, the config's own interceptors, record.
+    """Trace (or correlate, where no spans are exported), identify, authorize, the config's own interceptors, record.
 
     random_bytes: as of random.Random.randbytes, for ids of spans.  Raises PluginError, WiringError for a wrong order.
     """
     mtls = config.authentication.mtls
     rules = [Rule(rule.identities, rule.methods, rule.models) for rule in config.authorization.rules]
     links: list[Interceptor] = [
-        Trace(random_bytes, config.telemetry.sample),
+        Trace(random_bytes, config.telemetry.sample) if config.telemetry.otlp else Correlate(),
         Identify([domain.name for domain in mtls.trust_domains] if mtls else [], bool(mtls and mtls.allow_common_name)),
         _authorize(rules),
         *(plugins.load(plugin.use, plugin.settings) for plugin in config.interceptors),

@@ -27,7 +27,6 @@ class FrontSettings:
     idle_s: float = 3600.0
     keepalive_s: float = 60.0
     connections_per_source: int = 1000
-    grace_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True)
