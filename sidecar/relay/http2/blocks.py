@@ -90,7 +90,7 @@ class HeaderBlocks:
     __slots__ = ("_decoder", "_generation", "_limits", "_requests", "_responses", "_trailers")
 
     def __init__(self, limits: Limits) -> None:
-        self._decoder = Decoder(hard_limit(limits))
+        self._decoder = Decoder(hard_limit(limits), _HARD_FACTOR * limits.header_count)
         self._generation = 0
         self._limits = limits
         self._requests: dict[bytes, RequestHead] = {}
