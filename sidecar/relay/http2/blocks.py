@@ -1,7 +1,7 @@
 """Header blocks: decoded once while a connection's table stands still, and encoded without any table.
 
 Upstream connections are shared between tenants, so nothing a caller sent enters their HPACK table: every field goes
-out as a literal without indexing (RFC 7541 §6.2.2), or as an entry of the static table.
+out as an entry of the static table, or as a literal that is never indexed, here or further on (RFC 7541 §6.2.3).
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from sidecar.relay.http2.limits import Limits
 
 # RFC 7541 §4.2: said once at the start of a connection, it keeps our encoder within any table size the peer chooses.
 TABLE_SIZE_ZERO = b"\x20"
+_NEVER = 0x10
 _HARD_FACTOR = 4
 _CACHE_MOST = 64  # blocks
-_CACHE_LONGEST = 2048  # bytes
+_CACHE_LONGEST = 4096  # bytes, decoded: a block of table references is far shorter than what it says
 _WHOLE = {  # RFC 7541 Appendix A
     (b":method", b"POST"): b"\x83",
     (b":scheme", b"http"): b"\x86",
@@ -56,7 +57,7 @@ def encode_field(field: Field) -> bytes:
     encoded = _WHOLE.get(field)
     if encoded is None:
         index = _NAMES.get(name)
-        head = _integer(index, 4, 0) if index else b"\x00" + _integer(len(name), 7, 0) + name
+        head = _integer(index, 4, _NEVER) if index else b"\x10" + _integer(len(name), 7, 0) + name
         encoded = head + _integer(len(value), 7, 0) + value
     if len(encoded) <= _MEMO_LONGEST:
         if len(_memo) >= _MEMO_MOST:
@@ -73,7 +74,7 @@ def encode(fields: Iterable[Field]) -> bytes:
 def encode_fresh(fields: Iterable[Field]) -> bytes:
     """As `encode`, for fields that differ from call to call and would only fill the memo."""
     return b"".join([
-        b"\x00" + _integer(len(name), 7, 0) + name + _integer(len(value), 7, 0) + value for name, value in fields
+        b"\x10" + _integer(len(name), 7, 0) + name + _integer(len(value), 7, 0) + value for name, value in fields
     ])  # fmt: skip
 
 
@@ -109,14 +110,14 @@ class HeaderBlocks:
     def _decode(self, block: bytes, make: Callable[[list[Field]], H], cache: dict[bytes, H]) -> H:
         fields = self._decoder.decode(block)
         head = make(fields)
-        limits = self._limits
-        head.oversize = len(fields) > limits.header_count or list_size(fields) > limits.header_list
+        limits, size = self._limits, list_size(fields)
+        head.oversize = len(fields) > limits.header_count or size > limits.header_list
         if self._generation != self._decoder.generation:
             self._generation = self._decoder.generation
             self._requests.clear()
             self._responses.clear()
             self._trailers.clear()
-        elif len(block) <= _CACHE_LONGEST:
+        elif size <= _CACHE_LONGEST:
             if len(cache) >= _CACHE_MOST:
                 cache.clear()
             cache[block] = head

@@ -14,6 +14,8 @@ Field = tuple[bytes, bytes]
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _VALUE = re.compile(rb"(?![ \t])[^\x00\r\n]*(?<![ \t])|")
+_SPACES = (b" ", b"\t")
+_AROUND = re.compile(rb"\A[ \t]+|[ \t]+\Z")
 _STATUS = re.compile(rb"[1-9][0-9][0-9]")
 _CONNECTION_SPECIFIC = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
 _FIELD_OVERHEAD = 32  # RFC 9113 §6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE
@@ -38,14 +40,38 @@ def _check(field: Field) -> None:
         _known.add(field)
 
 
+def _answered(fields: Sequence[Field]) -> tuple[Field, ...]:
+    """The fields of an answer, each well formed. Raises StreamFault."""
+    return tuple([field if field in _known else _accepted(field) for field in fields])
+
+
+def _accepted(field: Field) -> Field:
+    """A field of an answer without whitespace around its value. Raises StreamFault.
+
+    gRPC servers let it stand there, for they send `grpc-message` as an application wrote it, but RFC 9113 §8.2.1 does
+    not. RFC 9110 §5.5 has it taken off before a value is looked at, as PROTOCOL-HTTP2.md allows for metadata; of a
+    message nothing is lost, for there percent-encoding says the same.
+    """
+    name, value = field
+    if value[:1] in _SPACES or value[-1:] in _SPACES:
+        if name == b"grpc-message":
+            value = _AROUND.sub(lambda found: found[0].replace(b" ", b"%20").replace(b"\t", b"%09"), value)
+        else:
+            value = value.strip(b" \t")
+        field = name, value
+    _check(field)
+    return field
+
+
 def list_size(fields: Sequence[Field]) -> int:
     """RFC 9113 §6.5.2 size of a field list, bytes."""
     return sum(map(len, [part for field in fields for part in field])) + _FIELD_OVERHEAD * len(fields)
 
 
 class RequestHead:
-    """A request's header block. length: its content-length or -1.  fault: why it is malformed, or None. oversize: beyond the list limits.
+    """A request's header block.
 
+    length: its content-length or -1.  fault: why it is malformed, or None.  oversize: beyond the list limits.
     note: what the layer above derived from it, kept with it while the block is cached.
     """
 
@@ -64,7 +90,7 @@ class RequestHead:
         try:
             self._read(fields)
         except StreamFault as fault:
-            self.fault = fault
+            self.fault = fault.with_traceback(None)  # kept with the block: no frame may live as long
 
     def _read(self, fields: Sequence[Field]) -> None:
         pseudo: dict[bytes, bytes] = {}
@@ -104,16 +130,13 @@ class ResponseHead:
         try:
             if not fields or fields[0][0] != b":status" or not _STATUS.fullmatch(fields[0][1]):
                 raise StreamFault(ErrorCode.PROTOCOL_ERROR, "response without one :status")
-            for field in fields[1:]:
-                if field not in _known:
-                    _check(field)
+            self.fields = _answered(fields[1:])
             self.status = int(fields[0][1])
-            self.fields = tuple(fields[1:])
             self.length = content_length(self.fields)
             if self.status == 101:
                 raise StreamFault(ErrorCode.PROTOCOL_ERROR, "status 101 does not exist in HTTP/2")
         except StreamFault as fault:
-            self.fault = fault
+            self.fault = fault.with_traceback(None)
 
 
 class TrailerBlock:
@@ -125,13 +148,11 @@ class TrailerBlock:
         self.oversize = False
         self.note: object | None = None
         self.fault: StreamFault | None = None
-        self.fields = tuple(fields)
+        self.fields: tuple[Field, ...] = ()
         try:
-            for field in fields:
-                if field not in _known:
-                    _check(field)
+            self.fields = _answered(fields)
         except StreamFault as fault:
-            self.fault = fault
+            self.fault = fault.with_traceback(None)
 
 
 def content_length(fields: Sequence[Field]) -> int:

@@ -41,6 +41,7 @@ MAX_STREAM_ID: Final = (1 << 31) - 1
 MAX_WINDOW: Final = (1 << 31) - 1
 DEFAULT_WINDOW: Final = 65_535  # bytes
 DEFAULT_FRAME: Final = 16_384  # bytes
+DEFAULT_TABLE: Final = 4_096  # bytes, SETTINGS_HEADER_TABLE_SIZE
 LARGEST_FRAME: Final = (1 << 24) - 1  # bytes
 
 SETTINGS_ACK: Final = b"\x00\x00\x00\x04\x01\x00\x00\x00\x00"

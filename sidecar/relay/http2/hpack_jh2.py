@@ -15,7 +15,6 @@ from jh2._hazmat import HPACKError, OversizedHeaderListError
 
 from sidecar.relay.http2.errors import ConnectionFault, ErrorCode
 
-TABLE_SIZE: Final = 4096  # bytes; SETTINGS_HEADER_TABLE_SIZE stays at its default
 _LONGEST_INTEGER: Final = 5  # octets after the prefix: beyond any size we take
 # RFC 7541 Appendix B: the length in bits of each octet's code.
 _BITS: Final = bytes((

@@ -1,7 +1,7 @@
 """One HTTP/2 stream: two halves with a state each, windows, and what waits to be sent.
 
-RFC 9113 §5.1 draws the product of the two halves; here each half moves by a table of its own:
-(state, input) → (effect, state), and what is absent is a fault of the peer.
+RFC 9113 §5.1 draws the product of the two halves; here each half moves by a table of its own: (state, input) → state,
+and what is absent is a fault of the peer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ BODY: Final = 1  # headers seen, DATA or trailers may follow
 ENDED: Final = 2  # END_STREAM seen
 RESET: Final = 3  # RST_STREAM, ours or theirs
 
-
 # What may arrive on a receiving half. Plain integers, here and above: an Enum's look-up and hash cost more than the
 # frame they would name.
 HEADERS: Final = 0
@@ -28,33 +27,17 @@ DATA: Final = 3
 DATA_END: Final = 4
 INPUTS: Final = (HEADERS, HEADERS_END, INFORMATIONAL, DATA, DATA_END)
 
-# What becomes of it.
-HEAD: Final = 0
-INFORM: Final = 1
-CONTENT: Final = 2
-TRAILERS: Final = 3
-IGNORE: Final = 4
-
 # What a peer may do, by the state of our receiving half. A block after the head must end the stream (RFC 9113 §8.1).
-RECEIVE: Final[dict[int, dict[int, tuple[int, int]]]] = {
-    AWAIT: {
-        HEADERS: (HEAD, BODY),
-        HEADERS_END: (HEAD, ENDED),
-        INFORMATIONAL: (INFORM, AWAIT),
-    },
-    BODY: {
-        DATA: (CONTENT, BODY),
-        DATA_END: (CONTENT, ENDED),
-        HEADERS_END: (TRAILERS, ENDED),
-    },
+# A stream that was reset is no longer known, and what still arrives for it is ignored by its number.
+RECEIVE: Final[dict[int, dict[int, int]]] = {
+    AWAIT: {HEADERS: BODY, HEADERS_END: ENDED, INFORMATIONAL: AWAIT},
+    BODY: {DATA: BODY, DATA_END: ENDED, HEADERS_END: ENDED},
     ENDED: {},
-    # RFC 9113 §5.1: frames in flight when we sent RST_STREAM are ignored.
-    RESET: dict.fromkeys(INPUTS, (IGNORE, RESET)),
 }
 
 
 def fault_code(state: int) -> ErrorCode:
-    """The error code for an input that `state` has no entry for."""
+    """The error code for an input that `state` has no entry for (RFC 9113 §5.1, half-closed (remote); §8.1)."""
     return ErrorCode.STREAM_CLOSED if state == ENDED else ErrorCode.PROTOCOL_ERROR
 
 
@@ -107,7 +90,7 @@ class Stream:
         self.held = 0  # bytes received and not consumed
         self.unreturned = 0  # bytes consumed and not yet announced
         self.expected = -1  # content-length less what came, -1: not declared
-        self.queue: deque[tuple[bytes, bool]] | None = None  # DATA waiting for window or room
+        self.queue: deque[tuple[bytes, bool]] | None = None  # DATA waiting for window or room, none of it empty
         self.queued = 0  # bytes in queue
         self.tail: bytes | None = None  # trailers waiting behind the queue
         self.released = False

@@ -1,0 +1,305 @@
+"""What one connection receives: frames cut from the bytes, DATA within its windows, header blocks put together."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from sidecar.relay.http2 import frames, streams
+from sidecar.relay.http2.blocks import HeaderBlocks, hard_limit
+from sidecar.relay.http2.errors import ConnectionFault, ErrorCode, StreamFault
+from sidecar.relay.http2.limits import Budget, Limits
+from sidecar.relay.http2.outbound import Outbound
+from sidecar.relay.http2.streams import BODY, ENDED, RECEIVE, Stream, fault_code
+
+_unpack = frames.HEADER.unpack_from
+
+
+class Inbound(Outbound, ABC):
+    """The receiving half. Window is given back by `consume` alone, padding and ignored frames apart."""
+
+    handlers: ClassVar[Mapping[int, Callable[[Any, int, int, bytes], None]]]  # by frame type
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self.fault: ConnectionFault | None = None
+        self.usable = True  # no fault and no GOAWAY, ours or theirs: new streams may be opened
+        self.settled = False  # the peer's first SETTINGS came
+        self.assembling_since: float | None = None  # when a header block began that is not whole yet
+        self._opened = self.is_client  # the client's preface came
+        self._blocks = HeaderBlocks(limits)
+        self._window = limits.connection_window  # bytes the peer may send
+        self._unreturned = 0  # bytes consumed and not yet announced
+        self._half_connection = limits.connection_window // 2
+        self._half_stream = limits.stream_window // 2
+        self._highest = 0  # the highest stream id the peer opened, or we did
+        self._last_accepted = frames.MAX_STREAM_ID
+        self._tail = b""
+        self._block: list[bytes] | None = None  # header block being assembled
+        self._block_head = (0, 0)  # its stream and flags
+        self._block_size = 0
+        self._now = 0.0
+        self._resets = Budget(limits.resets)
+        self._empties = Budget(limits.empty_data)
+        self._unknown = Budget(limits.unknown)
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take bytes from the peer. A fault ends in GOAWAY in what `take` gives, and in `fault`.
+
+        now: seconds on a clock that does not go back.
+        """
+        if self.fault is not None:
+            return
+        self._now = now
+        try:
+            self._receive(data)
+            if self.waiting > self.limits.output:
+                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "peer causes answers and does not read them")
+        except ConnectionFault as fault:
+            self._fail(fault)
+
+    def _receive(self, data: bytes) -> None:
+        if self._tail:
+            data = self._tail + data
+            self._tail = b""
+        at, length = 0, len(data)
+        unpack, largest, find = _unpack, self.limits.frames, self.streams.get
+        if not self._opened:
+            at = self._preface(data)
+            if at < 0:
+                return
+        while length - at >= 9:
+            high, low, kind, flags, number = unpack(data, at)
+            size = (high << 8) | low
+            if size > largest:
+                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"frame of {size} bytes, the limit is {largest}")
+            begin = at + 9
+            end = begin + size
+            if end > length:
+                break
+            at = end
+            if kind == 0 and size and not flags & 8 and self._block is None:
+                stream = find(number)
+                if stream is not None and stream.receive == BODY and stream.expected < 0:
+                    # The straight path of `_on_data`, for the frame that almost every frame is.
+                    self._window -= size
+                    stream.window -= size
+                    if self._window < 0 or stream.window < 0:
+                        self._overrun(stream, size)
+                        continue
+                    stream.held += size
+                    if flags & 1:
+                        stream.receive = ENDED
+                        if stream.send >= ENDED:
+                            self._retire(stream)
+                        stream.owner.on_data(data[begin:end], True)  # type: ignore[union-attr]
+                    else:
+                        stream.owner.on_data(data[begin:end], False)  # type: ignore[union-attr]
+                    if self.fault is not None:
+                        return
+                    continue
+            elif kind == 1 and flags & 0x2C == 4 and self._block is None and self.settled:
+                # END_HEADERS without padding or priority: the straight path of `_on_headers`.
+                number &= frames.MAX_STREAM_ID
+                if number:
+                    self.assembling_since = None
+                    self._on_block(number, flags & 1 == 1, data[begin:end])
+                    if self.fault is not None:
+                        return
+                    continue
+            number &= frames.MAX_STREAM_ID
+            if self._block is not None and (kind != frames.CONTINUATION or number != self._block_head[0]):
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame within a header block")
+            if not self.settled and kind != frames.SETTINGS:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
+            handler = self.handlers.get(kind)
+            if handler is not None:
+                handler(self, flags, number, data[begin:end])
+            elif not self._unknown.spend(self._now):
+                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "flood of unknown frames")
+            if self.fault is not None:
+                return
+        if at < length:
+            self._tail = data[at:]
+            if self.assembling_since is None and length - at > 3 and data[at + 3] == frames.HEADERS:
+                self.assembling_since = self._now
+
+    def _preface(self, data: bytes) -> int:
+        """Where the first frame begins, -1 while the preface is incomplete."""
+        preface = frames.PREFACE
+        if data[: len(preface)] == preface:
+            self._opened = True
+            return len(preface)
+        if preface.startswith(data):
+            self._tail = data
+            return -1
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "not an HTTP/2 connection preface")
+
+    # --- faults -------------------------------------------------------------------------------------------------
+
+    def _fail(self, fault: ConnectionFault) -> None:
+        self.fault = fault
+        self.usable = False
+        last = 0 if self.is_client else min(self._highest, self._last_accepted)
+        self._put(frames.goaway(last, fault.code, fault.reason.encode("ascii", "replace")[:256]))
+
+    def _overrun(self, stream: Stream, size: int) -> None:
+        """DATA beyond a window, of which `size` bytes are not with the owner."""
+        if self._window < 0:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "connection window overrun")
+        self._return_connection(size)
+        self._stream_fault(stream, StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "stream window overrun"))
+
+    def _stream_fault(self, stream: Stream, fault: StreamFault) -> None:
+        """End one stream for its peer's fault; what the peer leads us to reset counts as its reset."""
+        self._spend_reset()
+        self._put(frames.rst_stream(stream.id, fault.code))
+        self._forget(stream)
+        if stream.owner is not None:
+            stream.owner.on_reset(fault.code, fault.reason)
+
+    def _spend_reset(self) -> None:
+        if not self._resets.spend(self._now):
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "too many resets")
+
+    # --- frames of streams --------------------------------------------------------------------------------------
+
+    def _on_data(self, flags: int, number: int, payload: bytes) -> None:
+        size = len(payload)
+        stream = self._known(number, "DATA")
+        self._window -= size
+        if self._window < 0:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "connection window overrun")
+        if flags & frames.PADDED:
+            payload = _unpad(payload, 0)
+        end = bool(flags & frames.END_STREAM)
+        if not payload and not end and not self._empties.spend(self._now):
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "flood of empty DATA frames")
+        if stream is None:
+            self._return_connection(size)
+            return
+        after = RECEIVE[stream.receive].get(streams.DATA_END if end else streams.DATA)
+        if after is None:
+            self._return_connection(size)
+            self._stream_fault(stream, StreamFault(fault_code(stream.receive), "DATA out of place"))
+            return
+        stream.window -= size
+        if stream.window < 0:
+            self._overrun(stream, size)
+            return
+        stream.held += size
+        if len(payload) != size:
+            self.consume(stream, size - len(payload))
+        if stream.expected >= 0:
+            stream.expected -= len(payload)
+            if stream.expected < 0 or (end and stream.expected):
+                self._stream_fault(stream, StreamFault(ErrorCode.PROTOCOL_ERROR, "content-length does not match"))
+                return
+        stream.receive = after
+        self._retire(stream)
+        stream.owner.on_data(payload, end)  # type: ignore[union-attr]
+
+    def _on_headers(self, flags: int, number: int, payload: bytes) -> None:
+        if number == 0:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "HEADERS on stream 0")
+        priority = 5 if flags & frames.PRIORITY_FLAG else 0
+        if flags & frames.PADDED:
+            payload = _unpad(payload, priority)
+        if len(payload) < priority:
+            raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "HEADERS too short for its priority")
+        payload = payload[priority:]
+        if flags & frames.END_HEADERS:
+            self.assembling_since = None
+            self._on_block(number, bool(flags & frames.END_STREAM), payload)
+            return
+        self._block, self._block_head, self._block_size = [payload], (number, flags), len(payload)
+        self.assembling_since = self._now
+
+    def _on_continuation(self, flags: int, number: int, payload: bytes) -> None:
+        if self._block is None:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
+        self._block.append(payload)
+        self._block_size += len(payload)
+        # CVE-2024-27316 and its kin: the block is bounded in octets and in frames before it is decoded.
+        if len(self._block) > self.limits.continuations + 1 or self._block_size > hard_limit(self.limits):
+            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "header block too long")
+        if flags & frames.END_HEADERS:
+            block, (number, flags) = b"".join(self._block), self._block_head
+            self._block = None
+            self.assembling_since = None
+            self._on_block(number, bool(flags & frames.END_STREAM), block)
+
+    @abstractmethod
+    def _on_block(self, number: int, end: bool, block: bytes) -> None:
+        """A whole header block: a head or trailers, which the side of the connection tells apart."""
+
+    def _on_trailers(self, stream: Stream, block: bytes, end: bool) -> None:
+        """A block on a stream whose head is known."""
+        trailers = self._blocks.trailers(block)
+        after = RECEIVE[stream.receive].get(streams.HEADERS_END if end else streams.HEADERS)
+        if after is None:
+            self._stream_fault(stream, StreamFault(fault_code(stream.receive), "header block out of place"))
+            return
+        if trailers.fault is not None or trailers.oversize:
+            self._stream_fault(stream, trailers.fault or StreamFault(ErrorCode.ENHANCE_YOUR_CALM, "trailers too large"))
+            return
+        if stream.expected > 0:
+            self._stream_fault(stream, StreamFault(ErrorCode.PROTOCOL_ERROR, "content-length does not match"))
+            return
+        stream.receive = after
+        self._retire(stream)
+        stream.owner.on_trailers(trailers)  # type: ignore[union-attr]
+
+    def _known(self, number: int, kind: str, tolerant: bool = False) -> Stream | None:
+        """The stream a frame is for; None when it is closed and the frame may be ignored.
+
+        tolerant: RFC 9113 §5.1 lets this kind of frame arrive on any closed stream.
+        """
+        stream = self.streams.get(number)
+        if stream is not None:
+            return stream
+        if self._idle(number):
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"{kind} on an idle stream")
+        if not tolerant and number not in self._reset_set:
+            self._spend_reset()
+            self._put(frames.rst_stream(number, ErrorCode.STREAM_CLOSED))
+        return None
+
+    def _idle(self, number: int) -> bool:
+        """Whether a stream was never opened; those of even number never are."""
+        return number % 2 == 0 or number > self._highest
+
+    # --- windows ------------------------------------------------------------------------------------------------
+
+    def consume(self, stream: Stream, count: int) -> None:
+        """Give back window for `count` bytes of a stream's DATA that have left or been dropped."""
+        stream.held -= count
+        self._unreturned += count
+        if self._unreturned >= self._half_connection:
+            self._return_connection(0)
+        if stream.receive == BODY:
+            stream.unreturned += count
+            if stream.unreturned >= self._half_stream:
+                self._put(frames.window_update(stream.id, stream.unreturned))
+                stream.window += stream.unreturned
+                stream.unreturned = 0
+
+    def _return_connection(self, count: int) -> None:
+        self._unreturned += count
+        if self._unreturned >= self._half_connection:
+            self._put(frames.window_update(0, self._unreturned))
+            self._window += self._unreturned
+            self._unreturned = 0
+
+
+def _unpad(payload: bytes, least: int) -> bytes:
+    """RFC 9113 §6.1, §6.2: the payload without padding, at least `least` bytes.
+
+    Raises ConnectionFault for padding that leaves less, and for a frame without the padding's length.
+    """
+    if not payload:
+        raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "padded frame without the padding's length")
+    if payload[0] + least >= len(payload):
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "padding as long as its frame")
+    return payload[1 : len(payload) - payload[0]]
