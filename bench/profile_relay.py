@@ -18,13 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.harness import certificates, cores, payload, sidecar, upstream
-from bench.harness.certificates import Certificates
 from bench.harness.errors import BenchError
 from bench.harness.h2load import Load, Shape
 from bench.harness.paths import CACHE
 from bench.harness.processes import Processes, exit_on_signals
 from bench.harness.rounds import Sample, measure
-from bench.harness.sidecar import Sidecar
+from bench.harness.sidecar import Sidecar, Spans
 from bench.relay_first import MESSAGE
 
 LINE = re.compile(r":\d+\)$")  # the line at the end of a place
@@ -53,11 +52,14 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--streams", type=int, default=8, help="open at once on each connection")
     parser.add_argument("--calls", type=int, default=60_000, help="to profile")
+    names = [spans.name.lower() for spans in Spans]
+    parser.add_argument("--spans", choices=names, default="propagated", help="what becomes of spans")
     parser.add_argument("--top", type=int, default=30, help="rows to print")
     arguments = parser.parse_args()
     exit_on_signals()
     try:
-        plain, profile = run(Shape(arguments.connections, arguments.streams), arguments.calls)
+        shape = Shape(arguments.connections, arguments.streams)
+        plain, profile = run(shape, arguments.calls, Spans[arguments.spans.upper()])
     except BenchError as error:
         print(f"profile failed: {error}", file=sys.stderr)
         return 1
@@ -74,30 +76,23 @@ def main() -> int:
     return 0
 
 
-def run(shape: Shape, calls: int) -> tuple[Sample, Profile]:
+def run(shape: Shape, calls: int, spans: Spans) -> tuple[Sample, Profile]:
     """Measure a sidecar, then profile another under the same load. Raises BenchError when a part or a call fails."""
     claimed = cores.claim()
     with Processes(CACHE / f"profile-{os.getpid()}") as processes:
         issued = certificates.issue(processes.folder, datetime.datetime.now(datetime.UTC))
         load = Load(processes, issued, payload.framed(MESSAGE))
         echo = upstream.start(processes)
-        plain = _plain(processes, claimed.proxy, issued, echo, load, shape, calls)
+        proxy = sidecar.start(processes, claimed.proxy, issued, echo, spans)
+        measure(proxy, load, shape, calls // 10)
+        plain = measure(proxy, load, shape, calls)
+        processes.stop(proxy.process)
         report = processes.folder / "profile.json"
-        profiled = sidecar.start(processes, claimed.proxy, issued, echo, ("bench.harness.sampler", str(report)))
+        profiled = sidecar.start(processes, claimed.proxy, issued, echo, spans, ("bench.harness.sampler", str(report)))
         measure(profiled, load, shape, calls // 10)
         _ask(profiled, report)  # begins anew after the warm-up
         measure(profiled, load, shape, calls)
         return plain, read(_ask(profiled, report), calls)
-
-
-def _plain(
-    processes: Processes, core: int, issued: Certificates, echo: int, load: Load, shape: Shape, calls: int
-) -> Sample:
-    proxy = sidecar.start(processes, core, issued, echo)
-    measure(proxy, load, shape, calls // 10)
-    sample = measure(proxy, load, shape, calls)
-    processes.stop(proxy.process)
-    return sample
 
 
 def _ask(proxy: Sidecar, report: Path) -> str:

@@ -1,7 +1,8 @@
 """CPU time per call of the sidecar with its chain on, beside Envoy without a filter, in one run.
 
-A 1 KB unary call over mTLS, on 4 connections of 8 streams each and on 32 of one. The proxies take turns on a core of
-their own; load and upstream have another. A round with a call that failed, or that the sidecar did not record, is
+A 1 KB unary call over mTLS, on 4 connections of 8 streams each and on 32 of one; with every span exported, with
+tracing on and no call sampled, and without an exporter. The proxies take turns on a core of their own; load,
+upstream and collectors have another. A round with a call that failed, or that the sidecar did not record, is
 void and fails the run.
 """
 
@@ -22,6 +23,7 @@ from bench.harness.paths import CACHE, RESULTS, ROOT
 from bench.harness.processes import Processes, exit_on_signals
 from bench.harness.results import Result
 from bench.harness.rounds import Comparison, compare
+from bench.harness.sidecar import Spans
 
 MESSAGE = 1024  # bytes, before its prefix
 BUSY = 0.1  # share of waiting above which figures are not worth quoting
@@ -59,12 +61,16 @@ def run(rounds: int, scale: float) -> list[Comparison]:
     with Processes(CACHE / f"run-{os.getpid()}") as processes:
         issued = certificates.issue(processes.folder, datetime.datetime.now(datetime.UTC))
         echo = upstream.start(processes)
-        ours = sidecar.start(processes, claimed.proxy, issued, echo)
+        ours = [sidecar.start(processes, claimed.proxy, issued, echo, spans) for spans in Spans]
         peer = envoy.start(processes, claimed.proxy, issued, echo)
         load = Load(processes, issued, payload.framed(MESSAGE))
+        for proxy in ours:
+            if proxy.collector is not None:
+                proxy.prove_traced(load)
         return [
-            compare(ours, peer, load, shape, max(int(calls * scale), 100), rounds, _tell)
+            comparison
             for shape, calls in CALLS.items()
+            for comparison in compare(ours, peer, load, shape, max(int(calls * scale), 100), rounds, _tell)
         ]
 
 
@@ -72,7 +78,7 @@ def figure(comparison: Comparison, command: str) -> Result:
     shape = comparison.shape
     streams = "1 stream" if shape.streams == 1 else f"{shape.streams} streams"
     return Result(
-        metric=f"CPU per 1 KB unary call, mTLS, chain on, {shape.connections} connections x {streams}",
+        metric=f"CPU per 1 KB unary call, mTLS, {shape.connections} connections x {streams}, {comparison.title}",
         value=comparison.subject_us,
         unit="us/call",
         peer=envoy.TITLE,

@@ -25,6 +25,7 @@ class Envoy:
     process: Process
     port: int
     title: str = TITLE
+    sampled: bool = True
 
     def finish(self, calls: int) -> None:
         """Nothing is left to do once the last answer is out."""

@@ -18,10 +18,10 @@ from bench.harness.processes import Processes, program
 
 # The example of the W3C recommendation, section 3.2.2: a caller that traces.
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
-TRACEPARENT = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
+TRACEPARENT = f"00-{TRACE_ID}-00f067aa0ba902b7"
 CIPHER = "TLS_AES_128_GCM_SHA256"
 TLS = f"TLSv1.3 {CIPHER}"
-HEADERS = ("content-type: application/grpc", "te: trailers", f"traceparent: {TRACEPARENT}")
+HEADERS = ("content-type: application/grpc", "te: trailers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,13 @@ class Load:
         # One cipher suite for every proxy, whichever it would prefer itself.
         self._command += [program("h2load", "nghttp2-client"), "-t1", f"--tls13-ciphers={CIPHER}"]
 
-    def run(self, port: int, shape: Shape, calls: int, within_s: float = 120.0) -> Report:
+    def run(self, port: int, shape: Shape, calls: int, sampled: bool, within_s: float = 120.0) -> Report:
         """Send `calls` calls over TLS to `port` on loopback, and see that all were answered with the echo.
 
-        Raises BenchError when one was not.
+        sampled: what the caller's trace context says.  Raises BenchError when one was not answered.
         """
         arguments = [f"-n{calls}", f"-c{shape.connections}", f"-m{shape.streams}", "-d", str(self._file)]
-        for header in HEADERS:
+        for header in (*HEADERS, f"traceparent: {TRACEPARENT}-0{sampled:d}"):
             arguments += ["-H", header]
         url = f"https://127.0.0.1:{port}{METHOD}"
         output = self._processes.run("h2load", [*self._command, *arguments, url], within_s)

@@ -8,7 +8,11 @@ from bench.harness.processes import Process
 
 
 class Proxy(Protocol):
-    """A running proxy on loopback. title: as tables name it.  process: its first.  port: its TLS listener."""
+    """A running proxy on loopback.
+
+    title: as tables name it.  process: its first.  port: its TLS listener.  sampled: whether its callers' trace
+    context says so.
+    """
 
     @property
     def title(self) -> str: ...
@@ -18,6 +22,9 @@ class Proxy(Protocol):
 
     @property
     def port(self) -> int: ...
+
+    @property
+    def sampled(self) -> bool: ...
 
     def finish(self, calls: int) -> None:
         """The load is over: wait until all work for it is done.

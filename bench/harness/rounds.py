@@ -1,8 +1,8 @@
-"""Interleaved rounds: two proxies take turns under the same load, so that what disturbs the machine meets both."""
+"""Interleaved rounds: proxies take turns under the same load, so that what disturbs the machine meets them all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -28,8 +28,9 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All rounds of one shape: the subject's samples and the peer's, round by round."""
+    """All rounds of one shape: a subject's samples and the peer's, round by round."""
 
+    title: str  # the subject's
     shape: Shape
     calls: int
     subject: tuple[Sample, ...]
@@ -67,7 +68,7 @@ def measure(proxy: Proxy, load: Load, shape: Shape, calls: int) -> Sample:
     pid = proxy.process.pid
     try:
         before = schedstat.read(pid)
-        report = load.run(proxy.port, shape, calls)
+        report = load.run(proxy.port, shape, calls, proxy.sampled)
         proxy.finish(calls)
         used = schedstat.spent(before, schedstat.read(pid))
     except BenchError as error:
@@ -76,18 +77,27 @@ def measure(proxy: Proxy, load: Load, shape: Shape, calls: int) -> Sample:
 
 
 def compare(
-    subject: Proxy, peer: Proxy, load: Load, shape: Shape, calls: int, rounds: int, tell: Callable[[str], None]
-) -> Comparison:
-    """Run `rounds` rounds after a warm-up that is not counted; who goes first changes every round.
+    subjects: Sequence[Proxy],
+    peer: Proxy,
+    load: Load,
+    shape: Shape,
+    calls: int,
+    rounds: int,
+    tell: Callable[[str], None],
+) -> list[Comparison]:
+    """Run `rounds` rounds after a warm-up that is not counted; the order turns round every time.
 
-    Raises BenchError when any round is void.
+    Titles tell the proxies apart.  Raises BenchError when any round is void.
     """
-    for proxy in (subject, peer):
+    order = [*subjects, peer]
+    for proxy in order:
         measure(proxy, load, shape, max(calls // 10, shape.connections * shape.streams))
-    samples: dict[str, list[Sample]] = {subject.title: [], peer.title: []}
+    samples: dict[str, list[Sample]] = {proxy.title: [] for proxy in order}
     for number in range(rounds):
-        for proxy in (subject, peer) if number % 2 == 0 else (peer, subject):
+        for proxy in order:
             samples[proxy.title].append(measure(proxy, load, shape, calls))
-        ours, theirs = samples[subject.title][-1], samples[peer.title][-1]
-        tell(f"{shape} round {number + 1} of {rounds}: {ours.cpu_us:.1f} beside {theirs.cpu_us:.1f} us a call")
-    return Comparison(shape, calls, tuple(samples[subject.title]), tuple(samples[peer.title]))
+        order.reverse()
+        figures = ", ".join(f"{taken[-1].cpu_us:.1f} {title}" for title, taken in samples.items())
+        tell(f"{shape} round {number + 1} of {rounds}, us a call: {figures}")
+    theirs = tuple(samples[peer.title])
+    return [Comparison(subject.title, shape, calls, tuple(samples[subject.title]), theirs) for subject in subjects]

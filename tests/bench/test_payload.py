@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bench.harness import payload
+from interceptors.contract import Method, ModelName
+from sidecar.relay.codecs.registry import registry
 
 
 @pytest.mark.parametrize("size", [512, 1024, 16383])
@@ -18,3 +20,11 @@ def test_size_and_prefix(size: int) -> None:
 def test_other_sizes_are_refused(size: int) -> None:
     with pytest.raises(ValueError, match=f"size is {size} bytes, expected 512 to 16383"):
         payload.framed(size)
+
+
+@pytest.mark.parametrize("response", [False, True])
+def test_a_codec_reads_the_model_and_the_method_is_unary(response: bool) -> None:
+    codecs = registry("open-inference")
+    assert codecs.method(payload.METHOD) == Method(payload.METHOD, unary_request=True, unary_response=True)
+    models = codecs.codec(payload.METHOD).models(payload.framed(1024)[5:], response)
+    assert models == (ModelName(payload.MODEL.decode(), "1"),)

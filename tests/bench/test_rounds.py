@@ -20,7 +20,7 @@ def samples(*cpu_us: float) -> tuple[Sample, ...]:
 
 
 def test_a_comparison_is_by_medians_and_by_round() -> None:
-    found = Comparison(Shape(4, 8), 1000, samples(10, 30, 20), samples(40, 40, 50))
+    found = Comparison("ours", Shape(4, 8), 1000, samples(10, 30, 20), samples(40, 40, 50))
     assert (found.subject_us, found.peer_us) == (20, 40)
     assert found.ratios == pytest.approx((0.25, 0.75, 0.4))
     assert found.ratio == pytest.approx(0.4)
