@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-HEADER = struct.Struct(">HBBBL")  # length (high 16, low 8), type, flags, stream
+HEADER = struct.Struct(">LBL")  # length in the upper 24 bits and type in the lower 8, flags, stream
 HEADER_LENGTH: Final = 9
 U32 = struct.Struct(">L")
 SETTING = struct.Struct(">HL")
@@ -48,7 +48,7 @@ SETTINGS_ACK: Final = b"\x00\x00\x00\x04\x01\x00\x00\x00\x00"
 
 
 def frame_header(length: int, kind: int, flags: int, stream: int) -> bytes:
-    return HEADER.pack(length >> 8, length & 0xFF, kind, flags, stream)
+    return HEADER.pack(length << 8 | kind, flags, stream)
 
 
 def settings(values: Iterable[tuple[int, int]]) -> bytes:

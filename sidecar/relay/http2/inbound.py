@@ -69,9 +69,10 @@ class Inbound(Outbound, ABC):
             at = self._preface(data)
             if at < 0:
                 return
-        while length - at >= 9:
-            high, low, kind, flags, number = unpack(data, at)
-            size = (high << 8) | low
+        last = length - frames.HEADER_LENGTH
+        while at <= last:
+            word, flags, number = unpack(data, at)
+            size = word >> 8
             if size > largest:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"frame of {size} bytes, the limit is {largest}")
             begin = at + 9
@@ -79,7 +80,8 @@ class Inbound(Outbound, ABC):
             if end > length:
                 break
             at = end
-            if kind == 0 and size and not flags & 8 and self._block is None:
+            kind = word & 0xFF
+            if not kind and size and flags < frames.PADDED and self._block is None:
                 stream = find(number)
                 if stream is not None and stream.receive == BODY and stream.expected < 0:
                     # The straight path of `_on_data`, for the frame that almost every frame is.

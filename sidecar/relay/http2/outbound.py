@@ -11,6 +11,7 @@ from sidecar.relay.http2.limits import Limits
 from sidecar.relay.http2.streams import AWAIT, BODY, ENDED, RESET, Stream
 
 _pack = frames.HEADER.pack
+_DEFAULT_FRAME: Final = frames.DEFAULT_FRAME
 _ROOM: Final = 256 << 10  # bytes of DATA put out between two flushes
 _MERGED: Final = 4 << 10  # bytes; shorter payloads that wait are joined up to this
 
@@ -74,14 +75,14 @@ class Outbound:
             self._prefix = b""
         size = len(block)
         self.waiting += size
-        if size <= frames.DEFAULT_FRAME:
-            self._out.append(_pack(size >> 8, size & 0xFF, 1, 5 if end else 4, stream.id) + block)
+        if size <= _DEFAULT_FRAME:
+            self._out.append(_pack(size << 8 | 1, 5 if end else 4, stream.id) + block)
         else:
             self._out.append(frames.header_frames(stream.id, block, end, self._peer_frame))
         if end:
             stream.send = ENDED
             if stream.receive >= ENDED:
-                self._retire(stream)
+                self.streams.pop(stream.id, None)
         else:
             stream.send = BODY
 
@@ -108,7 +109,7 @@ class Outbound:
             stream.send_window -= size
             self.send_window -= size
             self.room -= size
-            head = _pack(size >> 8, size & 0xFF, 0, 1 if end else 0, stream.id)
+            head = _pack(size << 8, 1 if end else 0, stream.id)
             if size < 4096:
                 self._out.append(head + payload)
             else:
@@ -117,7 +118,7 @@ class Outbound:
             if end:
                 stream.send = ENDED
                 if stream.receive >= ENDED:
-                    self._retire(stream)
+                    self.streams.pop(stream.id, None)
             return True
         if stream.send >= ENDED:
             return True
@@ -189,7 +190,7 @@ class Outbound:
         stream.send_window -= count
         self.send_window -= count
         self.room -= count
-        self._out.append(_pack(count >> 8, count & 0xFF, 0, 1 if end else 0, stream.id))
+        self._out.append(_pack(count << 8, 1 if end else 0, stream.id))
         self._out.append(piece)
         if queue:
             self._blocked.move_to_end(stream)
