@@ -18,11 +18,10 @@ LOG_LEVELS_OF_FAULTS = ("error", "critical")
 
 
 class Sidecar:
-    """A running sidecar.  address: "127.0.0.1:port", or "unix://…".  directory: its config and state."""
+    """A running sidecar.  address: "127.0.0.1:port", or "unix://…".  state: its state directory."""
 
-    def __init__(self, process: Process, directory: Path, address: str, state: Path) -> None:
+    def __init__(self, process: Process, address: str, state: Path) -> None:
         self.process = process
-        self.directory = directory
         self.address = address
         self.state = state
 
@@ -33,10 +32,6 @@ class Sidecar:
             return []
         lines = file.read_text("utf-8").split("\n")
         return [json.loads(line) for line in lines[:-1] if line]
-
-    def log(self) -> list[dict[str, Any]]:
-        """What it has logged so far, the lines that are JSON."""
-        return [json.loads(line) for line in list(self.process.lines) if line.startswith("{")]
 
 
 def mtls(certificates: Certificates) -> dict[str, Any]:
@@ -60,14 +55,12 @@ def guarded(certificates: Certificates, upstream: str, methods: str = "/**") -> 
 
 
 @contextmanager
-def serve(
-    config: dict[str, Any], directory: Path, *, grace_s: float = 30.0, status: int = 0, faults: bool = False
-) -> Iterator[Sidecar]:
+def serve(config: dict[str, Any], directory: Path, *, grace_s: float = 30.0, status: int = 0) -> Iterator[Sidecar]:
     """Run the sidecar with `config` until the block ends, then stop it with SIGTERM.
 
     `listen.address` and `state.directory` are filled in where absent.  Raises ProcessError where it does not
     listen within 30 s, does not stop within `grace_s`, exits with another status than `status`, or where its log has a
-    traceback or, unless `faults`, a line of level error.
+    traceback or a line of level error.
     """
     config = {**config, "state": {"directory": str(directory / "state"), **config.get("state", {})}}
     config["listen"] = {"address": "127.0.0.1:0", **config.get("listen", {})}
@@ -76,14 +69,13 @@ def serve(
         YAML(typ="safe").dump(config, out)
     with Process([sys.executable, "-m", "sidecar", "serve", "--config", str(file)]) as process:
         line = process.wait_line(_says_listening)
-        yield Sidecar(process, directory, json.loads(line)["address"], Path(config["state"]["directory"]))
+        yield Sidecar(process, json.loads(line)["address"], Path(config["state"]["directory"]))
         ended = process.terminate(grace_s)
         if ended != status:
             raise ProcessError(f"the sidecar exited with status {ended}, expected {status}:\n{process.tail()}")
         if "Traceback (most recent call last)" in process.log:
             raise ProcessError(f"the sidecar logged a traceback:\n{process.tail(200)}")
-        if not faults:
-            _refuse_faults(process)
+        _refuse_faults(process)
 
 
 def _says_listening(line: str) -> bool:

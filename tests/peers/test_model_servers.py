@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests import sidecars
-from tests.certificates import CLIENT, Certificates
+from tests.certificates import CLIENT, STRANGER, Certificates
 from tests.conftest import StartSidecar
 from tests.peers import model_servers
 from tests.peers.conftest import DIRECT
@@ -94,7 +94,7 @@ def test_a_stranger_is_denied(mlserver: ModelServer, before: Any) -> None:
         refused = client("mlserver", "triton_client.py", "refused", "ADDRESS", target=target, stranger=True)
     assert {status for status, _ in refused["refused"].values()} == {"StatusCode.PERMISSION_DENIED"}
     denied = [event for event in sidecar.events() if event["kind"] == "call.denied"]
-    assert {event["principal"] for event in denied} == {"spiffe://example.org/team/mallory"}
+    assert {event["principal"] for event in denied} == {STRANGER}
 
 
 @needs_sidecar
