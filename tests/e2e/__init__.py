@@ -1,0 +1,1 @@
+"""Whole sidecars as their users start them, over real sockets."""
