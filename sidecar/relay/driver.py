@@ -11,7 +11,6 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
 from interceptors.contract import (
-    Ask,
     Call,
     Code,
     Deny,
@@ -24,6 +23,7 @@ from interceptors.contract import (
     View,
 )
 from interceptors.plan import Plan
+from sidecar.relay.asking import Asking
 from sidecar.relay.grpc_wire import (
     denial_block,
     http_refusal_block,
@@ -35,11 +35,11 @@ from sidecar.relay.grpc_wire import (
 from sidecar.relay.http2.blocks import encode, encode_fresh
 from sidecar.relay.http2.connection import ServerConnection
 from sidecar.relay.http2.errors import ErrorCode
-from sidecar.relay.http2.fields import RequestHead, ResponseHead, TrailerBlock
+from sidecar.relay.http2.fields import ResponseHead, TrailerBlock
 from sidecar.relay.http2.streams import ENDED, Stream
-from sidecar.relay.requests import Refusal, Request, travels
 from sidecar.relay.inspecting import InspectedRequest, InspectedResponse
 from sidecar.relay.passing import PassingRequest, PassingResponse
+from sidecar.relay.requests import Refusal, Request, travels
 
 if TYPE_CHECKING:
     from sidecar.relay.front import FrontWire
@@ -96,7 +96,7 @@ class Exchange:
         "_responding",
         "_response",
         "_unrecorded",
-        "_waiting",
+        "asking",
         "call",
         "connection",
         "down",
@@ -108,6 +108,7 @@ class Exchange:
         "request_side",
         "up",
         "up_wire",
+        "waiting",
     )
 
     def __init__(self, relay: Relay, front: FrontWire, connection: ServerConnection, down: Stream) -> None:
@@ -124,10 +125,11 @@ class Exchange:
         self._head_sent = False
         self._attempts = 0
         self._responding = False  # the model server's head has come
-        self._waiting = False  # in the pool's queue
+        self.waiting = False  # in the pool's queue
         self._last: ResponseHead | TrailerBlock | None = None  # what ended the response
         self._response: PassingResponse | InspectedResponse | None = None
         self._deadline_slot = 0
+        self.asking: list[Asking] | None = None  # hooks that wait for an answer
 
     # --- the client's side --------------------------------------------------------------------------------------
 
@@ -239,13 +241,13 @@ class Exchange:
 
     def open_upstream(self) -> None:
         """Ask the pool for a stream, once."""
-        if self.up is None and not self._waiting and not self.over:
-            self._waiting = True
+        if self.up is None and not self.waiting and not self.over:
+            self.waiting = True
             self.relay.pool.want(self)
 
     def open_at_once(self) -> bool:
         """Open the upstream stream if a connection has room for it now."""
-        if self._waiting or self.over:
+        if self.waiting or self.over:
             return False
         wire = self.relay.pool.free()
         if wire is None:
@@ -255,7 +257,7 @@ class Exchange:
 
     def upstream_ready(self, wire: UpstreamWire) -> None:
         """The pool has a connection with a free stream."""
-        self._waiting = False
+        self.waiting = False
         if not self.over:
             self._open(wire)
             self.request_side.opened()
@@ -282,7 +284,7 @@ class Exchange:
 
     def upstream_failed(self, reason: str, public: str) -> None:
         """The pool has none and will not have one soon."""
-        self._waiting = False
+        self.waiting = False
         self.fail(Code.UNAVAILABLE, reason, public)
 
     def on_response_head(self, head: ResponseHead, end: bool) -> None:
@@ -460,6 +462,10 @@ class Exchange:
             response.count if response is not None else 0,
             cancelled,
         )
+        if self.asking:
+            for asking in self.asking:
+                asking.close()
+            self.asking = None
         call.now = relay.wall()
         self.plan.end(call, outcome)
         self.request_side.release()
@@ -467,6 +473,7 @@ class Exchange:
             response.release()
         if call.faults:
             relay.report(call)
+            call.faults = ()  # an exception holds the frames it passed, and they hold the call
         waits = relay.publish(call.events, self._recorded)
         self._answer_block = block
         if waits:
@@ -504,6 +511,9 @@ class Exchange:
         if down.receive < ENDED:
             self.connection.reset(down, ErrorCode.NO_ERROR)
         self.connection.release(down)
+        response = self._response
+        if response is not None and response.inspects:
+            response.let_go()
         # The sides point here and the streams at them: cut, so that nothing is left for the cycle collector.
         down.owner = None
         del self.request_side
@@ -513,8 +523,8 @@ class Exchange:
 
     def _cancel_upstream(self) -> None:
         """The call is over: a stream still open towards the model server is reset, never ended."""
-        if self._waiting:
-            self._waiting = False
+        if self.waiting:
+            self.waiting = False
             self.relay.pool.forget(self)
         up, wire = self.up, self.up_wire
         if up is not None and wire is not None:
@@ -533,19 +543,12 @@ class Exchange:
 
     def drive(self, steps: Steps[Any], done: Callable[[Any], None]) -> None:
         """Run a generator of the plan's; `done` gets its result, unless the call has ended before."""
-        self._step(steps, done, None, None)
-
-    def _step(self, steps: Steps[Any], done: Callable[[Any], None], value: Any, error: Exception | None) -> None:
-        if self.over:
-            steps.close()
-            return
-        self.call.now = self.relay.wall()
-        try:
-            question: Ask[Any] = steps.send(value) if error is None else steps.throw(error)
-        except StopIteration as stop:
-            done(stop.value)
-            return
-        self.relay.answers(question, lambda value, error: self._step(steps, done, value, error))
+        asking = Asking(self, steps, done)
+        if self.asking:
+            self.asking.append(asking)
+        else:
+            self.asking = [asking]
+        asking.run()
 
 
 def _as_trailers(last: ResponseHead | TrailerBlock) -> Trailers:

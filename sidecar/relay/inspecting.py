@@ -34,6 +34,34 @@ class Inspecting(Side):
         self._charged = 0
 
     def take(self, payload: bytes, end: bool) -> None:
+        self._cut(payload, end)
+        self.catch_up()
+
+    def catch_up(self) -> None:
+        """Look at what waits, one message at a time, until a hook asks, the sink stalls, or nothing is left.
+
+        What happens on the way (an answer at once, the sink drained) comes back here and leaves it to this loop.
+        """
+        if self._working:
+            return
+        self._working = True
+        todo, exchange = self._todo, self.exchange
+        while (todo or self._inbox) and not self._busy and not exchange.over and not self.stalled():
+            if todo:
+                self._look(todo.popleft())
+            else:
+                assert self._inbox is not None
+                self._cut(*self._inbox.popleft())
+        self._working = False
+        if not exchange.over:
+            self._settle()
+
+    def drained(self) -> None:
+        if not self._busy:
+            self.catch_up()
+
+    def _cut(self, payload: bytes, end: bool) -> None:
+        """Take a payload apart into messages."""
         deframer = self._deframer
         try:
             if payload:
@@ -47,40 +75,30 @@ class Inspecting(Side):
                 cardinality(self.count, end and not self.response)
         except WireFault as fault:
             self.exchange.deny(fault.deny)
+
+    def _look(self, item: bytes | None) -> None:
+        """Show one message to the links, or the half-close."""
+        exchange = self.exchange
+        exchange.call.now = exchange.relay.wall()
+        if item is _END:
+            self._finish()
             return
-        self._work()
-
-    def catch_up(self) -> None:
-        if self._todo:
-            self._work()
-        super().catch_up()
-
-    def _work(self) -> None:
-        todo, exchange = self._todo, self.exchange
-        while todo and not self._busy and not exchange.over:
-            item = todo.popleft()
-            if item is _END:
-                self._finish()
-                return
-            try:
-                message = Message(unframe(item, self.encoding, exchange.relay.settings.decompressed))
-            except WireFault as fault:
-                exchange.deny(fault.deny)
-                return
-            result = self.hook(message)
-            if type(result) is GeneratorType:
-                self._busy = True
-                exchange.drive(result, partial(self._answered, item, message))
-            else:
-                self._forward(item, message, result)
-        if not self._busy and not todo:
-            self._uncharge()
+        try:
+            message = Message(unframe(item, self.encoding, exchange.relay.settings.decompressed))
+        except WireFault as fault:
+            exchange.deny(fault.deny)
+            return
+        result = self.hook(message)
+        if type(result) is GeneratorType:
+            self._busy = True
+            exchange.drive(result, partial(self._answered, item, message))
+        else:
+            self._forward(item, message, result)
 
     def _answered(self, item: bytes, message: Message, result: Deny | list[Message]) -> None:
         self._busy = False
-        if not self.exchange.over:
-            self._forward(item, message, result)
-            self.catch_up()
+        self._forward(item, message, result)
+        self.catch_up()
 
     def _forward(self, item: bytes, message: Message, result: Deny | list[Message]) -> None:
         if isinstance(result, Deny):
@@ -101,15 +119,11 @@ class Inspecting(Side):
 
     def _flushed(self, result: Deny | list[Message]) -> None:
         self._busy = False
-        exchange = self.exchange
-        if exchange.over:
-            return
         if isinstance(result, Deny):
-            exchange.deny(result)
+            self.exchange.deny(result)
             return
         for message in result:
             self.send(frame(message.raw), False)
-        self._uncharge()
         self.finished()
 
     def _charge(self, count: int) -> None:
@@ -118,17 +132,29 @@ class Inspecting(Side):
         self._charged += count
         self.credit(count)
 
-    def _uncharge(self) -> None:
-        """Give back what is charged for messages that have left for the sink."""
-        have = self._deframer.have
-        self.exchange.relay.uncharge(self._charged - have)
-        self._charged = have
+    def _settle(self) -> None:
+        """Give back what is charged for messages that have left."""
+        if not self._todo and not self._busy:
+            self._keep(self._deframer.have + self.queued())
+
+    def _keep(self, count: int) -> None:
+        if count < self._charged:
+            self.exchange.relay.uncharge(self._charged - count)
+            self._charged = count
+
+    def let_go(self) -> None:
+        self._keep(0)
+
+    def queued(self) -> int:
+        """Bytes that wait for the sink."""
+        raise NotImplementedError
 
     def release(self) -> None:
-        self.exchange.relay.uncharge(self._charged)
-        self._charged = 0
         self._todo.clear()
         self._inbox = None
+        if self._deframer.have:
+            self._deframer = Deframer(self.limit)
+        self._keep(self.queued())
 
 
 class InspectedRequest(Inspecting, RequestSide):
@@ -136,7 +162,17 @@ class InspectedRequest(Inspecting, RequestSide):
 
     def stalled(self) -> bool:
         up = self.exchange.up
-        return bool(self._unsent) if up is None else up.queue is not None
+        if up is None:
+            return self.exchange.waiting and bool(self._unsent)
+        return up.queue is not None
+
+    def queued(self) -> int:
+        up = self.exchange.up
+        return self._unsent_size if up is None else up.queued
+
+    def release(self) -> None:
+        self._unsent, self._unsent_size = None, 0
+        super().release()
 
 
 class InspectedResponse(Inspecting, ResponseSide):
@@ -144,3 +180,6 @@ class InspectedResponse(Inspecting, ResponseSide):
 
     def stalled(self) -> bool:
         return self.exchange.down.queue is not None
+
+    def queued(self) -> int:
+        return self.exchange.down.queued

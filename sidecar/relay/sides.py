@@ -29,6 +29,7 @@ class Side:
         "_replay_size",
         "_unsent",
         "_unsent_size",
+        "_working",
         "count",
         "encoding",
         "exchange",
@@ -47,6 +48,7 @@ class Side:
         self.count = 0
         self.encoding = b""
         self._busy = False  # a hook asked something and waits
+        self._working = False  # what waited is being looked at or sent: nothing may overtake it
         self._inbox: deque[tuple[bytes, bool]] | None = None  # payloads not yet looked at, their window not returned
         self._passage: Passage | None = None  # made when a payload is not exactly one message
         # Of requests:
@@ -91,8 +93,12 @@ class Side:
     def catch_up(self) -> None:
         """Look at what has been kept, as far as nothing waits again."""
         inbox = self._inbox
+        if self._working:
+            return
+        self._working = True
         while inbox and not self._busy and not self.exchange.over and not self.stalled():
             self.take(*inbox.popleft())
+        self._working = False
 
     def drained(self) -> None:
         """What waited in the sink has left."""
@@ -100,8 +106,11 @@ class Side:
             self.catch_up()
 
     def release(self) -> None:
-        """The call is over: nothing is held any more."""
+        """The call is over: nothing is looked at any more."""
         self._inbox = None
+
+    def let_go(self) -> None:
+        """The sink's stream is gone: nothing waits for it any more."""
 
     @property
     def idle(self) -> bool:
@@ -174,8 +183,9 @@ class RequestSide(Side):
             unsent.append((payload, end))
             self._unsent_size += len(payload)
             # A unary request that is not whole, or is followed by more, never reaches the model server: its
-            # stream is opened when the side has ended, or when it is too long to be kept.
-            if end or not self.unary or self._unsent_size > HOLD:
+            # stream is opened when the side has ended, or when it is too long to be kept; one that is looked at is
+            # kept whole already.
+            if end or not self.unary or (self._unsent_size > HOLD and not self.inspects):
                 exchange.open_upstream()
 
     def _send_on(self, payload: bytes, end: bool) -> None:
@@ -208,10 +218,11 @@ class RequestSide(Side):
         """The upstream stream is there: send what waited."""
         self.replay, self._replay_size = [], 0
         unsent, self._unsent, self._unsent_size = self._unsent, None, 0
+        working, self._working = self._working, True
         for payload, end in unsent or ():
             self._send_on(payload, end)
-        if self._inbox:
-            self.drained()
+        self._working = working
+        self.drained()
 
     def again(self) -> bool:
         """The upstream refused the stream: let all that was sent wait for another. False when it is not all there."""
