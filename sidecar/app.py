@@ -62,7 +62,7 @@ class _Sidecar:
     def __init__(self, config: Config) -> None:
         self._config = config
         now = time.time()
-        self._chain = wiring.chain(config, Random(secrets.randbits(256)).randbytes)
+        self._chain = wiring.chain(config, Random(secrets.randbits(256)).randbytes)  # noqa: S311 - ids need be unique, not secret
         server, client = wiring.server_tls(config), wiring.client_tls(config)
         self._server_tls = ServerTls(server, now) if server is not None else None
         self._client_tls = ClientTls(client, now) if client is not None else None
@@ -71,14 +71,11 @@ class _Sidecar:
         config, loop = self._config, asyncio.get_running_loop()
         recorder = JsonlRecorder(config.events_file, loop.call_soon_threadsafe)
         spans = OtelExport(config.telemetry.otlp, config.telemetry.service_name) if config.telemetry.otlp else None
-        relay = Relay(
-            loop, front_settings(config), self._chain, codecs(config), recorder, spans, Answers(loop, {})
-        )
+        relay = Relay(loop, front_settings(config), self._chain, codecs(config), recorder, spans, Answers(loop, {}))
         client_tls, server_tls = self._client_tls, self._server_tls
-        pool = Pool(
-            loop, relay, upstream_settings(config),
-            client_tls.channel if client_tls is not None else None, self._vet, Random(secrets.randbits(64)).random,
-        )  # fmt: skip
+        jitter = Random(secrets.randbits(64)).random  # noqa: S311 - spreads reconnects, guards nothing
+        dial = client_tls.channel if client_tls is not None else None
+        pool = Pool(loop, relay, upstream_settings(config), dial, self._vet, jitter)
         relay.pool = pool
         channel = None if server_tls is None else lambda: server_tls.channel(time.time())
         front = Front(loop, relay, channel, b"http" if client_tls is None else b"https")
@@ -112,7 +109,6 @@ class _Sidecar:
             if isinstance(config.listen.address, UnixAddress):
                 with contextlib.suppress(OSError):
                     os.unlink(config.listen.address.path)
-
 
     async def _vet(self) -> str | None:
         """Why the model server that just came up may not be used: it may have opened more than it did before."""
@@ -194,7 +190,9 @@ def upstream_settings(config: Config) -> UpstreamSettings:
         connect_s=upstream.connect_timeout,
         queue=upstream.queue,
         limits=Limits(
-            header_list=64 << 10,
+            # An answer's headers may be larger than what callers may send, never smaller.
+            header_list=max(64 << 10, config.listen.limits.header_list),
+            header_count=max(512, config.listen.limits.header_count),
             stream_window=upstream.stream_window,
             connection_window=upstream.connection_window,
             # The model server is trusted not to flood; its transport probes bandwidth by PING under load.

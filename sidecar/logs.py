@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import IO, Any
 
 from sidecar.errors import SidecarError
@@ -65,6 +66,7 @@ class JsonLines(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             line["error"] = type(error).__name__
+            line["at"] = _place(error)
             if isinstance(error, SidecarError):
                 line["detail"] = _safe(str(error))
             if self._traces:
@@ -100,3 +102,9 @@ def _safe(value: Any) -> Any:
 
 def _clean(text: str) -> str:
     return WITHHELD if SECRET_TEXT.search(text) else text
+
+
+def _place(error: BaseException) -> str:
+    """ "file.py:line" where `error` was raised, "" where it never was; its text may quote what it should not."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

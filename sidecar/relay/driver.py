@@ -172,7 +172,8 @@ class Exchange:
             self._deepen(self.relay.chain.plan(call.method, call.obligations))
         if not call.method.unary_request:
             self.open_upstream()
-        self.request_side.go()
+        if not self.over:  # the pool may have had no place for it
+            self.request_side.go()
 
     def _deepen(self, plan: Plan) -> None:
         """Continue with the plan that a decision's obligations ask for; nothing has been looked at yet."""
