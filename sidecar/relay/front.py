@@ -25,6 +25,7 @@ from sidecar.relay.wire import Wire
 _log = Log("front")
 _TICK_S: Final = 0.5
 _ANSWER_S: Final = 20.0  # for a keepalive PING
+_GOODBYE_S: Final = 2.0  # for an idle client to answer the farewell of a drain
 _LINGER_S: Final = 5.0  # for a closed connection whose last bytes nobody reads
 
 
@@ -213,7 +214,12 @@ class Front:
                 wire.touch()
             else:
                 wire.close()
-        in_time = await self._emptied(grace_s)
+        in_time = await self._emptied(min(grace_s, _GOODBYE_S))
+        if not in_time:
+            # Who has no call open and still has not answered the farewell is not waited for.
+            for wire in [wire for wire in self._wires if wire.connection is None or not wire.connection.slots]:
+                wire.end(ErrorCode.NO_ERROR, "sidecar is stopping")
+            in_time = await self._emptied(max(0.0, grace_s - _GOODBYE_S))
         for wire in list(self._wires):
             wire.end(ErrorCode.NO_ERROR, "sidecar is stopping")
         if not in_time:

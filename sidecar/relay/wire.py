@@ -131,7 +131,7 @@ class Wire(asyncio.Protocol):
             connection.pump()
             if connection.pending:
                 self.touch()
-        if connection.draining and not connection.slots and not connection.streams and not connection.pending:
+        if connection.draining and connection.finished and not connection.pending:
             self.drained()
 
     def drained(self) -> None:

@@ -23,6 +23,12 @@ class Connection(Signals):
         super().__init__(limits)
         self.slots = 0  # streams not yet released by their owners
 
+    @property
+    def finished(self) -> bool:
+        """Whether a drain is over: our last GOAWAY has named the last stream taken, and no stream is left."""
+        named = self.is_client or self._last_accepted != frames.MAX_STREAM_ID
+        return self.draining and named and not self.streams and not self.slots
+
     def reset(self, stream: Stream, code: int, blame: bool = False) -> None:
         """End a stream by RST_STREAM; what waits to be sent is dropped. blame: the peer led us to it."""
         if self.streams.get(stream.id) is not stream:
