@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from sidecar.relay.http2 import frames, streams
 from sidecar.relay.http2.blocks import HeaderBlocks, hard_limit
@@ -14,6 +14,7 @@ from sidecar.relay.http2.outbound import Outbound
 from sidecar.relay.http2.streams import BODY, ENDED, RECEIVE, Stream, fault_code
 
 _unpack = frames.HEADER.unpack_from
+_WHOLE_END: Final = frames.END_HEADERS | frames.END_STREAM
 
 
 class Inbound(Outbound, ABC):
@@ -28,6 +29,7 @@ class Inbound(Outbound, ABC):
         self.settled = False  # the peer's first SETTINGS came
         self.assembling_since: float | None = None  # when a header block began that is not whole yet
         self._opened = self.is_client  # the client's preface came
+        self._straight = False  # settled, without fault, and between header blocks: most frames need no more checks
         self._blocks = HeaderBlocks(limits)
         self._window = limits.connection_window  # bytes the peer may send
         self._unreturned = 0  # bytes consumed and not yet announced
@@ -81,35 +83,35 @@ class Inbound(Outbound, ABC):
                 break
             at = end
             kind = word & 0xFF
-            if not kind and size and flags < frames.PADDED and self._block is None:
-                stream = find(number)
-                if stream is not None and stream.receive == BODY and stream.expected < 0:
+            if self._straight:
+                if not kind:
                     # The straight path of `_on_data`, for the frame that almost every frame is.
-                    self._window -= size
-                    stream.window -= size
-                    if self._window < 0 or stream.window < 0:
-                        self._overrun(stream, size)
+                    if size and flags < frames.PADDED:
+                        stream = find(number)
+                        if stream is not None and stream.receive == BODY and stream.expected < 0:
+                            self._window -= size
+                            stream.window -= size
+                            if self._window < 0 or stream.window < 0:
+                                self._overrun(stream, size)
+                                continue
+                            stream.held += size
+                            if flags & 1:
+                                stream.receive = ENDED
+                                if stream.send >= ENDED:
+                                    self._retire(stream)
+                                stream.owner.on_data(data[begin:end], True)  # type: ignore[union-attr]
+                            else:
+                                stream.owner.on_data(data[begin:end], False)  # type: ignore[union-attr]
+                            continue
+                elif kind == frames.HEADERS and flags | frames.END_STREAM == _WHOLE_END:
+                    # The straight path of `_on_headers`: END_HEADERS without padding or priority.
+                    number &= frames.MAX_STREAM_ID
+                    if number:
+                        self.assembling_since = None
+                        self._on_block(number, flags == _WHOLE_END, data[begin:end])
                         continue
-                    stream.held += size
-                    if flags & 1:
-                        stream.receive = ENDED
-                        if stream.send >= ENDED:
-                            self._retire(stream)
-                        stream.owner.on_data(data[begin:end], True)  # type: ignore[union-attr]
-                    else:
-                        stream.owner.on_data(data[begin:end], False)  # type: ignore[union-attr]
-                    if self.fault is not None:
-                        return
-                    continue
-            elif kind == 1 and flags & 0x2C == 4 and self._block is None and self.settled:
-                # END_HEADERS without padding or priority: the straight path of `_on_headers`.
-                number &= frames.MAX_STREAM_ID
-                if number:
-                    self.assembling_since = None
-                    self._on_block(number, flags & 1 == 1, data[begin:end])
-                    if self.fault is not None:
-                        return
-                    continue
+            elif self.fault is not None:
+                return
             number &= frames.MAX_STREAM_ID
             if self._block is not None and (kind != frames.CONTINUATION or number != self._block_head[0]):
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame within a header block")
@@ -120,8 +122,6 @@ class Inbound(Outbound, ABC):
                 handler(self, flags, number, data[begin:end])
             elif not self._unknown.spend(self._now):
                 raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "flood of unknown frames")
-            if self.fault is not None:
-                return
         if at < length:
             self._tail = data[at:]
             if self.assembling_since is None and length - at > 3 and data[at + 3] == frames.HEADERS:
@@ -142,7 +142,7 @@ class Inbound(Outbound, ABC):
 
     def _fail(self, fault: ConnectionFault) -> None:
         self.fault = fault
-        self.usable = False
+        self.usable = self._straight = False
         last = 0 if self.is_client else min(self._highest, self._last_accepted)
         self._put(frames.goaway(last, fault.code, fault.reason.encode("ascii", "replace")[:256]))
 
@@ -216,6 +216,7 @@ class Inbound(Outbound, ABC):
             self._on_block(number, bool(flags & frames.END_STREAM), payload)
             return
         self._block, self._block_head, self._block_size = [payload], (number, flags), len(payload)
+        self._straight = False
         self.assembling_since = self._now
 
     def _on_continuation(self, flags: int, number: int, payload: bytes) -> None:
@@ -229,6 +230,7 @@ class Inbound(Outbound, ABC):
         if flags & frames.END_HEADERS:
             block, (number, flags) = b"".join(self._block), self._block_head
             self._block = None
+            self._straight = True
             self.assembling_since = None
             self._on_block(number, bool(flags & frames.END_STREAM), block)
 

@@ -61,7 +61,8 @@ class Signals(Inbound):
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "SETTINGS is not a multiple of 6 bytes")
         if len(payload) > 6 * _SETTINGS_MOST or not self._settings.spend(self._now):
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "flood of SETTINGS")
-        self.settled = True
+        if not self.settled:
+            self.settled = self._straight = True
         for key, value in frames.SETTING.iter_unpack(payload):
             self._apply(key, value)
         self._put(frames.SETTINGS_ACK)
