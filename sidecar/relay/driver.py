@@ -17,19 +17,16 @@ from interceptors.contract import (
     Headers,
     Method,
     Outcome,
-    RawField,
     Steps,
     Trailers,
     View,
 )
 from interceptors.plan import Plan
+from sidecar.relay.answer import answer_of, as_trailers, edited_block, reset_code, taken_apart
 from sidecar.relay.asking import Asking
 from sidecar.relay.grpc_wire import (
     denial_block,
     http_refusal_block,
-    percent_decode,
-    percent_encode,
-    status_of,
     timeout_field,
 )
 from sidecar.relay.http2.blocks import encode, encode_fresh
@@ -47,39 +44,8 @@ if TYPE_CHECKING:
     from sidecar.relay.upstream import UpstreamWire
 
 _ATTEMPTS: Final = 3
-# grpc/doc/PROTOCOL-HTTP2.md, "Errors": what a client makes of RST_STREAM; for records only, the code itself crosses.
-_RESET_STATUS: Final[dict[int, Code]] = {
-    ErrorCode.REFUSED_STREAM: Code.UNAVAILABLE,
-    ErrorCode.CANCEL: Code.CANCELLED,
-    ErrorCode.ENHANCE_YOUR_CALM: Code.RESOURCE_EXHAUSTED,
-    ErrorCode.INADEQUATE_SECURITY: Code.PERMISSION_DENIED,
-}
-
-
 _METADATA: Final = View.METADATA
 _NO_METHOD: Final = Method("", True, True)  # of a request whose path says none
-
-
-class _Answer:
-    """A response's or trailers' header block, as it travels on; shared while its source is cached."""
-
-    __slots__ = ("block", "encoding", "status")
-
-    def __init__(self, head: tuple[RawField, ...], fields: tuple[RawField, ...]) -> None:
-        self.block = encode(head + fields)
-        self.status = status_of(fields)
-        self.encoding = next((value for name, value in fields if name == b"grpc-encoding"), b"")
-
-
-def _answer(source: ResponseHead | TrailerBlock) -> _Answer:
-    note = source.note
-    if note is None:
-        head: tuple[RawField, ...] = ()
-        if isinstance(source, ResponseHead):
-            head = ((b":status", b"%d" % source.status),)
-        note = source.note = _Answer(head, source.fields)
-    assert isinstance(note, _Answer)
-    return note
 
 
 class Exchange:
@@ -91,7 +57,6 @@ class Exchange:
         "_attempts",
         "_began",
         "_deadline_slot",
-        "_head_sent",
         "_last",
         "_responding",
         "_response",
@@ -101,6 +66,7 @@ class Exchange:
         "connection",
         "down",
         "front",
+        "head_sent",
         "over",
         "plan",
         "relay",
@@ -122,7 +88,7 @@ class Exchange:
         self._answered = False  # the client got its end, or is gone
         self._answer_block: bytes | None = None
         self._unrecorded = 0  # events that must be durable before the answer
-        self._head_sent = False
+        self.head_sent = False
         self._attempts = 0
         self._responding = False  # the model server's head has come
         self.waiting = False  # in the pool's queue
@@ -274,7 +240,9 @@ class Exchange:
             if fields[:known] == request.fields:
                 block += encode_fresh(fields[known:])  # links only added headers: the caller's own are encoded already
             else:
-                block = request.start + encode(filter(travels, fields))
+                # What is the caller's own still has to be fit to travel; for what links set they vouch.
+                own = set(map(id, request.fields))
+                block = request.start + encode([field for field in fields if id(field) not in own or travels(field)])
         if request.timeout is not None:
             left = self._began + request.timeout - self.relay.clock()
             block += encode_fresh((timeout_field(left),))
@@ -292,7 +260,7 @@ class Exchange:
         """The model server answers; with `end` by trailers only."""
         response = self._response
         assert response is not None
-        answer = _answer(head)
+        answer = answer_of(head)
         if head.status < 200:
             self.connection.send_informational(self.down, answer.block)
             self.front.touch()
@@ -303,11 +271,15 @@ class Exchange:
             self._last = head
             response.data(b"", True)
             return
+        if head.status != 200:
+            self._not_grpc(head)
+            return
         response.encoding = answer.encoding
         if not self.plan.edits_headers:
             self._send_head(answer.block)
             return
-        headers = Headers(head.fields)
+        headers = Headers(answer.fields)
+        self.call.now = self.relay.wall()
         result: Any = self.plan.headers(self.call, headers)
         if type(result) is GeneratorType:
             response.wait()
@@ -315,13 +287,21 @@ class Exchange:
         else:
             self._headed(result, head, headers, False)
 
+    def _not_grpc(self, head: ResponseHead) -> None:
+        """An answer from something else than a gRPC server: its body holds no messages, its head says it all."""
+        assert self.up is not None
+        assert self.up_wire is not None
+        self.up_wire.connection.reset(self.up, ErrorCode.CANCEL)
+        self._last = head
+        self.response_finished()
+
     def _headed(self, denied: Deny | None, head: ResponseHead, headers: Headers, waited: bool) -> None:
         if self.over:
             return
         if denied is not None:
             self.deny(denied)
             return
-        block = _answer(head).block
+        block = answer_of(head).block
         if headers.changed:
             block = encode(((b":status", b"%d" % head.status), *headers.fields))
         self._send_head(block)
@@ -330,10 +310,16 @@ class Exchange:
             self._response.go()
 
     def _send_head(self, block: bytes) -> None:
-        self._head_sent = True
+        self.head_sent = True
         self.connection.send_head(self.down, block, False)
         if not self.front.dirty:
             self.front.touch()
+
+    def head_first(self) -> None:
+        """Links release messages of their own in an answer that was trailers only: it gets a head."""
+        assert isinstance(self._last, ResponseHead)
+        block, self._last = taken_apart(self._last)
+        self._send_head(block)
 
     def on_response_trailers(self, trailers: TrailerBlock) -> None:
         response = self._response
@@ -345,22 +331,25 @@ class Exchange:
             response.data(b"", True)
 
     def on_upstream_reset(self, code: int, reason: str) -> None:
-        """The model server ended the stream without trailers, or its connection is lost (reason)."""
-        if self.over:
-            return
+        """The model server ended the stream early, or for a reason we did: its fault, or its connection is lost."""
+        if self.over or self._last is not None:
+            return  # RFC 9113 §8.1: a response that is complete is not discarded for what comes after it
         if reason:
             self._lose_upstream()
-            self.fail(Code.UNAVAILABLE, "upstream.lost", f"model server: {reason}")
+            if code == ErrorCode.CANCEL:
+                self.fail(Code.UNAVAILABLE, "upstream.lost", f"model server: {reason}")
+            else:
+                self.fail(reset_code(code), "upstream.malformed", f"model server's answer: {reason}")
             return
         self.over = True
         self._lose_upstream()
         self.connection.reset(self.down, code)
         self._answered = True
-        self._end(int(_RESET_STATUS.get(code, Code.INTERNAL)), None, None)
+        self._end(int(reset_code(code)), None, None)
 
     def on_upstream_refused(self) -> None:
         """RFC 9113 §8.7: nothing of the stream was processed, so it may be tried again."""
-        if self.over:
+        if self.over or self._last is not None:
             return
         self._lose_upstream()
         if self._attempts < _ATTEMPTS and not self._responding and self.request_side.again():
@@ -391,11 +380,12 @@ class Exchange:
             # DATA with END_STREAM ended the response: there is no status, which the client is left to see.
             self._conclude(int(Code.UNKNOWN), b"")
             return
-        answer = _answer(last)
+        answer = answer_of(last)
         if not self.plan.edits_trailers:
             self._conclude(answer.status, answer.block)
             return
-        trailers = _as_trailers(last)
+        trailers = as_trailers(last)
+        self.call.now = self.relay.wall()
         result: Any = self.plan.trailers(self.call, trailers)
         if type(result) is GeneratorType:
             self.drive(result, lambda denied: self._trailed(denied, last, trailers))
@@ -408,9 +398,9 @@ class Exchange:
         if denied is not None:
             self.deny(denied)
             return
-        answer = _answer(last)
+        answer = answer_of(last)
         if trailers.changed or trailers.headers.changed:
-            self._conclude(int(trailers.status), _edited_block(last, trailers))
+            self._conclude(int(trailers.status), edited_block(last, trailers))
         else:
             self._conclude(answer.status, answer.block)
 
@@ -431,7 +421,7 @@ class Exchange:
             return
         self.over = True
         self._cancel_upstream()
-        self._end(int(deny.code), deny, denial_block(deny, self._head_sent))
+        self._end(int(deny.code), deny, denial_block(deny, self.head_sent))
 
     def fail(self, code: Code, reason: str, public: str) -> None:
         """End the call by nobody's verdict: the upstream or the deadline."""
@@ -439,7 +429,7 @@ class Exchange:
             return
         self.over = True
         self._cancel_upstream()
-        self._end(int(code), None, denial_block(Deny(code, reason, public), self._head_sent))
+        self._end(int(code), None, denial_block(Deny(code, reason, public), self.head_sent))
 
     def expire(self) -> None:
         """The deadline has passed."""
@@ -475,19 +465,18 @@ class Exchange:
         if call.faults:
             relay.report(call)
             call.faults = ()  # an exception holds the frames it passed, and they hold the call
-        waits = relay.publish(call.events, self._recorded)
         self._answer_block = block
-        if waits:
-            self._unrecorded = waits
-        else:
+        waits = relay.publish(call.events, self._recorded)
+        self._unrecorded += waits  # those that were recorded meanwhile have been taken off
+        if not self._unrecorded:
             self._answer()
 
     def _recorded(self, error: BaseException | None) -> None:
         """One event that had to be durable is, or cannot be made so."""
         self._unrecorded -= 1
-        if error is not None and self._answer_block:
+        if error is not None and self._answer_block is not None:
             deny = Deny(Code.UNAVAILABLE, "record.failed", "the call could not be recorded")
-            self._answer_block = denial_block(deny, self._head_sent)
+            self._answer_block = denial_block(deny, self.head_sent)
         if not self._unrecorded:
             self._answer()
 
@@ -550,24 +539,3 @@ class Exchange:
         else:
             self.asking = [asking]
         asking.run()
-
-
-def _as_trailers(last: ResponseHead | TrailerBlock) -> Trailers:
-    fields = last.fields
-    message = next((value for name, value in fields if name == b"grpc-message"), b"")
-    rest = tuple(field for field in fields if field[0] not in (b"grpc-status", b"grpc-message"))
-    return Trailers(status_of(fields), percent_decode(message), Headers(rest))
-
-
-def _edited_block(last: ResponseHead | TrailerBlock, trailers: Trailers) -> bytes:
-    fields: list[RawField] = []
-    if isinstance(last, ResponseHead):
-        fields.append((b":status", b"%d" % last.status))
-    fields += trailers.headers.fields
-    fields.append((b"grpc-status", b"%d" % int(trailers.status)))
-    if trailers.message:
-        fields.append((b"grpc-message", percent_encode(trailers.message)))
-    if trailers.changed:
-        # The details belong to the status that was replaced.
-        fields = [field for field in fields if field[0] != b"grpc-status-details-bin"]
-    return encode(fields)

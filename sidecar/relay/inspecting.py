@@ -122,6 +122,8 @@ class Inspecting(Side):
         if isinstance(result, Deny):
             self.exchange.deny(result)
             return
+        if result and self.response and not self.exchange.head_sent:
+            self.exchange.head_first()
         for message in result:
             self.send(frame(message.raw), False)
         self.finished()

@@ -129,6 +129,7 @@ class End:
         self.goaways: list[tuple[int, int]] = []  # (last stream, code)
         self.unread: dict[int, int] = {}
         self.gone = False
+        self._raw = b""
         self.connection.local_settings = h2.settings.Settings(
             client=client, initial_values={h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1000, **(settings or {})}
         )
@@ -143,7 +144,16 @@ class End:
                 half.pump()
 
     def take(self) -> bytes:
-        return self.connection.data_to_send()
+        raw, self._raw = self._raw, b""
+        return raw + self.connection.data_to_send()
+
+    def raw(self, octets: bytes) -> None:
+        """Send octets that h2 knows nothing of, after what it has put out."""
+        self._raw += self.connection.data_to_send() + octets
+
+    def goaway(self, last: int, code: int = 0) -> None:
+        """A graceful one: h2's own would end the connection."""
+        self.raw(b"\0\0\x08\x07\0\0\0\0\0" + last.to_bytes(4, "big") + code.to_bytes(4, "big"))
 
     def read(self, stream: Half, count: int) -> None:
         """Give window for `count` bytes back."""

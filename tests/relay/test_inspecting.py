@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from h2.settings import SettingCodes
 
 from interceptors.contract import HOLD, PASS, Code, Deny, Forward, Message
 from sidecar.relay.settings import FrontSettings
 from tests.interceptors.links import asks, gives, scripted
-from tests.relay.ends import CANCEL, framed
+from tests.relay.ends import CANCEL, Tapped, framed
 from tests.relay.world import World, pieces
 
 LOOK = scripted("look", on_request=gives(PASS), on_response=gives(PASS))
@@ -64,7 +66,7 @@ def test_many_messages_whose_hooks_ask_in_one_payload() -> None:
 
 
 def test_a_hook_that_asks_often() -> None:
-    def often(*args: object) -> object:
+    def often(*args: object) -> Any:
         for _ in range(3_000):
             yield from asks(PASS)()
         return PASS
@@ -117,7 +119,12 @@ def test_messages_larger_than_the_windows() -> None:
     size = 3 << 20
     small = {SettingCodes.INITIAL_WINDOW_SIZE: 100_000}
     with World([LOOK], client=small, server=small) as world:
-        world.answer = lambda call: call.head() or call.message(*call.messages, end=False)
+
+        def echo(tapped: Tapped) -> None:
+            tapped.head()
+            tapped.message(*tapped.messages)
+
+        world.answer = echo
         call = world.call("bidi")
         call.message(bytes(size), end=True)
         world.settle()
