@@ -1,9 +1,9 @@
 """CPU time per call of the sidecar with its chain on, beside Envoy without a filter, in one run.
 
-A 1 KB unary call over mTLS, on 4 connections of 8 streams each and on 32 of one; with every span exported, with
-tracing on and no call sampled, and without an exporter. The proxies take turns on a core of their own; load,
-upstream and collectors have another. A round with a call that failed, or that the sidecar did not record, is
-void and fails the run.
+A 1 KB unary call over mTLS, on 4 connections of 8 streams each and on 32 of one; with every call sampled and its
+span sent to a sink, with tracing on and no call sampled, and without an exporter. The proxies take turns on a core
+of their own; load, upstream and collectors have another. A round with a call that failed, or that the sidecar did
+not record, is void and fails the run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> int:
     arguments = _arguments()
     exit_on_signals()
     try:
-        comparisons = run(arguments.rounds, arguments.scale)
+        comparisons, arrived = run(arguments.rounds, arguments.scale)
     except BenchError as error:
         print(f"bench relay-first failed: {error}", file=sys.stderr)
         return 1
@@ -47,15 +47,15 @@ def main() -> int:
     print(results.table(found))
     if any(result.waited > BUSY for result in found):
         _tell(f"the machine was busy: a proxy waited for its core for over {BUSY:.0%} of its CPU time in some round")
-    results.write(arguments.out, "relay-first", set_up(comparisons), found)
+    results.write(arguments.out, "relay-first", set_up(comparisons, arrived), found)
     print(f"written to {os.path.relpath(arguments.out, ROOT)}")
     return 0
 
 
-def run(rounds: int, scale: float) -> list[Comparison]:
-    """Start everything, compare on each shape, stop everything. scale: of the calls in a round.
+def run(rounds: int, scale: float) -> tuple[list[Comparison], float]:
+    """Start everything, compare on each shape, stop everything; also the share of sampled calls whose span arrived.
 
-    Raises BenchError when something is missing, does not start, or a round is void.
+    scale: of the calls in a round.  Raises BenchError when something is missing, does not start, or a round is void.
     """
     claimed = cores.claim()
     with Processes(CACHE / f"run-{os.getpid()}") as processes:
@@ -67,11 +67,13 @@ def run(rounds: int, scale: float) -> list[Comparison]:
         for proxy in ours:
             if proxy.collector is not None:
                 proxy.prove_traced(load)
-        return [
+        comparisons = [
             comparison
             for shape, calls in CALLS.items()
             for comparison in compare(ours, peer, load, shape, max(int(calls * scale), 100), rounds, _tell)
         ]
+        exporting = next(proxy for proxy in ours if proxy.spans is Spans.EXPORTED)
+        return comparisons, exporting.exported / exporting.calls
 
 
 def figure(comparison: Comparison, command: str) -> Result:
@@ -91,12 +93,13 @@ def figure(comparison: Comparison, command: str) -> Result:
     )
 
 
-def set_up(comparisons: Sequence[Comparison]) -> dict[str, object]:
+def set_up(comparisons: Sequence[Comparison], arrived: float) -> dict[str, object]:
     return {
         "sidecar": f"one worker; {sidecar.CHAIN}",
         "peer": f"{envoy.TITLE}; one worker, request ids, access log and timeouts off",
         "tls": f"{TLS}, P-256, client certificate required; plaintext HTTP/2 to the upstream",
         "load": "h2load: the same headers on every call; handshakes count; load and upstream share the other core",
+        "spans": f"{arrived:.0%} of the sampled calls' spans arrived; the exporter drops what it has no room for",
         "calls per round": {str(comparison.shape): comparison.calls for comparison in comparisons},
     }
 

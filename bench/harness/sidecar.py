@@ -27,7 +27,7 @@ CHAIN = (
 class Spans(Enum):
     """What becomes of spans; each is a sidecar of its own, and as a title, how it differs."""
 
-    EXPORTED = "every span exported to a sink"
+    EXPORTED = "every call sampled, spans to a sink"
     PROPAGATED = "trace on, no call sampled"
     CORRELATED = "no exporter: trace ids recorded only"
 
