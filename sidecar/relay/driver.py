@@ -36,7 +36,7 @@ from sidecar.relay.http2.fields import ResponseHead, TrailerBlock
 from sidecar.relay.http2.streams import ENDED, Stream
 from sidecar.relay.inspecting import InspectedRequest, InspectedResponse
 from sidecar.relay.passing import PassingRequest, PassingResponse
-from sidecar.relay.requests import Refusal, Request, travels
+from sidecar.relay.requests import Refusal, Request
 
 if TYPE_CHECKING:
     from sidecar.relay.front import FrontWire
@@ -233,16 +233,7 @@ class Exchange:
         self._attempts += 1
         self.up_wire = wire
         request = self.request
-        fields = self.call.headers.fields
-        block = request.block
-        if fields is not request.fields:
-            known = len(request.fields)
-            if fields[:known] == request.fields:
-                block += encode_fresh(fields[known:])  # links only added headers: the caller's own are encoded already
-            else:
-                # What is the caller's own still has to be fit to travel; for what links set they vouch.
-                own = set(map(id, request.fields))
-                block = request.start + encode([field for field in fields if id(field) not in own or travels(field)])
+        block = request.block(self.call.headers.fields)
         if request.timeout is not None:
             left = self._began + request.timeout - self.relay.clock()
             block += encode_fresh((timeout_field(left),))

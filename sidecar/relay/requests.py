@@ -7,16 +7,18 @@ refused by `http2.fields` already.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from interceptors.contract import Code, Codec, Deny, Method, RawField
 from interceptors.plan import Plan
 from sidecar.relay.grpc_wire import is_binary_value, parse_timeout
-from sidecar.relay.http2.blocks import encode
+from sidecar.relay.http2.blocks import encode, encode_fresh
 from sidecar.relay.http2.fields import RequestHead
 
 PATH = re.compile(rb"/[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*/[A-Za-z_][A-Za-z0-9_]*")
-_CONTENT_TYPE = re.compile(rb"application/grpc(?:\+[!-~]+)?(?:[ ]?;[ -~]*)?")
+_CONTENT_TYPE = re.compile(rb"application/grpc(?:\+[!#$%&'*+.^_`|~0-9A-Za-z-]+)?(?: ?;[ -~]*)?")
+_AUTHORITY = re.compile(rb"[!$%&'()*+,\-.0-9:;=A-Z\[\]_a-z~]+")  # RFC 3986 §3.2 without userinfo
 _NAME = re.compile(rb"[0-9a-z_.-]+")
 _VALUE = re.compile(rb"[\x20-\x7e]*")
 # Headers with one meaning per call: said twice, client and server could read different ones.
@@ -52,11 +54,10 @@ def travels(field: RawField) -> bool:
 class Request:
     """What the relay needs of a canonical request; shared by all calls with the same header block.
 
-    path: "/package.Service/Method".  timeout: seconds or None.  block: encoded headers for the upstream, without
-    `grpc-timeout`.  start: the same, pseudo-headers only.  shape: the method, its codec and its plan, once known.
+    path: "/package.Service/Method".  timeout: seconds or None.  shape: the method, its codec and its plan, once known.
     """
 
-    __slots__ = ("authority", "block", "encoding", "fields", "path", "shape", "start", "timeout")
+    __slots__ = ("_block", "_start", "_stays", "authority", "encoding", "fields", "path", "shape", "timeout")
 
     def __init__(self, head: RequestHead, scheme: bytes) -> None:
         assert head.path is not None
@@ -73,11 +74,32 @@ class Request:
                 self.encoding = value
             elif name == b"host":
                 self.authority = value
-        self.start = encode((
+        self._start = encode((
             (b":method", b"POST"), (b":scheme", scheme), (b":path", head.path),
             (b":authority", self.authority or b"localhost"),
         ))  # fmt: skip
-        self.block = self.start + encode(filter(travels, head.fields))
+        self._block = b""
+        # By identity: a link may set again, and then vouches for, what the caller may not send.
+        self._stays = frozenset([id(field) for field in head.fields if not travels(field)])
+
+    def block(self, fields: tuple[RawField, ...]) -> bytes:
+        """The header block for the upstream, without `grpc-timeout`. fields: this request's, edited by links or not."""
+        own = self.fields
+        if fields is own:
+            return self._block or self._encode_own()
+        if fields[: len(own)] == own:
+            # Links only added headers: the caller's own are encoded already.
+            return (self._block or self._encode_own()) + encode_fresh(fields[len(own) :])
+        return self._start + encode(self._travelling(fields))
+
+    def _encode_own(self) -> bytes:
+        # Not before it is asked for: where each call has headers of its own, links have often edited them.
+        self._block = self._start + encode(self._travelling(self.fields))
+        return self._block
+
+    def _travelling(self, fields: tuple[RawField, ...]) -> Iterable[RawField]:
+        stays = self._stays
+        return [field for field in fields if id(field) not in stays] if stays else fields
 
 
 def _invalid(reason: str, public: str) -> Deny:
@@ -105,6 +127,8 @@ def refuse(head: RequestHead) -> Refusal | None:
         return Deny(Code.UNIMPLEMENTED, "request.path", "path is not /package.Service/Method")
     if head.scheme not in (b"http", b"https"):
         return _invalid("scheme", ":scheme is neither http nor https")
+    if head.authority is not None and not _AUTHORITY.fullmatch(head.authority):
+        return _invalid("authority", ":authority is not a host and perhaps a port")
     return _refuse_fields(head.fields, seen)
 
 
@@ -118,6 +142,8 @@ def _refuse_fields(fields: tuple[RawField, ...], seen: set[bytes]) -> Refusal | 
             return _invalid("metadata_value", f"value of metadata {name.decode()} is not printable ASCII")
         if name.endswith(b"-bin") and not is_binary_value(value):
             return _invalid("metadata_base64", f"value of metadata {name.decode()} is not base64")
+        if name == b"host" and not _AUTHORITY.fullmatch(value):
+            return _invalid("authority", "header host is not a host and perhaps a port")
         if name == b"content-type" and not _CONTENT_TYPE.fullmatch(value):
             return HttpRefusal(415, "request.content_type")
         if name == b"grpc-timeout" and parse_timeout(value) is None:
