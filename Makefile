@@ -9,7 +9,7 @@ EDITABLE := $(VENV)/.installed-project
 CODE := sidecar interceptors detectors tests bench examples
 PROTOS = $(shell find proto -name '*.proto' 2>/dev/null)
 
-.PHONY: help demo test peers test-peers check venv format proto docs bench bench-relay-first lock clean
+.PHONY: help demo test peers test-peers check venv format proto docs bench bench-relay-first lock clean samples
 
 help:  ## list these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' Makefile
@@ -64,6 +64,9 @@ bench: bench-relay-first  ## every measurement that the documents quote
 
 bench-relay-first: $(EDITABLE)  ## CPU time per call, beside Envoy without a filter
 	@$(BIN)/python -m bench.relay_first
+
+samples: $(EDITABLE)  ## how many of the product document's samples run as written
+	@$(BIN)/python tools/samples
 
 lock:  ## resolve pyproject.toml into the lock files again
 	@tools/lock
