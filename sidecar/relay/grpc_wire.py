@@ -6,7 +6,6 @@ Bytes in, bytes out; streams and the chain are the driver's.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import zlib
 from collections.abc import Sequence
@@ -17,12 +16,16 @@ from sidecar.relay.http2.blocks import encode
 
 PREFIX: Final = 5  # bytes: compressed flag, length
 HOLD: Final = 16 << 10  # bytes; a shorter message travels whole or not at all
+_SHORT: Final = 1 << 10  # bytes
 _WBITS: Final = {b"gzip": 31, b"deflate": 15}
 ENCODINGS: Final = b"identity,deflate,gzip"
 _TIMEOUT = re.compile(rb"[0-9]{1,8}[HMSmun]")
 _UNITS: Final = {72: 3600.0, 77: 60.0, 83: 1.0, 109: 1e-3, 117: 1e-6, 110: 1e-9}
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
+_AROUND = re.compile(rb"\A +| +\Z")
 _PLAIN: Final = frozenset(range(0x20, 0x7F)) - {0x25}
+_BASE64: Final = rb"(?:[A-Za-z0-9+/]{4})*+(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?"
+_BINARY = re.compile(_BASE64 + rb"(?: ?, ?" + _BASE64 + rb")*+")
 _GRPC_HEAD: Final = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 
 
@@ -112,36 +115,48 @@ class Deframer:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._parts: list[bytes] = []
-        self._need = 0  # bytes of the unfinished message with its prefix, 0 while the prefix is incomplete
+        self._parts: list[bytes | bytearray] = []
+        self._need = PREFIX  # bytes with which something is complete: the prefix, or the message
         self.have = 0
         self.count = 0
 
     def feed(self, payload: bytes) -> list[bytes]:
         """The messages that are complete now. Raises WireFault."""
-        self._parts.append(payload)
-        self.have += len(payload)
-        if self._need and self.have < self._need:
-            return []
-        if not self._need and self.have < PREFIX:
-            return []
-        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        at, length, whole = 0, len(data), []
-        self._need = 0
-        while length - at >= PREFIX:
+        have = self.have + len(payload)
+        if self.have:
+            if len(payload) < _SHORT:
+                self._keep(payload)
+            else:
+                self._parts.append(payload)
+            self.have = have
+            if have < self._need:
+                return []
+            data = b"".join(self._parts)
+        else:
+            data = payload
+        at, whole = 0, []
+        self._need = PREFIX
+        while have - at >= PREFIX:
             size = int.from_bytes(data[at + 1 : at + PREFIX], "big")
             _check_prefix(data[at], size, self._limit)
             end = at + PREFIX + size
-            if end > length:
+            if end > have:
                 self._need = PREFIX + size
                 break
             whole.append(data[at:end])
             at = end
         self.count += len(whole)
-        rest = data[at:]
-        self._parts = [rest] if rest else []
-        self.have = length - at
+        self._parts = [data[at:]] if at < have else []
+        self.have = have - at
         return whole
+
+    def _keep(self, payload: bytes) -> None:
+        """Add a short payload to what waits: in one piece with others, for a piece each would cost far more."""
+        parts = self._parts
+        if type(parts[-1]) is bytearray:
+            parts[-1] += payload
+        else:
+            parts.append(bytearray(payload))
 
     def finish(self) -> None:
         """The side has ended. Raises WireFault within a message."""
@@ -199,11 +214,12 @@ def timeout_field(seconds: float) -> RawField:
 
 
 def percent_encode(message: str) -> bytes:
-    """`grpc-message` on the wire: everything outside 0x20-0x7E, and %, as %XX of UTF-8."""
+    """`grpc-message` on the wire: everything outside 0x20-0x7E, %, and spaces around it, as %XX of UTF-8."""
     raw = message.encode("utf-8", "replace")
-    if _PLAIN.issuperset(raw):
-        return raw
-    return b"".join(bytes((octet,)) if octet in _PLAIN else b"%%%02X" % octet for octet in raw)
+    if not _PLAIN.issuperset(raw):
+        raw = b"".join(bytes((octet,)) if octet in _PLAIN else b"%%%02X" % octet for octet in raw)
+    # RFC 9113 §8.2.1: no field value begins or ends with a space.
+    return _AROUND.sub(lambda found: found[0].replace(b" ", b"%20"), raw)
 
 
 def percent_decode(value: bytes) -> str:
@@ -213,13 +229,7 @@ def percent_decode(value: bytes) -> str:
 
 def is_binary_value(value: bytes) -> bool:
     """Whether a `-bin` value is base64, padded or not, or several joined by commas."""
-    for part in value.split(b","):
-        part = part.strip()
-        try:
-            base64.b64decode(part.rstrip(b"=") + b"=" * (-len(part.rstrip(b"=")) % 4), validate=True)
-        except binascii.Error:
-            return False
-    return True
+    return _BINARY.fullmatch(value) is not None
 
 
 def _varint(value: int) -> bytes:

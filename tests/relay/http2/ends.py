@@ -126,7 +126,7 @@ class Owner:
         self._tell("trailers", trailers.fields)
 
     def on_reset(self, code: int, reason: str) -> None:
-        self._gone("reset", ErrorCode(code), reason)
+        self._gone("reset", code, reason)
 
     def on_refused(self) -> None:
         self._gone("refused")
