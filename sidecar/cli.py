@@ -177,11 +177,15 @@ def certs_dev(
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    directory: Annotated[
+        Path, typer.Option(help="Where the model server's environment is kept between runs.", file_okay=False)
+    ] = Path(".cache/demo"),
+) -> None:
     """Show the sidecar at work in front of a real model server, on this machine."""
     from sidecar import demo as show
 
-    raise typer.Exit(show.run())
+    raise typer.Exit(show.run(directory))
 
 
 def main() -> NoReturn:

@@ -54,11 +54,14 @@ class Late(Interceptor):
 """
 
 
-def test_the_order_of_the_chain(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("telemetry", "first"), [("", "correlate"), ("telemetry: {otlp: 'http://127.0.0.1:4317'}\n", "trace")]
+)
+def test_the_order_of_the_chain(tmp_path: Path, telemetry: str, first: str) -> None:
     (tmp_path / "late.py").write_text(SOURCE.format(needs=""))
-    config = load(f"{SOUND}interceptors: [{{use: '{tmp_path}/late.py:Late'}}]\nunsafe_observe_only: true")
+    config = load(f"{SOUND}{telemetry}interceptors: [{{use: '{tmp_path}/late.py:Late'}}]\nunsafe_observe_only: true")
     chain = wiring.chain(config, Random(0).randbytes)
-    assert [link.name for link in chain.links] == ["trace", "identify", "authorize", "late", "record"]
+    assert [link.name for link in chain.links] == [first, "identify", "authorize", "late", "record"]
     assert chain.observe_only
 
 
