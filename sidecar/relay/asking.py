@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from sidecar.relay.driver import Exchange
 
 
+def _nobody(result: Any) -> None:
+    """In place of who wanted a result."""
+
+
 class Asking:
     """Runs one generator of the plan's. Answers may come at once, later or never; only the first to each counts."""
 
@@ -31,7 +35,8 @@ class Asking:
 
     def close(self) -> None:
         """The call is over: the hook is left where it is, its clean-up run, and no answer reaches it any more."""
-        self._exchange = None
+        # Whoever is to answer may keep its reply for ever: nothing of the call hangs on it.
+        self._exchange, self._done = None, _nobody
         self._steps.close()
 
     def _go(self, value: Any, error: Exception | None) -> None:
@@ -41,10 +46,10 @@ class Asking:
             try:
                 question = self._steps.send(value) if error is None else self._steps.throw(error)
             except StopIteration as stop:
-                self._exchange = None
+                done, self._exchange, self._done = self._done, None, _nobody
                 if exchange.asking is not None:
                     exchange.asking.remove(self)
-                self._done(stop.value)
+                done(stop.value)
                 return
             self._putting = True
             relay.answers(question, partial(self._reply, self._turn))
