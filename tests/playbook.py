@@ -84,6 +84,7 @@ class Session:
         self._answers = answers or {}
         self._started = False
         self._seen = [0, 0]  # messages that arrived, by side
+        self._whole: list[bytes] = []  # a unary request that has passed and waits for its half-close
 
     @property
     def over(self) -> bool:
@@ -113,6 +114,8 @@ class Session:
             self._send(False, self._settled(self.plan.flush(self.call, False)))
             if not self.over:
                 self._open_upstream()
+                for raw in self._whole:
+                    self._arrive(False, raw)
                 self.told.half_closed = True
 
     def response_headers(self, *fields: RawField) -> None:
@@ -177,15 +180,19 @@ class Session:
             self._denied(result)
             return
         for message in result:
-            if not response:
-                self._open_upstream()
-            side = self.told.client if response else self.told.upstream
-            side.append(message.raw)
-            self.told.order.append(("client" if response else "upstream", message.raw))
             self.left.append(message.raw)
+            if self.call.method.unary_request and not response:
+                self._whole.append(message.raw)
+            else:
+                self._arrive(response, message.raw)
+
+    def _arrive(self, response: bool, raw: bytes) -> None:
+        side = self.told.client if response else self.told.upstream
+        side.append(raw)
+        self.told.order.append(("client" if response else "upstream", raw))
 
     def _open_upstream(self) -> None:
-        """A unary request goes upstream as a whole, so that one denied at its message never got there."""
+        """A unary request goes upstream as a whole, so that one denied at its message or at flush never got there."""
         if self.told.upstream_headers is None:
             self.told.upstream_headers = self.call.headers.fields
 

@@ -155,6 +155,7 @@ def test_a_rule_without_models_allows_every_message() -> None:
     for raw in (b"other", b"-", b"broken", b"m" * 300):
         session = Session(chain(*rules), INFER, codec=Names())
         session.request(raw)
+        session.half_close()
         assert session.told.upstream == [raw]
 
 

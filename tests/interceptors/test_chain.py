@@ -254,7 +254,7 @@ def test_every_hook_fails_closed(hook: str, function: Any, expected: Deny, shape
     reached = {
         "on_start": ([], []),
         "on_request": ([], []),
-        "on_flush": ([b"q"], []),
+        "on_flush": ([] if shape.unary_request else [b"q"], []),
         "on_headers": ([b"q"], []),
         "on_response": ([b"q"], []),
         "on_trailers": ([b"q"], [b"r"]),

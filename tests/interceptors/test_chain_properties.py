@@ -63,16 +63,19 @@ def plain(script: Script) -> Transcript:
 def _side(
     told: Transcript, call: Call, links: list[Interceptor], raws: tuple[bytes, ...], response: bool, unary: bool
 ) -> None:
-    sent = told.client if response else told.upstream
+    sent: list[Message] = []
+    arrived = told.client if response else told.upstream
 
     def send(messages: list[Message]) -> None:
         if unary and len(sent) + len(messages) > 1:
             raise Refused(Deny(Code.INTERNAL, "chain.message_count"))
-        for message in messages:
-            if not response:
-                told.upstream_headers = ()
-            sent.append(message.raw)
-            told.order.append(("client" if response else "upstream", message.raw))
+        sent.extend(messages)
+        if response or not unary:
+            arrive(messages)
+
+    def arrive(messages: list[Message]) -> None:
+        arrived.extend(message.raw for message in messages)
+        told.order.extend(("client" if response else "upstream", message.raw) for message in messages)
 
     for raw in raws:
         send(_pass(call, links, [Message(raw)], response, False))
@@ -82,6 +85,8 @@ def _side(
     send(released)
     if not response:
         told.upstream_headers = ()
+        if unary:  # goes upstream as a whole
+            arrive(sent)
 
 
 def _pass(call: Call, links: list[Interceptor], messages: list[Message], response: bool, flush: bool) -> list[Message]:
