@@ -211,7 +211,8 @@ def _cases() -> list[tuple[str, str, str]]:
     return [(state, row[0], WORDS[word]) for row in rows for state, word in zip(first, row[1:], strict=True)]
 
 
-def _outcome(end: End, octets: bytes) -> str:
+def outcome(end: End, octets: bytes) -> str:
+    """What becomes of a frame, in the words of the table."""
     before = len(end.events)
     sent = end.feed(octets)
     fault = end.connection.fault
@@ -231,7 +232,7 @@ def _outcome(end: End, octets: bytes) -> str:
 @pytest.mark.parametrize(("state", "name", "expected"), _cases())
 def test_every_frame_in_every_state(state: str, name: str, expected: str) -> None:
     end = STATES[state]()
-    assert _outcome(end, INPUTS_BY_NAME[name](state)) == expected
+    assert outcome(end, INPUTS_BY_NAME[name](state)) == expected
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -272,5 +273,5 @@ def test_the_reserved_bit_is_ignored(state: str) -> None:
         plain, marked = STATES[state](), STATES[state]()
         octets = make(state)
         other = octets[:5] + bytes((octets[5] | 0x80,)) + octets[6:]
-        assert _outcome(plain, octets) == _outcome(marked, other), name
+        assert outcome(plain, octets) == outcome(marked, other), name
         assert plain.events == marked.events
