@@ -40,6 +40,8 @@ class Deadlines:
         found = self._slots.get(slot)
         if found is not None:
             found.discard(item)
+            if not found:
+                del self._slots[slot]  # far deadlines of calls long over must not pile up
 
     def _arm(self, slot: int) -> None:
         if self._timer is not None:
