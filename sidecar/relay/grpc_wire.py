@@ -24,7 +24,7 @@ _UNITS: Final = {72: 3600.0, 77: 60.0, 83: 1.0, 109: 1e-3, 117: 1e-6, 110: 1e-9}
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
 _AROUND = re.compile(rb"\A +| +\Z")
 _PLAIN: Final = frozenset(range(0x20, 0x7F)) - {0x25}
-_BASE64: Final = rb"(?:[A-Za-z0-9+/]{4})*+(?:[A-Za-z0-9+/]{2}(?:==)?|[A-Za-z0-9+/]{3}=?)?"
+_BASE64: Final = rb"(?:[A-Za-z0-9+/]{4})*+(?:[A-Za-z0-9+/]{3}=?|[A-Za-z0-9+/]{2}(?:==)?)?"
 _BINARY = re.compile(_BASE64 + rb"(?: ?, ?" + _BASE64 + rb")*+")
 _GRPC_HEAD: Final = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 
