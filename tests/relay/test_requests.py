@@ -79,9 +79,11 @@ def test_paths_that_are_taken(path: bytes) -> None:
     "path",
     [
         b"a/b", b"a.B/C", b"/", b"//", b"/a", b"/a/", b"//b", b"/a//b", b"/a/b/", b"/a/b/c", b"/../a/b", b"/a/../b",
-        b"/./a", b"/a.B/../C", b"/a/b%43", b"/a%2Fb", b"/%61/b", b"/a/b?x", b"/a/b?", b"/a/b#f", b"/a/b;v", b"/a b/c", b"/a/b c",
+        b"/./a", b"/a.B/../C", b"/a/b%43", b"/a%2Fb", b"/%61/b", b"/a/b?x", b"/a/b?", b"/a/b#f", b"/a/b;v", b"/a b/c",
+        b"/a/b c",
         b"/.a/b", b"/a./b", b"/a..b/c", b"/a/.b", b"/a/b.c", b"/1a/b", b"/a/1b", b"/a.1/b", b"/a-b/c", b"/a/b-c",
-        b"/a/b~", b"*", b"http://h/a/b", b"/a/b\\c", b"\\a\\b", b"/a/\xc3\xa9", b"/\xff/b", b"/a/b\xff", b"/a/b\x7f", b"/a/b\x01",
+        b"/a/b~", b"*", b"http://h/a/b", b"/a/b\\c", b"\\a\\b", b"/a/\xc3\xa9", b"/\xff/b", b"/a/b\xff", b"/a/b\x7f",
+        b"/a/b\x01",
         b"/a/b\t\tc", b"/A/B,/C/D", b"/a/b\xa0",
     ],
 )  # fmt: skip
