@@ -176,10 +176,10 @@ class Front:
         self.relay.recorder.record(Event(kind, self.relay.wall(), source=source, reason=reason, fold=True))
 
     def _tick(self) -> None:
+        self._ticker = self.loop.call_later(_TICK_S, self._tick)  # first: what follows must not end the watch
         now = self.relay.clock()
         for wire in list(self._wires):
             self._look_after(wire, now)
-        self._ticker = self.loop.call_later(_TICK_S, self._tick)
 
     def _look_after(self, wire: FrontWire, now: float) -> None:
         """Time limits of one connection."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _log = Log("upstream")
 _TICK_S: Final = 0.5
 _ANSWER_S: Final = 10.0  # for a keepalive PING
+_LINGER_S: Final = 5.0  # for a closed connection whose last bytes nobody reads
 
 
 class UpstreamWire(Wire):
@@ -62,6 +63,8 @@ class UpstreamWire(Wire):
                 self.settled.set_result(None)
         elif not connection.usable:
             self._pool.retire(self)
+        elif self._pool.waits:
+            self._pool.freed(self)  # SETTINGS may have made room
 
     def refused(self, error: TlsError) -> None:
         self.failure = str(error)
@@ -82,6 +85,7 @@ class UpstreamWire(Wire):
     def gone(self, reason: str) -> None:
         if not self.settled.done():
             self.settled.set_exception(ConnectionError(self.failure or reason))
+            self.settled.exception()  # looked at: whoever made this connection may have given up before
         self._pool.lost(self, self.failure or reason)
 
 
@@ -272,16 +276,19 @@ class Pool:
             raise
 
     def _tick(self) -> None:
+        self._ticker = self.loop.call_later(_TICK_S, self._tick)  # first: what follows must not end the watch
         now = self.relay.clock()
         late = [exchange for exchange, until in self._waiting.items() if until < now]
         for exchange in late:
             self._waiting.pop(exchange, None)
             exchange.upstream_failed("upstream.queue_timeout", "model server is busy: no free stream in time")
         for wire in [*self._wires, *self._retired]:
-            if not wire.keepalive(now, self.settings.keepalive_s, _ANSWER_S) and wire.transport is not None:
+            if wire.closing:
+                if now - wire.closing_since > _LINGER_S:
+                    wire.abort()
+            elif not wire.keepalive(now, self.settings.keepalive_s, _ANSWER_S):
                 _log.warning("upstream_silent", address=self.settings.address)
-                wire.transport.abort()
-        self._ticker = self.loop.call_later(_TICK_S, self._tick)
+                wire.abort()
 
 
 def _why(error: BaseException, connect_s: float) -> str:

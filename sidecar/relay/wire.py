@@ -9,7 +9,7 @@ from sidecar.logs import Log
 from sidecar.relay.http2.connection import Connection
 from sidecar.relay.http2.errors import ConnectionFault, ErrorCode
 from sidecar.relay.tls_channel import TlsChannel
-from sidecar.relay.tls_errors import TlsError
+from sidecar.relay.tls_errors import TlsError, TlsRefused
 
 _log = Log("relay")
 _HIGH_WATER: Final = 512 << 10  # bytes in the transport beyond which nothing more is taken from a connection
@@ -31,7 +31,12 @@ class Flusher:
         dirty, self._dirty = self._dirty, []
         for wire in dirty:
             wire.dirty = False
-            wire.flush()
+            try:
+                wire.flush()
+            except Exception as error:
+                # A defect of ours: it ends this connection and keeps no other waiting.
+                _log.error("relay_defect", error)
+                wire.abort()
 
 
 class Wire(asyncio.Protocol):
@@ -82,7 +87,8 @@ class Wire(asyncio.Protocol):
                 data = channel.receive(data)
             except TlsError as error:
                 self._write(channel.pending())
-                if fresh:
+                # In TLS 1.3 a peer may refuse us after our handshake has ended (RFC 8446 4.4.2.4).
+                if fresh or isinstance(error, TlsRefused):
                     self.refused(error)
                 self.close()
                 return
@@ -125,7 +131,7 @@ class Wire(asyncio.Protocol):
             try:
                 self._write(data if self._channel is None else self._channel.send(data))
             except TlsError:
-                self.transport.abort()
+                self.abort()
                 return
         if connection.stalled and not self._paused:
             connection.pump()
@@ -151,6 +157,12 @@ class Wire(asyncio.Protocol):
             if self._channel is not None and self._channel.handshaken:
                 self._write(self._channel.close())
             self.transport.close()
+
+    def abort(self) -> None:
+        """Drop the connection at once, with what has not left yet."""
+        self.closing = True
+        if self.transport is not None:
+            self.transport.abort()
 
     def pause_writing(self) -> None:
         self._paused = True
