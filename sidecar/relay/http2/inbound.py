@@ -14,6 +14,7 @@ from sidecar.relay.http2.outbound import Outbound
 from sidecar.relay.http2.streams import BODY, ENDED, RECEIVE, Stream, fault_code
 
 _unpack = frames.HEADER.unpack_from
+_LEAST_RETURNED: Final = 16 << 10  # bytes: no WINDOW_UPDATE for every crumb that a slow reader takes
 _WHOLE_END: Final = frames.END_HEADERS | frames.END_STREAM
 
 
@@ -33,8 +34,6 @@ class Inbound(Outbound, ABC):
         self._blocks = HeaderBlocks(limits)
         self._window = limits.connection_window  # bytes the peer may send
         self._unreturned = 0  # bytes consumed and not yet announced
-        self._half_connection = limits.connection_window // 2
-        self._half_stream = limits.stream_window // 2
         self._highest = 0  # the highest stream id the peer opened, or we did
         self._last_accepted = frames.MAX_STREAM_ID
         self._tail = b""
@@ -277,21 +276,25 @@ class Inbound(Outbound, ABC):
     # --- windows ------------------------------------------------------------------------------------------------
 
     def consume(self, stream: Stream, count: int) -> None:
-        """Give back window for `count` bytes of a stream's DATA that have left or been dropped."""
+        """Give back window for `count` bytes of a stream's DATA that have left or been dropped.
+
+        The peer is told once it has no more left than that. Half of a window is the measure while nothing is held;
+        the more slow readers hold, the sooner others get what there is.
+        """
         stream.held -= count
         self._unreturned += count
-        if self._unreturned >= self._half_connection:
+        if self._unreturned >= self._window:
             self._return_connection(0)
         if stream.receive == BODY:
             stream.unreturned += count
-            if stream.unreturned >= self._half_stream:
+            if stream.unreturned >= stream.window and stream.unreturned >= _LEAST_RETURNED:
                 self._put(frames.window_update(stream.id, stream.unreturned))
                 stream.window += stream.unreturned
                 stream.unreturned = 0
 
     def _return_connection(self, count: int) -> None:
         self._unreturned += count
-        if self._unreturned >= self._half_connection:
+        if self._unreturned >= self._window and self._unreturned >= _LEAST_RETURNED:
             self._put(frames.window_update(0, self._unreturned))
             self._window += self._unreturned
             self._unreturned = 0

@@ -17,6 +17,7 @@ from tests.relay.http2.ends import (
     TRAILERS,
     ClientEnd,
     End,
+    Frame,
     ServerEnd,
     code_of,
     continuation,
@@ -373,20 +374,42 @@ def test_malformed_trailers(fields: tuple[Field, ...]) -> None:
 # --- receiving within windows -----------------------------------------------------------------------------------
 
 
+def _updates(found: list[Frame]) -> list[tuple[int, int]]:
+    return [(frame.stream, frames.U32.unpack(frame.payload)[0]) for frame in found if frame.kind == "WINDOW_UPDATE"]
+
+
 def test_window_is_given_back_when_half_of_it_is_consumed() -> None:
-    end = ServerEnd(limits(stream_window=80_000, connection_window=100_000))
+    end = ServerEnd(limits(stream_window=80_000, connection_window=100_000), greedy=True)
     end.feed(headers(1))
-    stream = end.stream(1)
-    end.feed(*[data(1, bytes(10_000))] * 5)
-    assert stream.held == 50_000
-    end.connection.consume(stream, 30_000)
-    assert end.sent() == []
-    end.connection.consume(stream, 20_000)
-    sent = end.sent()
-    assert [(found.kind, found.stream, frames.U32.unpack(found.payload)[0]) for found in sent] == [
-        ("WINDOW_UPDATE", 0, 50_000),
-        ("WINDOW_UPDATE", 1, 50_000),
-    ]
+    told = [_updates(end.feed(data(1, bytes(10_000)))) for _ in range(10)]
+    assert told == [[], [], [], [(1, 40_000)], [(0, 50_000)], [], [], [(1, 40_000)], [], [(0, 50_000)]]
+
+
+def test_what_slow_readers_hold_does_not_keep_window_from_others() -> None:
+    """Most of the connection's window is held on one stream: what another consumes still comes back."""
+    end = ServerEnd(limits(stream_window=100_000, connection_window=100_000))
+    end.feed(headers(1), headers(3), *[data(1, bytes(10_000))] * 7)
+    got = 0
+    for _ in range(50):
+        room = min(10_000, end.connection._window)
+        assert room, "the other stream starves"
+        end.feed(data(3, bytes(room)))
+        end.connection.consume(end.stream(3), room)
+        end.sent()
+        got += room
+    assert got > 100_000
+    assert end.stream(1).held == 70_000
+
+
+def test_crumbs_are_not_given_back_one_by_one() -> None:
+    """A reader that takes a byte at a time must not make a frame of each."""
+    end = ServerEnd(limits(stream_window=65_535, connection_window=65_535))
+    end.feed(headers(1), *[data(1, bytes(13_107))] * 5)
+    found = []
+    for _ in range(65_535):
+        end.connection.consume(end.stream(1), 1)
+        found += end.sent()
+    assert len(_updates(found)) <= 8
 
 
 def test_a_stream_that_has_ended_gets_no_window() -> None:
