@@ -34,6 +34,9 @@ class UpstreamSettings:
     """Where calls go. host is "" for a Unix socket, whose path is `path`.
 
     queue: calls that may wait for a connection or a free stream, queue_s: how long each.
+    keepalive_s: silence during a call after which a PING must be answered. gRPC servers close a connection that sends
+    PINGs more often than every five minutes (grpc/doc/keepalive.md), calls included.
+    backoff_first_s, backoff_most_s: between attempts to connect; a connection that lasts the latter is no failure.
     """
 
     host: str
@@ -45,7 +48,7 @@ class UpstreamSettings:
     queue_s: float = 5.0
     backoff_first_s: float = 0.1
     backoff_most_s: float = 5.0
-    keepalive_s: float = 30.0
+    keepalive_s: float = 310.0
     limits: Limits = field(default_factory=Limits)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import socket
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
@@ -43,6 +43,7 @@ class UpstreamWire(Wire):
         return self._pool.relay.clock()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        watch(transport.get_extra_info("socket"))
         super().connection_made(transport)
         if self._channel is not None:
             self._write(self._channel.start())
@@ -64,7 +65,7 @@ class UpstreamWire(Wire):
         elif not connection.usable:
             self._pool.retire(self)
         elif self._pool.waits:
-            self._pool.freed(self)  # SETTINGS may have made room
+            self._pool.serve()  # the model server may allow more streams now
 
     def refused(self, error: TlsError) -> None:
         self.failure = str(error)
@@ -82,10 +83,18 @@ class UpstreamWire(Wire):
         if self.retired or self._pool.waits:
             self._pool.freed(self)
 
+    def close(self) -> None:
+        if not self.closing:
+            super().close()
+            self.gone("connection closed")
+            if self.transport is not None:
+                # A model server that does not read must not keep what is left to say for ever.
+                self._pool.loop.call_later(_LINGER_S, self.transport.abort)
+
     def gone(self, reason: str) -> None:
         if not self.settled.done():
             self.settled.set_exception(ConnectionError(self.failure or reason))
-            self.settled.exception()  # looked at: whoever made this connection may have given up before
+            self.settled.exception()  # whoever connects may have given up
         self._pool.lost(self, self.failure or reason)
 
 
@@ -117,7 +126,7 @@ class Pool:
         self._waiting: dict[Exchange, float] = {}
         self._slots = settings.connections
         self._tasks: set[asyncio.Task[None]] = set()
-        self._wake: deque[asyncio.Event] = deque()
+        self._pause = 0.0  # seconds before the next connection, while they do not last
         self._ticker: asyncio.TimerHandle | None = None
         self._stopping = False
 
@@ -184,9 +193,10 @@ class Pool:
                 wire.flush()
                 wire.close()
         elif self._waiting:
-            self._serve()
+            self.serve()
 
-    def _serve(self) -> None:
+    def serve(self) -> None:
+        """Give those who wait what streams there are, in their order."""
         while self._waiting:
             wire = self.free()
             if wire is None:
@@ -201,7 +211,7 @@ class Pool:
             self._wires.remove(wire)
             self._retired.add(wire)
             wire.retired = True
-            self._connect_soon()
+            self._replace(wire)
             if not wire.connection.slots:
                 wire.close()
 
@@ -211,16 +221,27 @@ class Pool:
             self._wires.remove(wire)
             if not self._stopping:
                 _log.warning("upstream_lost", address=self.settings.address, reason=reason)
-                self._connect_soon()
+                self._replace(wire)
 
-    def _connect_soon(self) -> None:
+    def _replace(self, wire: UpstreamWire) -> None:
+        """Connect anew: at once where `wire` has lasted, else after a pause that grows."""
+        settings = self.settings
+        if self.relay.clock() - wire.opened >= settings.backoff_most_s:
+            self._pause = 0.0
+        else:
+            self._pause = min(max(2 * self._pause, settings.backoff_first_s), settings.backoff_most_s)
+        self._connect_soon(self._pause)
+
+    def _connect_soon(self, pause: float = 0.0) -> None:
         if not self._stopping:
-            task = self.loop.create_task(self._connect())
+            task = self.loop.create_task(self._connect(pause))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _connect(self) -> None:
+    async def _connect(self, pause: float) -> None:
         """Try until there is a connection; calls fail fast from the first failure on."""
+        if pause:
+            await asyncio.sleep(self._jittered(pause))
         delay = self.settings.backoff_first_s
         while True:
             try:
@@ -229,21 +250,24 @@ class Pool:
                 reason = _why(error, self.settings.connect_s)
             else:
                 refusal = await self._vet() if self._vet is not None else None
-                if refusal is None and not wire.closing:
+                if refusal is None and not wire.closing and wire.connection.usable:
                     self._join(wire)
                     return
-                reason = refusal or "connection lost"
+                reason = refusal or wire.failure or "connection lost"
                 wire.close()
             self._fail(reason)
-            await asyncio.sleep(delay * (0.5 + self._jitter() / 2))
+            await asyncio.sleep(self._jittered(delay))
             delay = min(delay * 2, self.settings.backoff_most_s)
+
+    def _jittered(self, seconds: float) -> float:
+        return seconds * (0.5 + self._jitter() / 2)
 
     def _join(self, wire: UpstreamWire) -> None:
         if self.failure is not None or not self._wires:
             _log.info("upstream_up", address=self.settings.address)
         self.failure = None
         self._wires.append(wire)
-        self._serve()
+        self.serve()
 
     def _fail(self, reason: str) -> None:
         if self._wires:
@@ -283,12 +307,21 @@ class Pool:
             self._waiting.pop(exchange, None)
             exchange.upstream_failed("upstream.queue_timeout", "model server is busy: no free stream in time")
         for wire in [*self._wires, *self._retired]:
-            if wire.closing:
-                if now - wire.closing_since > _LINGER_S:
-                    wire.abort()
-            elif not wire.keepalive(now, self.settings.keepalive_s, _ANSWER_S):
+            # Without calls no PING: servers take that for abuse, and the transport's own keepalive is enough.
+            if wire.connection.slots and not wire.keepalive(now, self.settings.keepalive_s, _ANSWER_S):
                 _log.warning("upstream_silent", address=self.settings.address)
                 wire.abort()
+
+
+def watch(connection: socket.socket | None) -> None:
+    """Have the kernel find out whether the other host is still there."""
+    if connection is None or connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)  # seconds of silence
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)  # seconds
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000)  # milliseconds unacknowledged
 
 
 def _why(error: BaseException, connect_s: float) -> str:

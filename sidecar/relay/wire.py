@@ -148,11 +148,13 @@ class Wire(asyncio.Protocol):
             self.transport.write(data)
 
     def close(self) -> None:
-        """Say goodbye at the TLS level and close once what is written has left."""
+        """Say goodbye at the TLS level and close once what is written has left; streams still open are lost."""
         if self.closing:
             return
         self.closing = True
         self.closing_since = self.clock()
+        if self.connection is not None:
+            self.connection.lost("connection closed")
         if self.transport is not None:
             if self._channel is not None and self._channel.handshaken:
                 self._write(self._channel.close())

@@ -127,8 +127,11 @@ class End:
         self.frame = 16_384
         self.streams: dict[int, Half] = {}
         self.goaways: list[tuple[int, int]] = []  # (last stream, code)
+        self.pings: list[float] = []  # when PINGs came
+        self.clock: Callable[[], float] = lambda: 0.0
         self.unread: dict[int, int] = {}
         self.gone = False
+        self.mute = False  # says nothing more
         self._raw = b""
         self.connection.local_settings = h2.settings.Settings(
             client=client, initial_values={h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1000, **(settings or {})}
@@ -144,6 +147,8 @@ class End:
                 half.pump()
 
     def take(self) -> bytes:
+        if self.mute:
+            return b""
         raw, self._raw = self._raw, b""
         return raw + self.connection.data_to_send()
 
@@ -193,6 +198,8 @@ class End:
                 assert stream is not None
                 if event.remote_reset:
                     stream.seen.append(("RST", int(event.error_code or 0)))
+            case h2.events.PingReceived():
+                self.pings.append(self.clock())
             case h2.events.ConnectionTerminated():
                 self.goaways.append((event.last_stream_id or 0, int(event.error_code or 0)))
 

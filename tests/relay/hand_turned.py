@@ -123,6 +123,7 @@ class Transport(asyncio.Transport):
         self._protocol = protocol
         self.wrote = bytearray()
         self.closed = False  # by our side
+        self.stuck = False  # the other end reads nothing: what is written never leaves
         self._lost = False
         protocol.connection_made(self)
 
@@ -132,6 +133,8 @@ class Transport(asyncio.Transport):
             self.wrote += data
 
     def take(self) -> bytes:
+        if self.stuck:
+            return b""
         data = bytes(self.wrote)
         self.wrote.clear()
         return data
@@ -147,11 +150,13 @@ class Transport(asyncio.Transport):
     def close(self) -> None:
         if not self.closed:
             self.closed = True
-            self._loop.call_soon(self._drop, None)
+            if not (self.stuck and self.wrote):
+                self._loop.call_soon(self._drop, None)
 
     def abort(self) -> None:
         self.wrote.clear()
-        self.close()
+        self.closed = True
+        self._loop.call_soon(self._drop, None)
 
     def cut(self, error: Exception | None = None) -> None:
         """The other end is gone."""

@@ -170,7 +170,7 @@ class World:
             raise ConnectionRefusedError(111, "Connection refused")
         server = Server(self.server_settings)
         server.answers = lambda call: self.answer(call) if self.answer is not None else None
-        server.frame = self._frame
+        server.frame, server.clock = self._frame, self.loop.time
         self.servers.append(server)
         transport = Transport(self.loop, protocol)
         self._ends.append((server, transport))
