@@ -90,8 +90,8 @@ class Inbound(Outbound, ABC):
                         if stream is not None and stream.receive == BODY and stream.expected < 0:
                             self._window -= size
                             stream.window -= size
-                            if self._window < 0 or stream.window < 0:
-                                self._overrun(stream, size)
+                            short = self._window < self._unreturned or stream.window < stream.unreturned
+                            if short and not self._replenish(stream, size):
                                 continue
                             stream.held += size
                             if flags & 1:
@@ -145,13 +145,6 @@ class Inbound(Outbound, ABC):
         last = 0 if self.is_client else min(self._highest, self._last_accepted)
         self._put(frames.goaway(last, fault.code, fault.reason.encode("ascii", "replace")[:256]))
 
-    def _overrun(self, stream: Stream, size: int) -> None:
-        """DATA beyond a window, of which `size` bytes are not with the owner."""
-        if self._window < 0:
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "connection window overrun")
-        self._return_connection(size)
-        self._stream_fault(stream, StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "stream window overrun"))
-
     def _stream_fault(self, stream: Stream, fault: StreamFault) -> None:
         """End one stream for its peer's fault; what the peer leads us to reset counts as its reset."""
         self._spend_reset()
@@ -186,8 +179,7 @@ class Inbound(Outbound, ABC):
             self._stream_fault(stream, StreamFault(fault_code(stream.receive), "DATA out of place"))
             return
         stream.window -= size
-        if stream.window < 0:
-            self._overrun(stream, size)
+        if not self._replenish(stream, size):
             return
         stream.held += size
         if len(payload) != size:
@@ -276,28 +268,46 @@ class Inbound(Outbound, ABC):
     # --- windows ------------------------------------------------------------------------------------------------
 
     def consume(self, stream: Stream, count: int) -> None:
-        """Give back window for `count` bytes of a stream's DATA that have left or been dropped.
-
-        The peer is told once it has no more left than that. Half of a window is the measure while nothing is held;
-        the more slow readers hold, the sooner others get what there is.
-        """
+        """Give back window for `count` bytes of a stream's DATA that have left or been dropped."""
         stream.held -= count
         self._unreturned += count
         if self._unreturned >= self._window:
             self._return_connection(0)
         if stream.receive == BODY:
             stream.unreturned += count
-            if stream.unreturned >= stream.window and stream.unreturned >= _LEAST_RETURNED:
-                self._put(frames.window_update(stream.id, stream.unreturned))
-                stream.window += stream.unreturned
-                stream.unreturned = 0
+            if stream.unreturned >= stream.window:
+                self._return_stream(stream)
 
     def _return_connection(self, count: int) -> None:
+        """Tell the peer of window once it has no more left than that.
+
+        Half of a window is the measure while nothing is held; the more slow readers hold, the sooner others get what
+        there is.
+        """
         self._unreturned += count
         if self._unreturned >= self._window and self._unreturned >= _LEAST_RETURNED:
             self._put(frames.window_update(0, self._unreturned))
             self._window += self._unreturned
             self._unreturned = 0
+
+    def _return_stream(self, stream: Stream) -> None:
+        if stream.unreturned >= _LEAST_RETURNED:
+            self._put(frames.window_update(stream.id, stream.unreturned))
+            stream.window += stream.unreturned
+            stream.unreturned = 0
+
+    def _replenish(self, stream: Stream, size: int) -> bool:
+        """Look to windows after `size` bytes of DATA came. False where they overran the stream's, which ends it."""
+        if self._window < 0:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "connection window overrun")
+        if stream.window < 0:
+            self._return_connection(size)
+            self._stream_fault(stream, StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "stream window overrun"))
+            return False
+        self._return_connection(0)
+        if stream.unreturned >= stream.window:
+            self._return_stream(stream)
+        return True
 
 
 def _unpad(payload: bytes, least: int) -> bytes:

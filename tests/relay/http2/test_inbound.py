@@ -401,6 +401,14 @@ def test_what_slow_readers_hold_does_not_keep_window_from_others() -> None:
     assert end.stream(1).held == 70_000
 
 
+def test_what_was_consumed_before_slow_readers_took_the_rest_comes_back_too() -> None:
+    end = ServerEnd(limits(stream_window=1 << 20, connection_window=100_000))
+    end.feed(headers(1), headers(3), data(3, bytes(16_384)), data(3, bytes(13_616)))
+    end.connection.consume(end.stream(3), 30_000)
+    assert end.sent() == []
+    assert _updates(end.feed(*[data(1, bytes(10_000))] * 5)) == [(0, 30_000)]
+
+
 def test_crumbs_are_not_given_back_one_by_one() -> None:
     """A reader that takes a byte at a time must not make a frame of each."""
     end = ServerEnd(limits(stream_window=65_535, connection_window=65_535))
