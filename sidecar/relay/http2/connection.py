@@ -1,7 +1,7 @@
 """One HTTP/2 connection, either side, sans-I/O: `receive` bytes, act on owners, `take` bytes to send.
 
 Time comes in as an argument and sockets, TLS and timers are the caller's. What a connection is made of, each on top of
-the one before: `outbound`, `inbound`, `signals`, and here the two sides.
+the one before: `outbound`, `credit`, `inbound`, `signals`, and here the two sides.
 """
 
 from __future__ import annotations

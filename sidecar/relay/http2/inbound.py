@@ -8,17 +8,16 @@ from typing import Any, ClassVar, Final
 
 from sidecar.relay.http2 import frames, streams
 from sidecar.relay.http2.blocks import HeaderBlocks, hard_limit
+from sidecar.relay.http2.credit import Credit
 from sidecar.relay.http2.errors import ConnectionFault, ErrorCode, StreamFault
 from sidecar.relay.http2.limits import Budget, Limits
-from sidecar.relay.http2.outbound import Outbound
 from sidecar.relay.http2.streams import BODY, ENDED, RECEIVE, Stream, fault_code
 
 _unpack = frames.HEADER.unpack_from
-_LEAST_RETURNED: Final = 16 << 10  # bytes: no WINDOW_UPDATE for every crumb that a slow reader takes
 _WHOLE_END: Final = frames.END_HEADERS | frames.END_STREAM
 
 
-class Inbound(Outbound, ABC):
+class Inbound(Credit, ABC):
     """The receiving half. Window is given back by `consume` alone, padding and ignored frames apart."""
 
     handlers: ClassVar[Mapping[int, Callable[[Any, int, int, bytes], None]]]  # by frame type
@@ -32,8 +31,6 @@ class Inbound(Outbound, ABC):
         self._opened = self.is_client  # the client's preface came
         self._straight = False  # settled, without fault, and between header blocks: most frames need no more checks
         self._blocks = HeaderBlocks(limits)
-        self._window = limits.connection_window  # bytes the peer may send
-        self._unreturned = 0  # bytes consumed and not yet announced
         self._highest = 0  # the highest stream id the peer opened, or we did
         self._last_accepted = frames.MAX_STREAM_ID
         self._tail = b""
@@ -246,6 +243,18 @@ class Inbound(Outbound, ABC):
         self._retire(stream)
         stream.owner.on_trailers(trailers)  # type: ignore[union-attr]
 
+    def _replenish(self, stream: Stream, size: int) -> bool:
+        """Look to windows after `size` bytes of DATA came. False where they overran the stream's, which ends it."""
+        if self._window < 0:
+            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "connection window overrun")
+        if stream.window < 0:
+            self._return_connection(size)
+            self._stream_fault(stream, StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "stream window overrun"))
+            return False
+        self._return_connection(0)
+        self._return_stream(stream)
+        return True
+
     def _known(self, number: int, kind: str, tolerant: bool = False) -> Stream | None:
         """The stream a frame is for; None when it is closed and the frame may be ignored.
 
@@ -264,50 +273,6 @@ class Inbound(Outbound, ABC):
     def _idle(self, number: int) -> bool:
         """Whether a stream was never opened; those of even number never are."""
         return number % 2 == 0 or number > self._highest
-
-    # --- windows ------------------------------------------------------------------------------------------------
-
-    def consume(self, stream: Stream, count: int) -> None:
-        """Give back window for `count` bytes of a stream's DATA that have left or been dropped."""
-        stream.held -= count
-        self._unreturned += count
-        if self._unreturned >= self._window:
-            self._return_connection(0)
-        if stream.receive == BODY:
-            stream.unreturned += count
-            if stream.unreturned >= stream.window:
-                self._return_stream(stream)
-
-    def _return_connection(self, count: int) -> None:
-        """Tell the peer of window once it has no more left than that.
-
-        Half of a window is the measure while nothing is held; the more slow readers hold, the sooner others get what
-        there is.
-        """
-        self._unreturned += count
-        if self._unreturned >= self._window and self._unreturned >= _LEAST_RETURNED:
-            self._put(frames.window_update(0, self._unreturned))
-            self._window += self._unreturned
-            self._unreturned = 0
-
-    def _return_stream(self, stream: Stream) -> None:
-        if stream.unreturned >= _LEAST_RETURNED:
-            self._put(frames.window_update(stream.id, stream.unreturned))
-            stream.window += stream.unreturned
-            stream.unreturned = 0
-
-    def _replenish(self, stream: Stream, size: int) -> bool:
-        """Look to windows after `size` bytes of DATA came. False where they overran the stream's, which ends it."""
-        if self._window < 0:
-            raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "connection window overrun")
-        if stream.window < 0:
-            self._return_connection(size)
-            self._stream_fault(stream, StreamFault(ErrorCode.FLOW_CONTROL_ERROR, "stream window overrun"))
-            return False
-        self._return_connection(0)
-        if stream.unreturned >= stream.window:
-            self._return_stream(stream)
-        return True
 
 
 def _unpad(payload: bytes, least: int) -> bytes:
