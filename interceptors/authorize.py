@@ -67,7 +67,8 @@ class Permission:
     def covers(self, model: str) -> bool:
         if self.models is None:
             return True
-        if len(model) > LONGEST_MODEL:
+        # A server in C reads a name only up to its NUL, so "secret" and what stands behind would pass as "*-public".
+        if len(model) > LONGEST_MODEL or "\0" in model:
             return False
         known = self._known.get(model)
         if known is None:

@@ -133,6 +133,13 @@ def test_models(models: list[str], raw: bytes, denial: Deny | None) -> None:
     assert told.upstream == ([] if denial else [raw])
 
 
+@pytest.mark.parametrize("pattern", ["*-public", "*", "?igits", "secret*"])
+def test_a_model_name_with_nul_is_no_name_of_a_model(pattern: str) -> None:
+    """Triton hands the name to its core as a C string, which ends at the NUL."""
+    for raw in (b"secret\0-public", b"\0igits"):
+        assert run(chain(rule(models=[pattern])), INFER, [raw], codec=Names()).denied == NO_MODEL
+
+
 def test_every_message_of_a_stream_is_authorised() -> None:
     links = [known(A), Authorize([rule(models=["digits", "fraud-*"])])]
     book = (
