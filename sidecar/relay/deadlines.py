@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from sidecar.logs import Log
 
 _SLOTS_A_SECOND: Final = 100
+_STALE: Final = 4096  # slots already gone that may stay in the order
 _log = Log("deadlines")
 
 
@@ -45,6 +46,8 @@ class Deadlines:
             found.discard(item)
             if not found:
                 del self._slots[slot]  # far deadlines of calls long over must not pile up
+                if len(self._order) > 2 * len(self._slots) + _STALE:
+                    self._order = sorted(self._slots)  # a heap too, without the slots that are gone
 
     def _arm(self, slot: int) -> None:
         if self._timer is not None:

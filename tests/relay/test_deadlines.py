@@ -53,6 +53,22 @@ def test_what_is_due_expires_once_never_early_and_the_dropped_never() -> None:
     asyncio.run(scenario())
 
 
+def test_the_order_of_slots_does_not_grow_with_the_calls() -> None:
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        deadlines = Deadlines(loop)
+        kept = Last()
+        deadlines.add(loop.time() + 0.2, kept)
+        item = Item(loop)
+        for number in range(50_000):
+            deadlines.drop(deadlines.add(loop.time() + 3600 + number % 3, item), item)
+        assert len(deadlines._order) < 10_000
+        async with asyncio.timeout(10):
+            await kept.reached.wait()
+
+    asyncio.run(scenario())
+
+
 def test_deadlines_far_away_of_calls_long_over_are_forgotten() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
