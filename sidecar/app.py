@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import secrets
 import signal
+import socket
 import stat
 import time
 from functools import partial
@@ -79,8 +81,10 @@ class _Sidecar:
         relay.pool = pool
         channel = None if server_tls is None else lambda: server_tls.channel(time.time())
         front = Front(loop, relay, channel, b"http" if client_tls is None else b"https")
+        bound: tuple[int, int] | None = None
         try:
             server = await listen(loop, front, config)
+            bound = socket_at(config.listen.address)
             stop = asyncio.Event()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, stop.set)
@@ -106,9 +110,11 @@ class _Sidecar:
             recorder.close()
             if spans is not None:
                 spans.close()
-            if isinstance(config.listen.address, UnixAddress):
+            # What stands at the path may be somebody else's: of before we could bind, or put there since.
+            if bound is not None and isinstance(config.listen.address, UnixAddress):
                 with contextlib.suppress(OSError):
-                    os.unlink(config.listen.address.path)
+                    if socket_at(config.listen.address) == bound:
+                        os.unlink(config.listen.address.path)
 
     async def _vet(self) -> str | None:
         """Why the model server that just came up may not be used: it may have opened more than it did before."""
@@ -125,18 +131,42 @@ async def listen(loop: asyncio.AbstractEventLoop, front: Front, config: Config) 
         if isinstance(address, TcpAddress):
             return await loop.create_server(front.protocol, address.host, address.port, backlog=1024)
         remove_stale_socket(Path(address.path))
-        server = await loop.create_unix_server(front.protocol, address.path, backlog=1024)
-        os.chmod(address.path, 0o600)
+        mask = os.umask(0o177)  # nobody else may connect, from the moment the socket is there
+        try:
+            server = await loop.create_unix_server(front.protocol, address.path, backlog=1024)
+        finally:
+            os.umask(mask)
         return server
     except OSError as error:
         raise ListenError(f"listen.address: {address} cannot be opened: {error.strerror or error}") from None
 
 
 def remove_stale_socket(path: Path) -> None:
-    """Remove a socket that a killed process left; anything else stays, and binding fails."""
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(path.stat().st_mode):
+    """Remove a socket that a killed process left; anything else stays, and binding fails.
+
+    Raises OSError where somebody listens there, or where it cannot be told.
+    """
+    try:
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            return
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
             path.unlink()
+            return
+    raise OSError(errno.EADDRINUSE, "somebody listens there already")
+
+
+def socket_at(address: TcpAddress | UnixAddress) -> tuple[int, int] | None:
+    """Which file stands at a Unix address: its device and number."""
+    if isinstance(address, TcpAddress):
+        return None
+    found = os.stat(address.path)
+    return found.st_dev, found.st_ino
 
 
 def listening_at(server: asyncio.Server) -> str:
