@@ -62,7 +62,7 @@ class PemReader:
         private = self._key(key)
         if not chain or private is None:
             return None
-        self._valid_now("certificate", chain[0])
+        self._valid_now("certificate", certificate, chain[0])
         if _public(chain[0].public_key()) != _public(private.public_key()):
             self.faults.append(TlsFault("key", f"{key} does not belong to the certificate in {certificate}"))
             return None
@@ -118,8 +118,8 @@ class PemReader:
             return ()
         try:
             return tuple(x509.load_pem_x509_certificates(data))
-        except ValueError as error:
-            self.faults.append(TlsFault(name, f"{path}: expected PEM certificates: {error}"))
+        except ValueError:
+            self.faults.append(TlsFault(name, f"{path} cannot be read; expected certificates in PEM"))
             return ()
 
     def _key(self, path: Path) -> PrivateKeyTypes | None:
@@ -144,11 +144,12 @@ class PemReader:
             self.faults.append(TlsFault(name, f"cannot read {path}: {error.strerror}"))
             return None
 
-    def _valid_now(self, name: str, certificate: x509.Certificate) -> None:
+    def _valid_now(self, name: str, path: Path, certificate: x509.Certificate) -> None:
         if certificate.not_valid_after_utc <= self.now:
-            self.faults.append(TlsFault(name, _expired(certificate)))
+            self.faults.append(TlsFault(name, f"{path} {_expired(certificate)}"))
         elif certificate.not_valid_before_utc > self.now:
-            self.faults.append(TlsFault(name, f"not valid before {certificate.not_valid_before_utc.isoformat()}"))
+            start = certificate.not_valid_before_utc.isoformat()
+            self.faults.append(TlsFault(name, f"{path} is not valid before {start}"))
 
 
 def _expired(certificate: x509.Certificate) -> str:

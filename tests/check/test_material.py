@@ -49,8 +49,8 @@ def test_what_is_sound(files: Path) -> None:
     ("days", "line"),
     [
         (352, "warning listen.tls.certificate: expires soon, at 2027-01-01T00:00:00+00:00"),
-        (366, "fault listen.tls.certificate: expired at 2027-01-01T00:00:00+00:00"),
-        (-1, "fault listen.tls.certificate: not valid before 2026-01-01T00:00:00+00:00"),
+        (366, "fault listen.tls.certificate: server.pem expired at 2027-01-01T00:00:00+00:00"),
+        (-1, "fault listen.tls.certificate: server.pem is not valid before 2026-01-01T00:00:00+00:00"),
     ],
 )
 def test_certificates_end(files: Path, days: int, line: str) -> None:
@@ -70,7 +70,7 @@ authentication: {{mtls: {{trust_domains: [{{name: a, ca: server.pem}}, b]}}}}
     assert lines[0] == ("fault authentication.mtls.trust_domains[0].ca: certificate 1 of server.pem is not one of a CA")
     assert lines[1] == "fault listen.tls.client_ca: cannot read none.pem: No such file or directory"
     assert lines[2] == "fault upstream.tls.key: server-key.pem does not belong to the certificate in other.pem"
-    assert lines[3].startswith("fault upstream.tls.ca: junk.pem: expected PEM certificates: ")
+    assert lines[3] == "fault upstream.tls.ca: junk.pem cannot be read; expected certificates in PEM"
     assert len(lines) == 4
 
 

@@ -63,7 +63,7 @@ def trust(path: Path) -> dict[str, Any]:
 FAULTS: dict[str, tuple[Callable[[Pki], dict[str, Any]], str, str]] = {
     "no file": (lambda p: {"certificate": p.directory / "none.pem"}, "certificate", "No such file"),
     "a directory": (lambda p: {"key": p.directory}, "key", "Is a directory"),
-    "a key for a certificate": (lambda p: {"certificate": p.server[1]}, "certificate", "expected PEM certificates"),
+    "a key for a certificate": (lambda p: {"certificate": p.server[1]}, "certificate", "expected certificates in PEM"),
     "a certificate for a key": (lambda p: {"key": p.server[0]}, "key", "expected a private key in PEM"),
     "another's key": (lambda p: {"key": p.client[1]}, "key", "does not belong to the certificate"),
     "an encrypted key": (lambda p: {"key": encrypted(p)}, "key", "is encrypted"),
@@ -72,7 +72,7 @@ FAULTS: dict[str, tuple[Callable[[Pki], dict[str, Any]], str, str]] = {
     "no trust": (lambda p: {"trust": ()}, "trust", "expected a CA file"),
     "no CA file": (lambda p: trust(p.directory / "none.pem"), "trust[0].ca", "No such file"),
     "a leaf for a CA": (lambda p: trust(p.client[0]), "trust[0].ca", "is not one of a CA"),
-    "an empty CA file": (lambda p: trust(file(p, b"")), "trust[0].ca", "expected PEM certificates"),
+    "an empty CA file": (lambda p: trust(file(p, b"")), "trust[0].ca", "expected certificates in PEM"),
     "no CRL": (lambda p: {"crl": p.ca}, "crl", "expected PEM blocks of type X509 CRL"),
     "a CRL and a certificate": (lambda p: {"crl": crl_and_more(p)}, "crl", "and no others"),
     "a delta CRL": (lambda p: {"crl": partial_crl(p)}, "crl", "critical extensions ['2.5.29.27']"),
