@@ -27,7 +27,7 @@ from sidecar.check.report import RefusedError
 from sidecar.config.addresses import TcpAddress, UnixAddress
 from sidecar.config.model import Config
 from sidecar.config.units import Rate as ConfigRate
-from sidecar.errors import SidecarError
+from sidecar.errors import SettingError
 from sidecar.logs import Log
 from sidecar.relay.codecs.registry import Codecs, registry
 from sidecar.relay.front import Front
@@ -41,7 +41,7 @@ from sidecar.telemetry.export_otel import OtelExport
 log = Log("app")
 
 
-class ListenError(SidecarError):
+class ListenError(SettingError):
     """The listener cannot be opened."""
 
 
@@ -138,7 +138,7 @@ async def listen(loop: asyncio.AbstractEventLoop, front: Front, config: Config) 
             os.umask(mask)
         return server
     except OSError as error:
-        raise ListenError(f"listen.address: {address} cannot be opened: {error.strerror or error}") from None
+        raise ListenError("listen.address", f"cannot listen on {address}: {error.strerror or error}") from None
 
 
 def remove_stale_socket(path: Path) -> None:

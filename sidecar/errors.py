@@ -2,6 +2,7 @@
 
 SidecarError                INTERNAL
 ├── config.ConfigError      FAILED_PRECONDITION   every fault of a config at once
+├── SettingError            INTERNAL              one setting that only shows wrong when it is used
 └── …Error                  each package's top names its own
 
 An error's text is for the operator; a caller learns its class's `public` sentence and nothing else.
@@ -22,6 +23,15 @@ class SidecarError(Exception):
 
     code: ClassVar[Code] = Code.INTERNAL
     public: ClassVar[str] = "internal error"
+
+
+class SettingError(SidecarError):
+    """path: key path of the setting to change.  problem: what is wrong, in one line."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path = path
+        self.problem = problem
+        super().__init__(f"{path}: {problem}")
 
 
 def on_the_wire(error: BaseException) -> tuple[Code, str]:

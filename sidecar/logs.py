@@ -66,7 +66,7 @@ class JsonLines(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             error = record.exc_info[1]
             line["error"] = type(error).__name__
-            line["at"] = _place(error)
+            line["at"] = place(error)
             if isinstance(error, SidecarError):
                 line["detail"] = _safe(str(error))
             if self._traces:
@@ -104,7 +104,7 @@ def _clean(text: str) -> str:
     return WITHHELD if SECRET_TEXT.search(text) else text
 
 
-def _place(error: BaseException) -> str:
+def place(error: BaseException) -> str:
     """ "file.py:line" where `error` was raised, "" where it never was; its text may quote what it should not."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

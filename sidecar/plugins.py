@@ -11,6 +11,7 @@ from typing import Any
 from interceptors.contract import Interceptor
 from sidecar.config.faults import visible
 from sidecar.errors import SidecarError
+from sidecar.logs import place
 
 
 class PluginError(SidecarError):
@@ -25,15 +26,16 @@ def load(use: str, settings: dict[str, Any]) -> Interceptor:
     where, _, name = use.rpartition(":")
     try:
         module = _from_file(where) if where.endswith(".py") else importlib.import_module(where)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # an interceptor must not end the program, least of all as a success
         raise PluginError(f"{use}: expected a module that can be imported, came {_said(error)}") from error
     made = getattr(module, name, None)
     if not isinstance(made, type) or not issubclass(made, Interceptor):
-        came = f"a {type(made).__name__}" if made is not None else "nothing of that name"
+        value = f"the class {made.__name__}" if isinstance(made, type) else f"a value of type {type(made).__name__}"
+        came = value if made is not None else "nothing of that name"
         raise PluginError(f"{use}: expected a subclass of interceptors.contract.Interceptor, came {came}")
     try:
         return made(**settings)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"{use}: expected a class that takes these settings, came {_said(error)}") from error
 
 
@@ -54,7 +56,8 @@ def _from_file(path: str) -> ModuleType:
     return module
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     # The text of a plug-in's own exception could quote its settings; Python's own says what the operator needs.
     known = (ImportError, OSError, SyntaxError, TypeError)
-    return f"{type(error).__name__}: {visible(str(error))}" if isinstance(error, known) else type(error).__name__
+    kind = type(error).__name__
+    return f"{kind}: {visible(str(error))}" if isinstance(error, known) else f"{kind} at {place(error)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from interceptors.authorize import Authorize, Rule, RuleError
 from interceptors.chain import Chain, ChainError
@@ -14,11 +14,11 @@ from interceptors.trace import Trace
 from sidecar import plugins
 from sidecar.config.addresses import TcpAddress
 from sidecar.config.model import Config
-from sidecar.errors import SidecarError
+from sidecar.errors import SettingError
 from sidecar.relay.tls import ClientTlsSettings, ServerTlsSettings, TrustAnchor
 
 
-class WiringError(SidecarError):
+class WiringError(SettingError):
     """Parts of a config that do not fit together."""
 
 
@@ -60,7 +60,7 @@ def client_tls(config: Config) -> ClientTlsSettings | None:
 def chain(config: Config, random_bytes: Callable[[int], bytes]) -> Chain:
     """Trace (or correlate, where no spans are exported), identify, authorize, the config's own interceptors, record.
 
-    random_bytes: as of random.Random.randbytes, for ids of spans.  Raises PluginError, WiringError for a wrong order.
+    random_bytes: as of random.Random.randbytes, for ids of spans.  Raises WiringError.
     """
     mtls = config.authentication.mtls
     rules = [Rule(rule.identities, rule.methods, rule.models) for rule in config.authorization.rules]
@@ -68,17 +68,26 @@ def chain(config: Config, random_bytes: Callable[[int], bytes]) -> Chain:
         Trace(random_bytes, config.telemetry.sample) if config.telemetry.otlp else Correlate(),
         Identify([domain.name for domain in mtls.trust_domains] if mtls else [], bool(mtls and mtls.allow_common_name)),
         _authorize(rules),
-        *(plugins.load(plugin.use, plugin.settings) for plugin in config.interceptors),
+        *_own(config),
         Record(),
     ]
     try:
         return Chain(links, config.unsafe_observe_only)
     except ChainError as error:
-        raise WiringError(f"interceptors: {error}") from error
+        raise WiringError("interceptors", str(error)) from error
 
 
 def _authorize(rules: list[Rule]) -> Authorize:
     try:
         return Authorize(rules)
     except RuleError as error:
-        raise WiringError(f"authorization.{error}") from error
+        place, _, problem = str(error).partition(": ")
+        raise WiringError(f"authorization.{place}", problem) from error
+
+
+def _own(config: Config) -> Iterator[Interceptor]:
+    for number, plugin in enumerate(config.interceptors):
+        try:
+            yield plugins.load(plugin.use, plugin.settings)
+        except plugins.PluginError as error:
+            raise WiringError(f"interceptors[{number}]", str(error)) from error

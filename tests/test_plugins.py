@@ -17,6 +17,8 @@ class Shout(Interceptor):
     def __post_init__(self) -> None:
         if self.loud == "secret":
             raise ValueError(self.loud)
+        if self.loud == "exit":
+            raise SystemExit(0)
 
 class NoInterceptor:
     pass
@@ -51,15 +53,16 @@ def test_a_class_of_a_module() -> None:
     ("name", "settings", "problem"),
     [
         ("Whisper", {}, "expected a subclass of interceptors.contract.Interceptor, came nothing of that name"),
-        ("NoInterceptor", {}, "expected a subclass of interceptors.contract.Interceptor, came a type"),
-        ("value", {}, "expected a subclass of interceptors.contract.Interceptor, came a int"),
+        ("NoInterceptor", {}, "expected a subclass of interceptors.contract.Interceptor, came the class NoInterceptor"),
+        ("value", {}, "expected a subclass of interceptors.contract.Interceptor, came a value of type int"),
         (
             "Shout",
             {"volume": 1},
             "expected a class that takes these settings, came TypeError: Shout.__init__() got an unexpected keyword "
             "argument 'volume'",
         ),
-        ("Shout", {"loud": "secret"}, "expected a class that takes these settings, came ValueError"),
+        ("Shout", {"loud": "secret"}, "expected a class that takes these settings, came ValueError at shout.py:12"),
+        ("Shout", {"loud": "exit"}, "expected a class that takes these settings, came SystemExit at shout.py:14"),
     ],
 )
 def test_what_is_no_interceptor(file: Path, name: str, settings: dict[str, object], problem: str) -> None:
@@ -71,7 +74,8 @@ def test_what_is_no_interceptor(file: Path, name: str, settings: dict[str, objec
 @pytest.mark.parametrize(
     ("source", "problem"),
     [
-        ("raise RuntimeError('hunter2')", "came RuntimeError"),
+        ("raise RuntimeError('hunter2')", "came RuntimeError at broken.py:1"),
+        ("raise SystemExit(0)", "came SystemExit at broken.py:1"),
         ("def (", "came SyntaxError: "),
         ("import nowhere_at_all", "came ModuleNotFoundError: "),
     ],

@@ -74,6 +74,13 @@ def test_a_wrong_order_is_a_fault(tmp_path: Path) -> None:
         wiring.chain(config, Random(0).randbytes)
 
 
+def test_an_interceptor_that_does_not_load_is_named_by_its_place(tmp_path: Path) -> None:
+    config = load(f"{SOUND}interceptors: [{{use: 'interceptors.record:Record'}}, {{use: '{tmp_path}/none.py:A'}}]")
+    with pytest.raises(wiring.WiringError) as raised:
+        wiring.chain(config, Random(0).randbytes)
+    assert raised.value.path == "interceptors[1]"
+
+
 def test_a_rule_that_the_chain_cannot_read_is_a_fault() -> None:
     rule = f"{{identities: ['dns:a'], methods: ['/a.B/{'c' * 3000}']}}"
     config = load(f"{SOUND}authorization: {{rules: [{rule}]}}")

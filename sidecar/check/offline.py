@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sidecar import wiring
 from sidecar.check import exposure, material, places
-from sidecar.check.report import Report, fault, total, warning
+from sidecar.check.report import Report, of_error, total, warning
 from sidecar.config.model import Config
 from sidecar.errors import SidecarError
 
@@ -28,5 +28,5 @@ def _chain(config: Config) -> Report:
     try:
         wiring.chain(config, random.Random(0).randbytes)  # noqa: S311  # no call runs through it
     except SidecarError as error:
-        return fault("interceptors", str(error))
+        return of_error(error)
     return Report()

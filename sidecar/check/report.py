@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.config.faults import ConfigError, Fault
-from sidecar.errors import SidecarError
+from sidecar.errors import SettingError, SidecarError
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,8 @@ def of_error(error: SidecarError) -> Report:
         return Report(error.report.faults)
     if isinstance(error, ConfigError):
         return Report(tuple(map(Finding.of, error.faults)))
+    if isinstance(error, SettingError):
+        return fault(error.path, error.problem)
     return fault("", str(error))
 
 
