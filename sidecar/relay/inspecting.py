@@ -7,12 +7,13 @@ the sink, nothing more is taken from the source.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from functools import partial
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any
 
 from interceptors.contract import Code, Deny, Message
-from sidecar.relay.grpc_wire import Deframer, WireFault, cardinality, frame, unframe
+from sidecar.relay.grpc_wire import ENCODINGS, Deframer, WireFault, cardinality, frame, unframe
 from sidecar.relay.sides import RequestSide, ResponseSide, Side
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Inspecting(Side):
         try:
             message = Message(unframe(item, self.encoding, exchange.relay.settings.decompressed))
         except WireFault as fault:
-            exchange.deny(fault.deny)
+            exchange.deny(self.refusal(fault.deny))
             return
         result = self.hook(message)
         if type(result) is GeneratorType:
@@ -151,6 +152,10 @@ class Inspecting(Side):
         """Bytes that wait for the sink."""
         raise NotImplementedError
 
+    def refusal(self, deny: Deny) -> Deny:
+        """What a message that cannot be read comes to on this side."""
+        raise NotImplementedError
+
     def release(self) -> None:
         self._todo.clear()
         self._inbox = None
@@ -172,6 +177,12 @@ class InspectedRequest(Inspecting, RequestSide):
         up = self.exchange.up
         return self._unsent_size if up is None else up.queued
 
+    def refusal(self, deny: Deny) -> Deny:
+        if deny.code is not Code.UNIMPLEMENTED:
+            return deny
+        # grpc/doc/compression.md: who does not know an encoding says which it does.
+        return replace(deny, trailers=((b"grpc-accept-encoding", ENCODINGS),))
+
     def release(self) -> None:
         self._unsent, self._unsent_size = None, 0
         super().release()
@@ -185,3 +196,7 @@ class InspectedResponse(Inspecting, ResponseSide):
 
     def queued(self) -> int:
         return self.exchange.down.queued
+
+    def refusal(self, deny: Deny) -> Deny:
+        # grpc/doc/compression.md: towards a caller, an encoding that the server should not have used is INTERNAL.
+        return replace(deny, code=Code.INTERNAL) if deny.code is Code.UNIMPLEMENTED else deny

@@ -5,8 +5,12 @@ What gRPC demands of the bytes is still checked: prefixes, lengths, and one mess
 
 from __future__ import annotations
 
+from typing import Final
+
 from sidecar.relay.grpc_wire import PREFIX, Passage, WireFault, cardinality
 from sidecar.relay.sides import RequestSide, ResponseSide, Side
+
+_ALL: Final = 1 << 31  # bytes: whatever a stream holds
 
 
 class Passing(Side):
@@ -48,10 +52,27 @@ class Passing(Side):
             except WireFault as fault:
                 self.exchange.deny(fault.deny)
                 return
+            if not end:
+                self._part(ready)
+                return
         if end:
             self.close(ready)
         elif ready:
             self.send(ready, False)
+
+    def _part(self, ready: bytes) -> None:
+        """Send on what may go, and give window back for the little that is kept until its message is whole.
+
+        Parts of many messages could otherwise use up the connection's window, and none ever become whole.
+        """
+        if ready:
+            self.send(ready, False)
+        if not self.exchange.over and not self.blocked():
+            self.credit(_ALL)
+
+    def blocked(self) -> bool:
+        """Whether something waits for the sink."""
+        raise NotImplementedError
 
     def _feed(self, payload: bytes, end: bool) -> bytes:
         """The straight path's rules for payloads cut anywhere. Raises WireFault."""
@@ -77,12 +98,19 @@ class Passing(Side):
 class PassingRequest(Passing, RequestSide):
     __slots__ = ()
 
+    def blocked(self) -> bool:
+        up = self.exchange.up
+        return self.exchange.waiting if up is None else up.queue is not None
+
     def close(self, last: bytes) -> None:
         self.send(last, True)
 
 
 class PassingResponse(Passing, ResponseSide):
     __slots__ = ()
+
+    def blocked(self) -> bool:
+        return self.exchange.down.queue is not None
 
     def close(self, last: bytes) -> None:
         if last:

@@ -1,0 +1,247 @@
+"""How calls end: deadlines, cancellation, records that must be durable first; and what is left of them, nothing."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pytest
+
+from interceptors.contract import PASS, Code, Deny, Outcome
+from interceptors.events import Durability, Event, SpanFact
+from sidecar.relay.grpc_wire import parse_timeout
+from tests.interceptors.links import diary, gives, scripted
+from tests.relay.ends import CANCEL, Call, pick
+from tests.relay.world import SHAPES, World
+
+NO: Final = Deny(Code.PERMISSION_DENIED, "test.no", "no")
+LOOKS: Final[dict[str, Any]] = {
+    "passing": (),
+    "inspecting": (scripted("look", on_request=gives(PASS), on_response=gives(PASS)),),
+}
+
+
+@pytest.fixture(params=LOOKS)
+def links(request: pytest.FixtureRequest) -> Any:
+    return LOOKS[request.param]
+
+
+@pytest.fixture(params=SHAPES)
+def shape(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+def ping(world: World, shape: str = "unary", *metadata: tuple[bytes, bytes]) -> Call:
+    call = world.call(shape, *metadata)
+    call.message(b"ping", end=True)
+    world.settle()
+    return call
+
+
+# --- deadlines -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("timeout", "seconds"),
+    [(b"250m", 0.25), (b"3S", 3), (b"2M", 120), (b"1H", 3600), (b"500000u", 0.5), (b"99999999n", 0.1)],
+)
+def test_a_deadline_passes(links: Any, shape: str, timeout: bytes, seconds: float) -> None:
+    pages: list[tuple[str, Outcome]] = []
+    with World([diary(pages), *links]) as world:
+        call = ping(world, shape, (b"grpc-timeout", timeout))
+        (tapped,) = world.tap
+        world.advance(seconds - 0.01)
+        assert not call.ended
+        world.advance(0.03)
+        assert call.status == Code.DEADLINE_EXCEEDED
+        assert tapped.reset == CANCEL
+        assert [outcome.status for _, outcome in pages] == [Code.DEADLINE_EXCEEDED]
+
+
+def test_a_deadline_shrinks_on_the_way() -> None:
+    """By the time that the call has spent here: in a queue, before a link."""
+    with World() as world:
+        first = world.call("unary", (b"grpc-timeout", b"10S"))
+        world.advance(4)
+        first.message(b"ping", end=True)
+        world.settle()
+        value = pick(world.tap[0].headers, b"grpc-timeout")
+        assert value is not None
+        left = parse_timeout(value)
+        assert left is not None
+        assert 5.9 < left <= 6
+        first.cancel()
+
+
+@pytest.mark.parametrize("timeout", [b"99999999H", b"99999999n", b"0n", b"00000001S"])
+def test_timeouts_at_the_edge(timeout: bytes) -> None:
+    with World() as world:
+        world.answer = lambda call: call.answer(b"pong")
+        call = ping(world, "unary", (b"grpc-timeout", timeout))
+        world.advance(0.02)
+        assert call.status in (0, Code.DEADLINE_EXCEEDED)
+
+
+def test_a_deadline_after_the_answer_changes_nothing(links: Any) -> None:
+    with World(links) as world:
+        world.answer = lambda call: call.answer(b"pong")
+        call = ping(world, "unary", (b"grpc-timeout", b"1S"))
+        world.advance(2)
+        assert (call.status, call.reset) == (0, None)
+
+
+# --- cancellation --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [CANCEL, 0, 1, 0xFF])
+@pytest.mark.parametrize("stage", ["open", "request", "half-closed", "head", "response"])
+def test_a_client_that_cancels(links: Any, shape: str, stage: str, code: int) -> None:
+    pages: list[tuple[str, Outcome]] = []
+    with World([diary(pages), *links]) as world:
+        call = world.call(shape)
+        if stage != "open":
+            call.message(b"ping", end=stage != "request")
+        world.settle()
+        reached = bool(world.tap)
+        assert reached is (stage not in ("open", "request") or not SHAPES[shape].unary_request)
+        if reached and stage in ("head", "response"):
+            world.tap[0].head()
+        if reached and stage == "response":
+            world.tap[0].message(b"one")
+        world.settle()
+        call.cancel(code)
+        world.settle()
+        assert [tapped.reset for tapped in world.tap] == ([CANCEL] if reached else [])
+        assert [(outcome.status, outcome.cancelled) for _, outcome in pages] == [(Code.CANCELLED, True)]
+
+
+def test_a_connection_that_breaks_cancels_all_its_calls(links: Any) -> None:
+    pages: list[tuple[str, Outcome]] = []
+    with World([diary(pages), *links]) as world:
+        for name in SHAPES:
+            ping(world, name)
+        world.lose(world.client)
+        assert [tapped.reset for tapped in world.tap] == [CANCEL] * 4
+        assert [outcome.cancelled for _, outcome in pages] == [True] * 4
+
+
+# --- records -------------------------------------------------------------------------------------------------------
+
+
+def commits(durability: Durability = Durability.COMMIT, times: int = 1) -> Any:
+    def on_end(call: Any, outcome: Outcome) -> None:
+        for _ in range(times):
+            call.emit(Event("test.ended", call.now, durability, status=outcome.status))
+        call.emit(SpanFact("", "", "", "", 0, 0, 0, "", "", ""))
+
+    return scripted("commit", observer=True, on_end=on_end)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("held", [True, False])
+@pytest.mark.parametrize("denied", ["", "on_start", "on_request", "on_trailers"])
+def test_the_answer_waits_for_the_record(links: Any, denied: str, held: bool, times: int) -> None:
+    deny = [scripted("deny", **{denied: gives(NO)})] if denied else []
+    with World([commits(times=times), *links, *deny]) as world:
+        world.recorder.holds = held
+        world.answer = lambda call: call.answer(b"pong")
+        call = ping(world)
+        assert call.ended is not held
+        assert len(world.recorder.events) == times
+        world.recorder.settle()
+        world.settle()
+        assert call.status == (Code.PERMISSION_DENIED if denied else 0)
+
+
+@pytest.mark.parametrize("denied", ["", "on_start", "on_trailers"])
+def test_a_record_that_fails_is_no_answer(links: Any, denied: str) -> None:
+    deny = [scripted("deny", **{denied: gives(NO)})] if denied else []
+    with World([commits(times=2), *links, *deny]) as world:
+        world.recorder.holds = True
+        world.answer = lambda call: call.answer(b"pong")
+        call = ping(world)
+        world.recorder.waiting.pop(0)(OSError("disk"))
+        assert not call.ended
+        world.recorder.settle()
+        world.settle()
+        assert call.status == Code.UNAVAILABLE
+        assert b"disk" not in call.message_text
+
+
+def test_an_answer_without_status_is_unavailable_when_its_record_fails() -> None:
+    with World([commits()]) as world:
+        world.recorder.holds = True
+        call = ping(world, "bidi")
+        world.tap[0].head()
+        world.tap[0].message(b"pong", end=True)
+        world.settle()
+        world.recorder.settle(OSError("disk"))
+        world.settle()
+        assert call.status == Code.UNAVAILABLE
+
+
+def test_what_is_recorded_in_batches_delays_nothing() -> None:
+    with World([commits(Durability.BATCH)]) as world:
+        world.recorder.holds = True
+        world.answer = lambda call: call.answer(b"pong")
+        assert ping(world).status == 0
+        assert not world.recorder.waiting
+
+
+@pytest.mark.parametrize("ends", ["cancel", "lost"])
+def test_a_client_that_does_not_wait_for_the_record(links: Any, ends: str) -> None:
+    with World([commits(), *links]) as world:
+        world.recorder.holds = True
+        world.answer = lambda call: call.answer(b"pong")
+        call = ping(world)
+        if ends == "cancel":
+            call.cancel()
+        else:
+            world.lose(world.client)
+        world.settle()
+        assert len(world.recorder.events) == 1
+        world.recorder.settle(OSError("disk"))
+        world.settle()
+        assert not call.ended
+
+
+def test_a_slot_is_held_until_the_record_is_durable() -> None:
+    """A peer that resets its calls as fast as it makes them holds them until all that they cost is over."""
+    with World([commits()]) as world:
+        world.recorder.holds = True
+        call = ping(world)
+        call.cancel()
+        world.settle()
+        assert world.wire(world.client).connection.slots == 1
+        world.recorder.settle()
+        world.settle()
+        assert world.wire(world.client).connection.slots == 0
+
+
+def test_nobody_is_served_while_nothing_can_be_recorded(links: Any) -> None:
+    pages: list[tuple[str, Outcome]] = []
+    with World([diary(pages), *links, scripted("start", on_start=gives(NO))]) as world:
+        world.recorder.failed = "disk is full"
+        call = ping(world)
+        assert call.status == Code.UNAVAILABLE
+        assert b"disk" not in call.message_text
+        assert not world.tap
+        assert len(pages) == 1
+        world.recorder.failed = None
+        assert ping(world).status == Code.PERMISSION_DENIED
+
+
+def test_messages_and_time_are_counted(links: Any) -> None:
+    pages: list[tuple[str, Outcome]] = []
+    with World([diary(pages), *links]) as world:
+        call = world.call("bidi")
+        call.message(b"one", b"two")
+        world.advance(3)
+        call.message(b"three", end=True)
+        world.settle()
+        world.tap[0].answer(b"a", b"b")
+        world.settle()
+        assert call.status == 0
+    outcome = pages[0][1]
+    assert (outcome.status, outcome.requests, outcome.responses, outcome.denied) == (0, 3, 2, None)
+    assert outcome.seconds == pytest.approx(3)

@@ -1,0 +1,152 @@
+"""Compressed messages: untouched where no link looks, inflated and packed again where one does."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any, Final
+
+import pytest
+
+from interceptors.contract import PASS, Call, Code, Forward, Message, View
+from sidecar.relay.settings import FrontSettings
+from tests.interceptors.links import appends, gives, scripted
+from tests.relay.ends import Tapped, framed, pick
+from tests.relay.world import World, pieces
+
+WBITS: Final = {b"gzip": 31, b"deflate": 15}
+METADATA_ONLY: Final = scripted("see", View.METADATA, on_start=gives(PASS))
+LOOK: Final = scripted("look", on_request=gives(PASS), on_response=gives(PASS))
+GROW: Final = scripted("grow", on_request=appends(b"!"), on_response=appends(b"?"))
+TEXT: Final = b"a text that repeats, a text that repeats, a text that repeats"
+
+
+def packed(raw: bytes, encoding: bytes) -> bytes:
+    deflater = zlib.compressobj(wbits=WBITS[encoding])
+    body = deflater.compress(raw) + deflater.flush()
+    return b"\1" + len(body).to_bytes(4, "big") + body
+
+
+def unpacked(data: bytes, encoding: bytes) -> list[tuple[int, bytes]]:
+    """(flag, message inflated) of each message."""
+    found = []
+    while data:
+        size = int.from_bytes(data[1:5], "big")
+        body = data[5 : 5 + size]
+        found.append((data[0], zlib.decompress(body, WBITS[encoding]) if data[0] else body))
+        data = data[5 + size :]
+    return found
+
+
+def echo(encoding: bytes) -> Any:
+    def answer(tapped: Tapped) -> None:
+        tapped.head((b"grpc-encoding", encoding))
+        tapped.send(tapped.data)
+        tapped.trailers()
+
+    return answer
+
+
+@pytest.mark.parametrize("cut", [1, 16_384])
+@pytest.mark.parametrize("encoding", [b"gzip", b"deflate"])
+@pytest.mark.parametrize("links", [(), (METADATA_ONLY,), (LOOK,)], ids=["none", "metadata", "look"])
+def test_what_nobody_changes_keeps_its_very_bytes(links: Any, encoding: bytes, cut: int) -> None:
+    sent = packed(TEXT, encoding) + framed(TEXT) + packed(b"", encoding)
+    with World(links, cut=pieces(cut), cut_back=pieces(cut)) as world:
+        world.answer = echo(encoding)
+        call = world.call("bidi", (b"grpc-encoding", encoding), (b"grpc-accept-encoding", b"gzip, br"))
+        call.send(sent, end=True)
+        world.settle()
+        (tapped,) = world.tap
+        assert (call.status, call.data, tapped.data) == (0, sent, sent)
+        assert pick(tapped.headers, b"grpc-encoding") == encoding
+        assert pick(tapped.headers, b"grpc-accept-encoding") == b"gzip, br"
+        assert call.head is not None
+        assert pick(call.head, b"grpc-encoding") == encoding
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"deflate"])
+def test_what_a_link_changes_is_packed_again(encoding: bytes) -> None:
+    """A message that came plain goes plain: flags stay as they were."""
+    seen: list[bytes] = []
+
+    def look(call: Call, message: Message) -> object:
+        seen.append(message.raw)
+        return PASS
+
+    with World([scripted("see", on_request=look), GROW]) as world:
+        world.answer = echo(encoding)
+        call = world.call("bidi", (b"grpc-encoding", encoding))
+        call.send(packed(TEXT, encoding) + framed(TEXT), end=True)
+        world.settle()
+        assert seen == [TEXT, TEXT]
+        assert unpacked(world.tap[0].data, encoding) == [(1, TEXT + b"!"), (0, TEXT + b"!")]
+        assert unpacked(call.data, encoding) == [(1, TEXT + b"!?"), (0, TEXT + b"!?")]
+
+
+def test_what_a_link_releases_at_flush_goes_plain() -> None:
+    release = scripted("add", on_flush=lambda call, response: Forward((Message(b"last"),)))
+    with World([release]) as world:
+        world.answer = echo(b"gzip")
+        call = world.call("bidi", (b"grpc-encoding", b"gzip"))
+        call.send(packed(TEXT, b"gzip"), end=True)
+        world.settle()
+        assert unpacked(world.tap[0].data, b"gzip") == [(1, TEXT), (0, b"last")]
+        assert unpacked(call.data, b"gzip") == [(1, TEXT), (0, b"last"), (0, b"last")]
+
+
+BAD: Final = {
+    "unknown encoding": (b"br", b"\1\0\0\0\2xx", Code.UNIMPLEMENTED),
+    "no encoding": (b"", b"\1\0\0\0\2xx", Code.INTERNAL),
+    "identity": (b"identity", b"\1\0\0\0\2xx", Code.INTERNAL),
+    "not gzip": (b"gzip", b"\1\0\0\0\2xx", Code.INTERNAL),
+    "cut": (
+        b"gzip",
+        (lambda body: b"\1" + (len(body) - 10).to_bytes(4, "big") + body[5:-5])(packed(TEXT, b"gzip")),
+        13,
+    ),
+    "more behind": (b"gzip", b"\1\0\0\0\x1a" + packed(b"", b"gzip")[5:] + b"\0" * 6, Code.INTERNAL),
+    "too large inflated": (b"gzip", packed(bytes(20_000), b"gzip"), Code.RESOURCE_EXHAUSTED),
+}
+LIMIT: Final = FrontSettings(decompressed=10_000)
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("response", [False, True], ids=["request", "response"])
+def test_what_cannot_be_read_is_refused_where_a_link_looks(bad: str, response: bool) -> None:
+    encoding, sent, code = BAD[bad]
+    fields = [(b"grpc-encoding", encoding)] if encoding else []
+    with World([LOOK], settings=LIMIT) as world:
+        call = world.call("bidi", *([] if response else fields))
+        if response:
+            world.settle()
+            world.tap[0].head(*fields)
+            world.tap[0].send(sent)
+            world.tap[0].trailers()
+        else:
+            call.send(sent, end=True)
+        world.settle()
+        assert call.status == (Code.INTERNAL if response and code is Code.UNIMPLEMENTED else code)
+        assert call.data == world.tap[0].data == b""
+        if bad == "unknown encoding" and not response:
+            # grpc/doc/compression.md: the server says what it takes.
+            assert pick(call.trailers, b"grpc-accept-encoding") == b"identity,deflate,gzip"
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_where_no_link_looks_all_of_that_is_the_model_servers(bad: str) -> None:
+    encoding, sent, _ = BAD[bad]
+    with World([METADATA_ONLY], settings=LIMIT) as world:
+        world.answer = echo(encoding)
+        call = world.call("bidi", *([(b"grpc-encoding", encoding)] if encoding else []))
+        call.send(sent, end=True)
+        world.settle()
+        assert (call.status, call.data, world.tap[0].data) == (0, sent, sent)
+
+
+def test_an_unknown_encoding_hurts_only_what_is_compressed_with_it() -> None:
+    with World([LOOK]) as world:
+        world.answer = echo(b"br")
+        call = world.call("bidi", (b"grpc-encoding", b"br"))
+        call.send(framed(TEXT), end=True)
+        world.settle()
+        assert (call.status, call.messages) == (0, [TEXT])
