@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from interceptors.bounded import Bounded
-from interceptors.contract import NO_OBLIGATIONS, Code, Deny, Interceptor, Method, View
+from interceptors.contract import NO_OBLIGATIONS, RAISED, Code, Deny, Interceptor, Method, View
 from interceptors.plan import Plan, overrides
 
 HOOKS: Final = ("on_start", "on_request", "on_headers", "on_response", "on_flush", "on_trailers", "on_end")
@@ -61,7 +61,7 @@ class Chain:
             try:
                 depth = link.depth(method, obligations)
                 view = None if depth is None else View(depth)
-            except Exception as error:
+            except RAISED as error:
                 view = None
                 if not link.observer:
                     refusal = refusal or Deny(Code.INTERNAL, f"{link.name}.error:{type(error).__name__}")

@@ -278,12 +278,16 @@ class Peer:
     certificate: object | None = None
 
 
+# What a hook may raise and only its own call pays for; a library that thinks it ends a program raises SystemExit.
+RAISED: Final = (Exception, SystemExit)
+
+
 class Fault(NamedTuple):
     """An exception that a hook raised, for the operator's log; its text may hold content, so callers never see it."""
 
     link: str
     hook: str
-    error: Exception
+    error: BaseException
 
 
 MOST_NOTED: Final = 16  # faults and would-be denials kept of one call; a stream could bring one with every message

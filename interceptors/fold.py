@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from interceptors.contract import (
     PASS,
+    RAISED,
     Call,
     Code,
     CodecError,
@@ -84,7 +85,7 @@ class Side:
                 return settle(self._enter(call, message, at))
             try:
                 got = on_message(call, message)
-            except Exception as error:
+            except RAISED as error:
                 got = failed(call, self._stages[at].link, self._name, error)
             if got is PASS:
                 continue
@@ -98,7 +99,7 @@ class Side:
         for at, on_flush in self._flushes:
             try:
                 got = on_flush(call, self._response)
-            except Exception as error:
+            except RAISED as error:
                 got = failed(call, self._stages[at].link, "on_flush", error)
             if got is PASS:
                 continue
@@ -135,7 +136,7 @@ class Side:
                 got: object
                 try:
                     got = stage.on_flush(call, self._response)
-                except Exception as error:
+                except RAISED as error:
                     got = failed(call, stage.link, "on_flush", error)
                 released = _out((yield from judge(call, stage.link, "on_flush", got, self._observe)), None)
                 if isinstance(released, Deny):
@@ -154,7 +155,7 @@ class Side:
                 message = seen
                 try:
                     got = stage.on_message(call, seen)
-                except Exception as error:
+                except RAISED as error:
                     got = failed(call, stage.link, self._name, error)
             passed = _out((yield from judge(call, stage.link, self._name, got, self._observe)), message)
             if isinstance(passed, Deny):
@@ -173,7 +174,7 @@ class Side:
             verdict = failed(call, link, "decode", error)
             code = Code.INTERNAL if self._response else Code.INVALID_ARGUMENT
             return verdict if link.observer else Deny(code, f"{link.name}.malformed")
-        except Exception as error:
+        except RAISED as error:
             return failed(call, link, "decode", error)
         return decoded
 

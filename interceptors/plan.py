@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 from interceptors.contract import (
     BEGUN,
     PASS,
+    RAISED,
     Call,
     Code,
     Deny,
@@ -103,7 +104,7 @@ class Plan:
             got: object
             try:
                 got = on_start(call)
-            except Exception as error:
+            except RAISED as error:
                 got = failed(call, self._links[at], "on_start", error)
             if got is not PASS:
                 return settle(self._start_on(call, at, got))
@@ -137,7 +138,7 @@ class Plan:
             if at < began or observer:
                 try:
                     on_end(call, outcome)
-                except Exception as error:
+                except RAISED as error:
                     failed(call, self._links[at], "on_end", error)
 
     def _start_on(self, call: Call, at: int, got: object) -> Steps[Refused]:
@@ -149,7 +150,7 @@ class Plan:
                 call.began = place + 1
                 try:
                     got = on_start(call)
-                except Exception as error:
+                except RAISED as error:
                     got = failed(call, self._links[place], "on_start", error)
             refusal = yield from self._refused(call, self._links[place], "on_start", got, gives)
             if refusal is not None:
@@ -164,7 +165,7 @@ class Plan:
             got: object
             try:
                 got = run(call, block)
-            except Exception as error:
+            except RAISED as error:
                 got = failed(call, self._links[at], hook, error)
             if got is not PASS:
                 refusal = yield from self._refused(call, self._links[at], hook, got, ())

@@ -9,6 +9,7 @@ from collections.abc import Generator
 from typing import Any, Final, TypeVar
 
 from interceptors.contract import (
+    RAISED,
     AnswerError,
     Ask,
     Call,
@@ -66,7 +67,7 @@ def settle(steps: Steps[R]) -> R | Steps[R]:
     return listen(steps, question)
 
 
-def failed(call: Call, link: Interceptor, hook: str, error: Exception) -> Verdict:
+def failed(call: Call, link: Interceptor, hook: str, error: BaseException) -> Verdict:
     """What an exception in a hook means: an observer's is noted and passes, a guard's denies.
 
     The caller learns the type of the exception at most, through the reason; its text stays in `call.faults`.
@@ -91,7 +92,7 @@ def judge(call: Call, link: Interceptor, hook: str, got: object, observe: bool) 
     if isinstance(got, Generator):
         try:
             got = yield from listen(got)
-        except Exception as error:
+        except RAISED as error:
             got = failed(call, link, hook, error)
     if isinstance(got, Pass):
         return got

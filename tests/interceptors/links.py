@@ -69,7 +69,7 @@ def gives(verdict: object) -> Callable[..., Any]:
     """A hook that returns `verdict`, or raises it."""
 
     def hook(*args: object) -> object:
-        if isinstance(verdict, Exception):
+        if isinstance(verdict, BaseException):
             raise verdict
         return verdict
 

@@ -228,6 +228,8 @@ def _outcomes() -> list[Any]:
         pytest.param(gives(True), Deny(Code.INTERNAL, "link.no_verdict"), id="True"),
         pytest.param(gives(error), Deny(Code.INTERNAL, "link.error:ValueError"), id="exception"),
         pytest.param(asks(error), Deny(Code.INTERNAL, "link.error:ValueError"), id="asked exception"),
+        pytest.param(gives(SystemExit(0)), Deny(Code.INTERNAL, "link.error:SystemExit"), id="exit"),
+        pytest.param(asks(SystemExit(0)), Deny(Code.INTERNAL, "link.error:SystemExit"), id="asked exit"),
         *[
             pytest.param(gives(Deny(*fields)), Deny(Code.INTERNAL, "link.denial"), id=f"unsound {fields[0]}")
             for fields in UNSOUND
@@ -272,7 +274,9 @@ def test_forward_where_there_is_no_message_denies(hook: str, function: Any) -> N
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("function", [gives(ValueError("x")), asks(ValueError("x"))])
+@pytest.mark.parametrize(
+    "function", [gives(ValueError("x")), asks(ValueError("x")), gives(SystemExit(0)), asks(SystemExit(0))]
+)
 def test_only_an_observers_exception_lets_the_call_go_on(hook: str, function: Any) -> None:
     link = scripted("link", observer=True, **{hook: function})
     session = Session(Chain([scripted("mark", on_request=appends(b"!")), link]), UNARY, answers={Question: True})
