@@ -81,7 +81,7 @@ def asks(verdict: object, otherwise: object = None) -> Callable[..., Any]:
 
     def hook(*args: object) -> Any:
         chosen = verdict if (yield from ask(Question())) else otherwise
-        if isinstance(chosen, Exception):
+        if isinstance(chosen, BaseException):
             raise chosen
         return chosen
 
