@@ -94,7 +94,9 @@ class Upstream(Section):
         written("1MiB"), description="Bytes of one call's answer held for a slow caller (the HTTP/2 stream window)."
     )
     connection_window: ConnectionWindow = Field(
-        written("16MiB"), description="The same for all calls of a connection together."
+        written("256MiB"),
+        description="The same for all calls of a connection together. When three quarters are held, the caller who "
+        "holds most loses the calls that it does not read.",
     )
     unsafe_open_upstream: bool = Field(
         False,

@@ -422,6 +422,18 @@ class Exchange:
         self._cancel_upstream()
         self._end(int(code), None, denial_block(Deny(code, reason, public), self.head_sent))
 
+    def shed(self) -> None:
+        """The client has not read its answer, and what that holds is needed for others: what waits is dropped."""
+        if self.over:
+            self.connection.reset(self.down, ErrorCode.ENHANCE_YOUR_CALM)
+            self._close()
+            return
+        self.over = True
+        self._cancel_upstream()
+        self.connection.reset(self.down, ErrorCode.ENHANCE_YOUR_CALM)
+        self._answered = True
+        self._end(int(Code.RESOURCE_EXHAUSTED), None, None)
+
     def expire(self) -> None:
         """The deadline has passed."""
         self._deadline_slot = 0

@@ -18,6 +18,7 @@ from sidecar.relay.http2.fields import RequestHead
 from sidecar.relay.http2.streams import Stream
 from sidecar.relay.relay import Relay
 from sidecar.relay.requests import Request, refuse
+from sidecar.relay.sides import RequestSide
 from sidecar.relay.tls_channel import TlsChannel
 from sidecar.relay.tls_errors import TlsError, TlsRefused
 from sidecar.relay.wire import Wire
@@ -92,6 +93,18 @@ class FrontWire(Wire):
             self.flush()
             connection.lost(reason)
         self.close()
+
+    def unread(self) -> int:
+        """Bytes of answers that wait for the client to read."""
+        connection = self.connection
+        return sum([stream.queued for stream in connection.streams.values()]) if connection is not None else 0
+
+    def shed(self) -> None:
+        """Drop the calls whose answers the client has not read."""
+        assert self.connection is not None
+        for stream in list(self.connection.streams.values()):
+            if stream.queue is not None and isinstance(stream.owner, RequestSide):
+                stream.owner.exchange.shed()
 
     def _accept(self, stream: Stream, head: RequestHead, end: bool) -> None:
         note = head.note
@@ -180,6 +193,15 @@ class Front:
         now = self.relay.clock()
         for wire in list(self._wires):
             self._look_after(wire, now)
+        self._shed()
+
+    def _shed(self) -> None:
+        """Connections to the model server are shared: who leaves most of his answers unread yields to all others."""
+        unread = {wire: count for wire in self._wires if (count := wire.unread())}
+        if unread and (self.relay.pool.short or sum(unread.values()) > self.relay.settings.buffered):
+            worst = max(unread, key=unread.__getitem__)
+            _log.warning("slow_reader", peer=worst.address, unread=unread[worst])
+            worst.shed()
 
     def _look_after(self, wire: FrontWire, now: float) -> None:
         """Time limits of one connection."""

@@ -43,6 +43,9 @@ class Codecs(Protocol):
 class Pool(Protocol):
     """Hands out connections to the model server; told through `Exchange.upstream_ready` and `upstream_failed`."""
 
+    @property
+    def short(self) -> bool: ...
+
     def free(self) -> Any: ...
 
     def want(self, exchange: Any) -> None: ...

@@ -187,6 +187,11 @@ class Pool:
         """Whether calls wait for a stream."""
         return bool(self._waiting)
 
+    @property
+    def short(self) -> bool:
+        """Whether unread answers hold nearly all the window of a connection, so that others' may soon not come."""
+        return any(wire.connection.short for wire in (*self._wires, *self._retired))
+
     def freed(self, wire: UpstreamWire) -> None:
         if wire.retired:
             if not wire.connection.slots:

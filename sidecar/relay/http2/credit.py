@@ -20,6 +20,11 @@ class Credit(Outbound):
         self._window = limits.connection_window  # bytes the peer may send
         self._unreturned = 0  # bytes consumed and not yet announced
 
+    @property
+    def short(self) -> bool:
+        """Whether owners hold so much that the peer may soon have no window left for anybody."""
+        return self._window + self._unreturned < self.limits.connection_window // 4
+
     def consume(self, stream: Stream, count: int) -> None:
         """Give back window for `count` bytes of a stream's DATA that have left or been dropped."""
         stream.held -= count
