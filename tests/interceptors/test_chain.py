@@ -275,7 +275,7 @@ def test_forward_where_there_is_no_message_denies(hook: str, function: Any) -> N
 
 @pytest.mark.parametrize("hook", HOOKS)
 @pytest.mark.parametrize(
-    "function", [gives(ValueError("x")), asks(ValueError("x")), gives(SystemExit(0)), asks(SystemExit(0))]
+    "function", [gives(ValueError("x")), asks(ValueError("x")), gives(SystemExit("x")), asks(SystemExit("x"))]
 )
 def test_only_an_observers_exception_lets_the_call_go_on(hook: str, function: Any) -> None:
     link = scripted("link", observer=True, **{hook: function})
