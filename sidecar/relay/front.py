@@ -43,6 +43,7 @@ class FrontWire(Wire):
         self.source = ""
         self.address = ""
         self.counted = False
+        self.called = self.opened  # when there last was a call
 
     def clock(self) -> float:
         return self._front.relay.clock()
@@ -111,6 +112,7 @@ class FrontWire(Wire):
         if note is None:
             note = head.note = refuse(head) or Request(head, self._front.scheme)
         assert self.connection is not None
+        self.called = self.heard
         exchange = Exchange(self._front.relay, self, self.connection, stream)
         if type(note) is Request:
             exchange.begin(note, end)
@@ -206,6 +208,8 @@ class Front:
     def _look_after(self, wire: FrontWire, now: float) -> None:
         """Time limits of one connection."""
         settings, connection = self.relay.settings, wire.connection
+        if connection is not None and connection.slots:
+            wire.called = now
         if wire.closing:
             if now - wire.closing_since > _LINGER_S and wire.transport is not None:
                 wire.transport.abort()
@@ -217,7 +221,7 @@ class Front:
                 self._time_out(wire, "front.preface_timeout")
         elif connection.assembling_since is not None and now - connection.assembling_since > settings.header_s:
             self._time_out(wire, "front.header_timeout")
-        elif not connection.slots and now - wire.heard > settings.idle_s:
+        elif now - wire.called > settings.idle_s and not connection.draining:
             connection.drain()
             wire.touch()
         elif not wire.keepalive(now, settings.keepalive_s, _ANSWER_S):

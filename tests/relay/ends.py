@@ -140,11 +140,27 @@ class End:
 
     def receive(self, data: bytes) -> None:
         """Raises h2's ProtocolError where the relay breaks the protocol."""
-        for event in self.connection.receive_data(data):
+        for event in self.connection.receive_data(self._without_goaway(data)):
             self._on(event)
         for half in list(self.streams.values()):
             if half._queue and half.reset is None:
                 half.pump()
+
+    def _without_goaway(self, data: bytes) -> bytes:
+        """Whole frames; h2 takes any GOAWAY for the end of the connection, open streams included."""
+        kept, at = [], 0
+        while at < len(data):
+            if data[at : at + 3] == b"PRI":
+                kept.append(data[at : at + 24])
+                at += 24
+                continue
+            end = at + 9 + int.from_bytes(data[at : at + 3], "big")
+            if data[at + 3] == 7:
+                self.goaways.append((int.from_bytes(data[at + 9 : at + 13], "big"), data[at + 16]))
+            else:
+                kept.append(data[at:end])
+            at = end
+        return b"".join(kept)
 
     def take(self) -> bytes:
         if self.mute:
@@ -200,8 +216,6 @@ class End:
                     stream.seen.append(("RST", int(event.error_code or 0)))
             case h2.events.PingReceived():
                 self.pings.append(self.clock())
-            case h2.events.ConnectionTerminated():
-                self.goaways.append((event.last_stream_id or 0, int(event.error_code or 0)))
 
     def on_end(self, stream: Half) -> None:
         """The stream's other half is complete."""

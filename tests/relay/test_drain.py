@@ -1,0 +1,187 @@
+"""Stopping: open calls end in peace, or are cut when the grace has passed; and other ends of connections."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Final
+
+import pytest
+
+from interceptors.contract import Outcome
+from sidecar.relay.settings import FrontSettings
+from tests.interceptors.links import diary
+from tests.relay.ends import Call
+from tests.relay.world import PEER, World
+
+GRACE: Final = 30.0
+MOST: Final = (1 << 31) - 1
+
+
+def ping(world: World, end: bool = True) -> Call:
+    call = world.call("bidi")
+    call.message(b"ping", end=end)
+    world.settle()
+    return call
+
+
+def test_open_calls_end_in_peace() -> None:
+    with World() as world:
+        call = ping(world, end=False)
+        drain = world.loop.begin(world.front.drain(GRACE))
+        world.advance(10)
+        assert world.client.goaways == [(MOST, 0), (1, 0)]
+        assert not drain.done()
+        call.message(b"more", end=True)
+        world.settle()
+        world.tap[0].answer(b"pong")
+        world.settle()
+        assert (call.status, world.tap[0].messages) == (0, [b"ping", b"more"])
+        world.settle()
+        assert drain.result() is True
+        assert world.client.gone
+
+
+def test_what_outlasts_the_grace_is_cut() -> None:
+    pages: list[tuple[str, Outcome]] = []
+    with World([diary(pages)]) as world:
+        ping(world)
+        drain = world.loop.begin(world.front.drain(GRACE))
+        world.advance(GRACE - 1)
+        assert not drain.done()
+        world.advance(1.5)
+        assert drain.result() is False
+        assert world.client.gone
+        assert world.tap[0].reset == 8
+        assert len(pages) == 1
+
+
+def test_a_call_that_crosses_the_first_goaway_is_served_and_a_later_one_refused() -> None:
+    with World() as world:
+        world.answer = lambda call: call.answer(b"pong")
+        first = ping(world, end=False)
+        drain = world.loop.begin(world.front.drain(GRACE))
+        world.loop.turn()
+        crossing = world.call("bidi", end=True)  # sent before the GOAWAY arrives
+        world.settle()
+        assert crossing.status == 0
+        first.half_close()
+        world.settle()
+        assert first.status == 0
+        assert drain.result() is True
+
+
+def test_idle_connections_close_at_once() -> None:
+    with World() as world:
+        others = [world.connect() for _ in range(3)]
+        drain = world.loop.begin(world.front.drain(GRACE))
+        world.settle()
+        assert all(end.gone for end in (world.client, *others))
+        assert drain.result() is True
+
+
+def test_who_connects_while_it_stops_is_told_to_go() -> None:
+    with World() as world:
+        call = ping(world, end=False)
+        drain = world.loop.begin(world.front.drain(GRACE))
+        world.settle()
+        late = world.connect()
+        world.settle()
+        assert late.goaways
+        assert late.gone
+        call.cancel()
+        world.settle()
+        assert drain.done()
+
+
+def test_a_client_that_neither_ends_nor_answers() -> None:
+    with World() as world:
+        ping(world)
+        world.client.mute = True
+        drain = world.loop.begin(world.front.drain(5.0))
+        world.advance(7)
+        assert drain.result() is False
+        assert world.tap[0].reset == 8
+
+
+def test_no_grace_at_all() -> None:
+    with World() as world:
+        ping(world)
+        drain = world.loop.begin(world.front.drain(0.0))
+        world.advance(2)
+        assert drain.result() is False
+
+
+def test_the_pool_says_goodbye() -> None:
+    with World() as world:
+        stop = world.loop.begin(world.pool.stop())
+        world.settle()
+        assert stop.done()
+        assert world.server.goaways == [(0, 0)]
+        assert world.server.gone
+        assert len(world.servers) == 1
+
+
+# --- the ends of connections ---------------------------------------------------------------------------------------
+
+
+def test_an_idle_connection_is_drained() -> None:
+    with World(settings=FrontSettings(idle_s=100)) as world:
+        world.answer = lambda call: call.answer(b"pong")
+        assert ping(world).status == 0
+        world.advance(300)
+        assert world.client.gone
+
+
+def test_a_client_that_falls_silent_is_cut_and_its_calls_cancelled() -> None:
+    pages: list[tuple[str, Outcome]] = []
+    with World([diary(pages)], settings=FrontSettings(keepalive_s=60)) as world:
+        ping(world)
+        world.client.mute = True
+        world.advance(79)
+        assert not pages
+        world.advance(3)
+        assert pages[0][1].cancelled
+        assert world.tap[0].reset == 8
+
+
+def test_a_certificate_that_expires_ends_its_connection_with_its_calls() -> None:
+    pages: list[tuple[str, Outcome]] = []
+    with World([diary(pages)]) as world:
+        call = ping(world)
+        wire = world.wire(world.client)
+        certificate = dataclasses.replace(PEER, not_after=world.relay.wall() + 100)
+        wire._end_with(certificate)
+        world.advance(99)
+        assert not pages
+        world.advance(2)
+        assert pages[0][1].cancelled
+        assert world.client.gone
+        assert call.status is None
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_connections_from_one_source(size: int) -> None:
+    with World(settings=FrontSettings(connections_per_source=size)) as world:
+        for _ in range(size - 1):
+            world.connect()
+        world.settle()
+        refused: Any = world.connect()
+        world.settle()
+        assert refused.gone
+        assert not world.client.gone
+        assert [event.reason for event in world.recorder.events] == ["front.too_many_connections"]
+        world.lose(world.client)
+        world.client = world.connect()
+        world.settle()
+        assert not world.client.gone
+
+
+def test_who_says_nothing_at_all() -> None:
+    with World(settings=FrontSettings(handshake_s=5, header_s=5)) as world:
+        silent = world.connect()
+        silent.mute = True
+        world.advance(9)
+        assert not silent.gone
+        world.advance(3)
+        assert silent.gone
+        assert [event.reason for event in world.recorder.events] == ["front.preface_timeout"]
