@@ -287,21 +287,18 @@ class Pool:
     async def _connect_once(self) -> UpstreamWire:
         settings = self.settings
 
-        def make() -> UpstreamWire:
-            return UpstreamWire(self, self._channel() if self._channel is not None else None)
-
-        wire: UpstreamWire | None = None
+        wire = UpstreamWire(self, self._channel() if self._channel is not None else None)
         try:
             async with asyncio.timeout(settings.connect_s):
                 if settings.path:
-                    _, wire = await self.loop.create_unix_connection(make, settings.path)
+                    await self.loop.create_unix_connection(lambda: wire, settings.path)
                 else:
-                    _, wire = await self.loop.create_connection(make, settings.host, settings.port)
+                    await self.loop.create_connection(lambda: wire, settings.host, settings.port)
                 await wire.settled
                 return wire
         except BaseException:
-            if wire is not None:
-                wire.close()
+            # Cancelled while it connects, uvloop has closed the transport and tells the protocol nothing of it.
+            wire.abort()
             raise
 
     def _tick(self) -> None:

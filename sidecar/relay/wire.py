@@ -163,8 +163,9 @@ class Wire(asyncio.Protocol):
     def abort(self) -> None:
         """Drop the connection at once, with what has not left yet."""
         self.closing = True
-        if self.transport is not None:
-            self.transport.abort()
+        transport, self.transport = self.transport, None
+        if transport is not None:
+            transport.abort()
 
     def pause_writing(self) -> None:
         self._paused = True
