@@ -386,6 +386,7 @@ class Outcome:
     status: the gRPC status the caller saw, or would have seen.  seconds: from the first header to the end.
     requests, responses: messages that came in, by side, where they were counted.
     cancelled: the caller went away before the end.
+    cause: why the driver ended the call where nobody denied it ("upstream.unreachable", "deadline"), else "".
     """
 
     status: int
@@ -394,6 +395,7 @@ class Outcome:
     requests: int = 0
     responses: int = 0
     cancelled: bool = False
+    cause: str = ""
 
 
 class Interceptor:

@@ -34,8 +34,8 @@ class Record(Interceptor):
         trace = call.find(TraceContext)
         path = call.method.path
         fold = False
-        reason = ""
         if outcome.denied is None:
+            reason = outcome.cause
             kind = "call.allowed"
             durability = _COMMIT if path.startswith(self._administrative) else _BATCH
         else:

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 _ATTEMPTS: Final = 3
 _METADATA: Final = View.METADATA
+_CLIENT_GONE: Final = "client.gone"
 _NO_METHOD: Final = Method("", True, True)  # of a request whose path says none
 
 
@@ -181,7 +182,7 @@ class Exchange:
         if not self.over:
             self.over = True
             self._cancel_upstream()
-            self._end(int(Code.CANCELLED), None, None, cancelled=True)
+            self._end(int(Code.CANCELLED), None, None, _CLIENT_GONE)
         else:
             self._close()
 
@@ -336,7 +337,7 @@ class Exchange:
         self._lose_upstream()
         self.connection.reset(self.down, code)
         self._answered = True
-        self._end(int(reset_code(code)), None, None)
+        self._end(int(reset_code(code)), None, None, "upstream.reset")
 
     def on_upstream_refused(self) -> None:
         """RFC 9113 §8.7: nothing of the stream was processed, so it may be tried again."""
@@ -420,7 +421,7 @@ class Exchange:
             return
         self.over = True
         self._cancel_upstream()
-        self._end(int(code), None, denial_block(Deny(code, reason, public), self.head_sent))
+        self._end(int(code), None, denial_block(Deny(code, reason, public), self.head_sent), reason)
 
     def shed(self) -> None:
         """The client has not read its answer, and what that holds is needed for others: what waits is dropped."""
@@ -432,17 +433,18 @@ class Exchange:
         self._cancel_upstream()
         self.connection.reset(self.down, ErrorCode.ENHANCE_YOUR_CALM)
         self._answered = True
-        self._end(int(Code.RESOURCE_EXHAUSTED), None, None)
+        self._end(int(Code.RESOURCE_EXHAUSTED), None, None, "client.slow")
 
     def expire(self) -> None:
         """The deadline has passed."""
         self._deadline_slot = 0
         self.fail(Code.DEADLINE_EXCEEDED, "deadline", "deadline exceeded")
 
-    def _end(self, status: int, denied: Deny | None, block: bytes | None, cancelled: bool = False) -> None:
+    def _end(self, status: int, denied: Deny | None, block: bytes | None, cause: str = "") -> None:
         """Links and records learn the outcome; the client gets `block` once what must be durable is.
 
         block: the header block that ends the response, b"" to end it without one, None to send nothing.
+        cause: as of Outcome.
         """
         relay, call = self.relay, self.call
         if self._deadline_slot:
@@ -454,7 +456,8 @@ class Exchange:
             relay.clock() - self._began,
             self.request_side.count,
             response.count if response is not None else 0,
-            cancelled,
+            cause == _CLIENT_GONE,
+            cause,
         )
         if self.asking:
             for asking in self.asking:

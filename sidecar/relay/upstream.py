@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sidecar.relay.driver import Exchange
 
 _log = Log("upstream")
+_UNAVAILABLE: Final = "model server is unavailable"  # where it is and why not is the operator's to know
 _TICK_S: Final = 0.5
 _ANSWER_S: Final = 10.0  # for a keepalive PING
 _LINGER_S: Final = 5.0  # for a closed connection whose last bytes nobody reads
@@ -157,7 +158,7 @@ class Pool:
         if wire is not None:
             exchange.upstream_ready(wire)
         elif self.failure is not None:
-            exchange.upstream_failed("upstream.unreachable", self._public())
+            exchange.upstream_failed("upstream.unreachable", _UNAVAILABLE)
         elif len(self._waiting) >= self.settings.queue:
             exchange.upstream_failed("upstream.queue_full", "model server is busy: too many calls wait for it")
         else:
@@ -165,9 +166,6 @@ class Pool:
 
     def forget(self, exchange: Exchange) -> None:
         self._waiting.pop(exchange, None)
-
-    def _public(self) -> str:
-        return f"model server at {self.settings.address} is unavailable: {self.failure}"
 
     def free(self) -> UpstreamWire | None:
         """The usable connection with the fewest calls."""
@@ -282,7 +280,7 @@ class Pool:
         self.failure = reason
         waiting, self._waiting = self._waiting, {}
         for exchange in waiting:
-            exchange.upstream_failed("upstream.unreachable", self._public())
+            exchange.upstream_failed("upstream.unreachable", _UNAVAILABLE)
 
     async def _connect_once(self) -> UpstreamWire:
         settings = self.settings

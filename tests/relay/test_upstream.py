@@ -175,7 +175,7 @@ def test_no_model_server_fails_fast_and_comes_back(links: Any) -> None:
         for _ in range(3):
             call = ping(world)
             assert call.status == Code.UNAVAILABLE
-            assert b"192.0.2.9:1" in call.message_text
+            assert call.message_text == b"model server is unavailable"  # where it is, is not the caller's to know
         world.listening, world.answer = True, pong
         world.advance(10)
         assert ping(world).status == 0
@@ -247,7 +247,8 @@ def test_a_server_that_never_says_settings() -> None:
         assert call.status is None
         world.advance(1)
         assert call.status == Code.UNAVAILABLE
-        assert b"settings" in call.message_text
+        assert call.message_text == b"model server is unavailable"
+        assert "settings" in (world.pool.failure or "")
         world.loop.connector = connect
         world.advance(10)
         world.answer = pong
@@ -287,7 +288,7 @@ def test_a_connection_that_falls_silent_during_a_call_is_given_up() -> None:
 def test_pings_are_rarer_than_grpc_servers_put_up_with() -> None:
     """grpc/doc/keepalive.md: none without a call, and in a call not more than one in five minutes."""
     with World() as world:
-        world.advance(7200)
+        world.advance(3000)  # not so long that the client, idle, is sent away
         assert world.server.pings == []
         call = ping(world)
         world.advance(3600)
