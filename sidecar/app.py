@@ -7,6 +7,7 @@ import contextlib
 import errno
 import gc
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -55,6 +56,8 @@ def serve(config: Config) -> int:
         log.warning("upstream_exposed", detail=str(weak))
     if exposed.faults:
         raise RefusedError(exposed)
+    # The limits on connections are the config's; the soft limit of descriptors is often a shell's default.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     return uvloop.run(_Sidecar(config).run())
 
 

@@ -252,7 +252,7 @@ class Pool:
             except (OSError, TlsError, TimeoutError) as error:
                 reason = _why(error, self.settings.connect_s)
             else:
-                refusal = await self._vet() if self._vet is not None else None
+                refusal = await self._refusal()
                 if refusal is None and not wire.closing and wire.connection.usable:
                     self._join(wire)
                     return
@@ -261,6 +261,16 @@ class Pool:
             self._fail(reason)
             await asyncio.sleep(self._jittered(delay))
             delay = min(delay * 2, self.settings.backoff_most_s)
+
+    async def _refusal(self) -> str | None:
+        """Why the model server that answers may not be used, or None; what cannot be checked may not."""
+        if self._vet is None:
+            return None
+        try:
+            return await self._vet()
+        except Exception as error:
+            _log.error("upstream_check_failed", error)
+            return "whether it may be used could not be checked"
 
     def _jittered(self, seconds: float) -> float:
         return seconds * (0.5 + self._jitter() / 2)

@@ -112,3 +112,11 @@ def test_a_cancelled_call_leaves_an_event() -> None:
     (event,) = session.call.events
     assert isinstance(event, Event)
     assert (event.kind, event.status) == ("call.allowed", 1)
+
+
+def test_what_ended_a_call_that_nobody_denied_is_its_reason() -> None:
+    call = Call(METHOD, Headers(()), PEER, STARTED)
+    Record().on_end(call, Outcome(14, None, 0.5, cause="upstream.unreachable"))
+    (event,) = call.events
+    assert isinstance(event, Event)
+    assert (event.kind, event.reason, event.status) == ("call.allowed", "upstream.unreachable", 14)
