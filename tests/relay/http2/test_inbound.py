@@ -409,6 +409,14 @@ def test_what_was_consumed_before_slow_readers_took_the_rest_comes_back_too() ->
     assert _updates(end.feed(*[data(1, bytes(10_000))] * 5)) == [(0, 30_000)]
 
 
+def test_a_streams_window_comes_back_too_when_its_rest_is_taken() -> None:
+    end = ServerEnd(limits(stream_window=100_000))
+    end.feed(headers(1), data(1, bytes(16_384)), data(1, bytes(13_616)))
+    end.connection.consume(end.stream(1), 30_000)
+    assert end.sent() == []
+    assert _updates(end.feed(*[data(1, bytes(10_000))] * 5)) == [(1, 30_000)]
+
+
 def test_crumbs_are_not_given_back_one_by_one() -> None:
     """A reader that takes a byte at a time must not make a frame of each."""
     end = ServerEnd(limits(stream_window=65_535, connection_window=65_535))
@@ -444,6 +452,14 @@ def test_a_connection_beyond_its_window_ends() -> None:
     end = ServerEnd(limits(connection_window=65_535, stream_window=1 << 20))
     end.feed(headers(1), headers(3), *[data(1, bytes(16_000))] * 4)
     assert end.fault(data(3, bytes(16_000), pad=0)) == "FLOW_CONTROL_ERROR"
+
+
+def test_data_on_streams_of_the_past_stays_within_the_connections_window() -> None:
+    end = ServerEnd(limits(connection_window=65_535, stream_window=1 << 20))
+    end.feed(headers(1), headers(3))
+    end.connection.reset(end.stream(1), 8)
+    end.feed(*[data(3, bytes(13_107))] * 5)
+    assert end.fault(data(1, b"x")) == "FLOW_CONTROL_ERROR"
 
 
 def test_data_on_streams_of_the_past_counts_for_the_connection() -> None:
