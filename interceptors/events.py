@@ -17,7 +17,8 @@ class Event:
 
     kind: dotted, stable, e.g. "call.allowed", "call.denied", "call.refused", "connection.refused".
     time: Unix seconds.  principal: typed name, "" when unknown.  source: host the call came from.
-    reason: stable, of the denial or of what ended the call early, else "".  status: gRPC status, -1 where there is none.
+    reason: stable, of the denial or of what ended the call early, else "".
+    status: gRPC status, -1 where there is none.
     fold: events of one kind, source and reason within a window are counted into one, so that the
     unauthenticated cannot fill the disk; count tells how many it stands for.
     """
