@@ -176,15 +176,19 @@ class Exchange:
         deny = Deny(Code.INVALID_ARGUMENT, refusal.reason, "not a gRPC request")
         self._end(int(deny.code), deny, http_refusal_block(refusal.status, deny))
 
-    def on_client_gone(self) -> None:
-        """The client's stream is gone, or all of its connection."""
+    def on_client_gone(self, code: int = ErrorCode.CANCEL, reason: str = "") -> None:
+        """The client's stream is gone, or all of its connection; or it was reset for what the client sent there."""
         self._answered = True
-        if not self.over:
-            self.over = True
-            self._cancel_upstream()
-            self._end(int(Code.CANCELLED), None, None, _CLIENT_GONE)
-        else:
+        if self.over:
             self._close()
+            return
+        self.over = True
+        self._cancel_upstream()
+        if reason and code != ErrorCode.CANCEL:
+            deny = Deny(reset_code(code), "http2.malformed", reason)
+            self._end(int(deny.code), deny, None)
+        else:
+            self._end(int(Code.CANCELLED), None, None, _CLIENT_GONE)
 
     def on_response_sent(self, count: int) -> None:
         """DATA that waited has left for the client."""

@@ -155,7 +155,7 @@ class RequestSide(Side):
         self.exchange.deny(Deny(Code.INVALID_ARGUMENT, "request.trailers", "a request has trailers, expected none"))
 
     def on_reset(self, code: int, reason: str) -> None:
-        self.exchange.on_client_gone()
+        self.exchange.on_client_gone(code, reason)
 
     def on_refused(self) -> None:
         self.exchange.on_client_gone()

@@ -176,14 +176,16 @@ class World:
         self._ends.append((server, transport))
         return transport
 
-    def connect(self, settings: Mapping[Any, int] | None = None, end: Any = None) -> Client:
-        """A client's connection. end: in place of an h2 client."""
-        client = end if end is not None else Client(settings)
-        client.frame = self._frame
-        wire = self.front.protocol()
-        transport = Transport(self.loop, wire)
-        self._ends.append((client, transport))
+    def connect(self, settings: Mapping[Any, int] | None = None) -> Client:
+        """A client's connection."""
+        client = Client(settings)
+        self.attach(client)
         return client
+
+    def attach(self, end: Any) -> None:
+        """Connect any client that takes and receives bytes."""
+        end.frame = self._frame
+        self._ends.append((end, Transport(self.loop, self.front.protocol())))
 
     def transport(self, end: Any) -> Transport:
         return next(transport for one, transport in self._ends if one is end)
