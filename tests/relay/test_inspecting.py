@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from h2.settings import SettingCodes
 
-from interceptors.contract import HOLD, PASS, Code, Deny, Forward, Message
+from interceptors.contract import HOLD, PASS, Call, Code, CodecError, Deny, Forward, Message, ModelName, View
 from sidecar.relay.settings import FrontSettings
-from tests.interceptors.links import asks, gives, scripted
+from tests.interceptors.links import appends, asks, gives, scripted
 from tests.relay.ends import CANCEL, Tapped, framed
-from tests.relay.world import World, pieces
+from tests.relay.world import SHAPES, World, pieces
 
 LOOK = scripted("look", on_request=gives(PASS), on_response=gives(PASS))
 NO = Deny(Code.ABORTED, "test.no", "no")
@@ -226,3 +226,59 @@ def test_a_message_that_is_cut_short_or_too_long() -> None:
                 assert call.status == code
                 assert all(tapped.kinds == ["HEADERS", "RST"] for tapped in world.tap)
                 assert CANCEL in [tapped.reset for tapped in world.tap] or shape == "unary"
+
+
+class Text:
+    """A codec whose decoded form is a str."""
+
+    def models(self, raw: bytes, response: bool) -> tuple[ModelName, ...]:
+        return ()
+
+    def decode(self, raw: bytes, response: bool) -> object:
+        try:
+            return raw.decode()
+        except ValueError:
+            raise CodecError("not UTF-8") from None
+
+    def encode(self, body: object, response: bool) -> bytes:
+        assert isinstance(body, str)
+        return body.encode()
+
+
+def upper(response: bool) -> Any:
+    def hook(call: Call, message: Message) -> Forward:
+        assert isinstance(message.body, str)
+        return Forward((Message.of(call, message.body.upper(), response),))
+
+    return hook
+
+
+@pytest.mark.parametrize("frame", [1, 16_384])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_links_that_see_messages_decoded(shape: str, frame: int) -> None:
+    """Beside one that looks at bytes; what is forwarded is decoded anew for the next."""
+    links = [
+        scripted("first", View.DECODED, on_request=upper(False), on_response=upper(True)),
+        scripted("bytes", on_request=appends(b"+"), on_response=appends(b"+")),
+        scripted("last", View.DECODED, on_request=upper(False), on_response=upper(True)),
+    ]
+    with World(links, codec=Text(), frame=frame) as world:
+        world.answer = lambda call: call.answer("größe".encode())
+        call = world.call(shape)
+        call.message("straße".encode(), end=True)
+        world.settle()
+        assert (call.status, call.messages) == (0, ["GRÖSSE+".encode()])
+        assert world.tap[0].messages == [b"STRASSE+"]
+
+
+def test_a_message_that_does_not_decode() -> None:
+    for response in (False, True):
+        side = "on_response" if response else "on_request"
+        with World([scripted("look", View.DECODED, **{side: gives(PASS)})], codec=Text()) as world:
+            world.answer = lambda call: call.answer(b"\xff")
+            call = world.call("unary")
+            call.message(b"\xff", end=True)
+            world.settle()
+            assert call.status == (Code.INTERNAL if response else Code.INVALID_ARGUMENT)
+            assert call.messages == []
+            assert bool(world.tap) is response
