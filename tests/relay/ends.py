@@ -49,6 +49,19 @@ class Half:
         self.id = number
         self.seen: list[tuple[Any, ...]] = []  # ("HEADERS", fields), ("DATA", bytes), ("END",), ("RST", code), …
         self._queue: list[tuple[bytes, bool]] = []
+        self.headed = False  # we have sent a head
+        self.done = False  # we have ended our side, or all of it
+        self.cancelled = False  # by us
+
+    @property
+    def speaks(self) -> bool:
+        """Whether we may still send."""
+        return not self.done and self.reset is None and not self.end.gone
+
+    @property
+    def alive(self) -> bool:
+        """Whether either side may still send."""
+        return self.speaks or (not self.cancelled and self.reset is None and not self.ended and not self.end.gone)
 
     @property
     def kinds(self) -> list[str]:
@@ -83,6 +96,7 @@ class Half:
     def send(self, data: bytes, end: bool = False) -> None:
         """DATA, as windows allow; the rest leaves when they do."""
         self._queue.append((data, end))
+        self.done = self.done or end
         self.pump()
 
     def pump(self) -> None:
@@ -109,6 +123,7 @@ class Half:
 
     def cancel(self, code: int = CANCEL) -> None:
         self._queue.clear()
+        self.done = self.cancelled = True
         self.end.connection.reset_stream(self.id, code)
 
 
@@ -212,6 +227,7 @@ class End:
                 self.on_end(stream)
             case h2.events.StreamReset():
                 assert stream is not None
+                stream._queue.clear()
                 if event.remote_reset:
                     stream.seen.append(("RST", int(event.error_code or 0)))
             case h2.events.PingReceived():
@@ -267,6 +283,7 @@ class Client(End):
     def call(self, path: bytes, *metadata: tuple[bytes, bytes], end: bool = False) -> Call:
         number = self.connection.get_next_available_stream_id()
         call = self.streams[number] = self.make(number)
+        call.headed, call.done = True, end
         fields = [
             (b":method", b"POST"), (b":scheme", b"https"), (b":path", path), (b":authority", b"model:1"),
             (b"te", b"trailers"), (b"content-type", b"application/grpc"), *metadata,
@@ -287,11 +304,13 @@ class Tapped(Half):
         base = [(b":status", status)]
         if status == b"200":
             base.append((b"content-type", b"application/grpc"))
+        self.headed, self.done = True, end
         self.end.connection.send_headers(self.id, [*base, *fields], end_stream=end)
 
     def trailers(self, *fields: tuple[bytes, bytes]) -> None:
         """Once all DATA has left."""
         assert not self._queue, "DATA still waits for window"
+        self.done = True
         self.end.connection.send_headers(self.id, list(fields or OK), end_stream=True)
 
     def answer(self, *raws: bytes, fields: Iterable[tuple[bytes, bytes]] = OK) -> None:
