@@ -12,10 +12,10 @@ from sidecar.config.fields import FilePath, Section, Spelt, Within, section_or_d
 from sidecar.config.units import Duration, Rate, Size
 
 SECOND, MINUTE, DAY = Duration(1), Duration(60), Duration(86400)
-FRAME, WINDOW_MIN, WINDOW_MAX = Size(16 << 10), Size(64 << 10), Size(1 << 30)  # within RFC 9113 §6.5.2, §6.9.1
+WINDOW_MIN, WINDOW_MAX = Size(64 << 10), Size(1 << 30)  # RFC 9113 §6.9.1, §6.9.2: a stream's is 65,535 to begin with
 MESSAGE_MAX = Size(2 << 30)
 
-StreamWindow: TypeAlias = Annotated[Size, Within(FRAME, WINDOW_MAX)]
+StreamWindow: TypeAlias = Annotated[Size, Within(WINDOW_MIN, WINDOW_MAX)]
 ConnectionWindow: TypeAlias = Annotated[Size, Within(WINDOW_MIN, WINDOW_MAX)]
 ShortTime: TypeAlias = Annotated[Duration, Within(Duration(0.1), Duration(300))]
 LongTime: TypeAlias = Annotated[Duration, Within(SECOND, Duration(30 * 86400))]
