@@ -29,7 +29,7 @@ BASE = "listen: {tls: {client_ca: ca.pem}}\n"  # sound; each fault below stands 
         ("upstream: {connections: true}", "upstream.connections (line 2): expected a whole number, came true"),
         ("upstream: {connect_timeout: 5}", 'upstream.connect_timeout (line 2): expected a duration with a unit, such as "500ms", "10s", "5m", "1h" or "30d", came the number 5'),
         ("upstream: {connect_timeout: 1h}", "upstream.connect_timeout (line 2): expected a value from 100ms to 5m, came '1h'"),
-        ("upstream: {stream_window: 1KiB}", "upstream.stream_window (line 2): expected a value from 16KiB to 1GiB, came '1KiB'"),
+        ("upstream: {stream_window: 1KiB}", "upstream.stream_window (line 2): expected a value from 64KiB to 1GiB, came '1KiB'"),
         ("upstream: {services: [{}]}", "upstream.services[0].service (line 2): expected a value, came nothing"),
         ("upstream: {services: [{service: /a.B}]}", "upstream.services[0].service (line 2): expected a gRPC service name such as \"package.Service\", came '/a.B'"),
         ("upstream: {tls: {}}", "upstream.tls.ca (line 2): expected a value, came nothing"),
