@@ -454,6 +454,16 @@ def test_a_connection_beyond_its_window_ends() -> None:
     assert end.fault(data(3, bytes(16_000), pad=0)) == "FLOW_CONTROL_ERROR"
 
 
+@pytest.mark.parametrize("pad", [None, 0])
+def test_windows_may_be_used_up(pad: int | None) -> None:
+    end = ServerEnd(limits(stream_window=65_535, connection_window=65_535))
+    size = 13_107 if pad is None else 13_106
+    end.feed(headers(1), *[data(1, bytes(size), pad=pad)] * 5)
+    assert end.connection.fault is None
+    assert end.connection._window + end.connection._unreturned == (0 if pad is None else 5)
+    assert end.fault(data(1, bytes(6))) == "FLOW_CONTROL_ERROR"
+
+
 def test_data_on_streams_of_the_past_stays_within_the_connections_window() -> None:
     end = ServerEnd(limits(connection_window=65_535, stream_window=1 << 20))
     end.feed(headers(1), headers(3))

@@ -136,6 +136,9 @@ def test_a_larger_initial_window_opens_every_stream() -> None:
 
 def test_an_initial_window_that_overflows_an_open_one() -> None:
     end = ServerEnd()
+    end.feed(headers(1), _settings((frames.INITIAL_WINDOW_SIZE, MAX)))
+    assert end.stream(1).send_window == MAX
+    end = ServerEnd()
     end.feed(headers(1), frames.window_update(1, MAX - 65_535))
     assert end.stream(1).send_window == MAX
     assert end.fault(_settings((frames.INITIAL_WINDOW_SIZE, 65_536))) == "FLOW_CONTROL_ERROR"
