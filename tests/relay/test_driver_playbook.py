@@ -85,7 +85,7 @@ def relayed(script: Script, world: World, status: int, at_once: bool, apart: boo
     return told
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(
     scripts(), st.sampled_from([0, 5]), st.booleans(), st.booleans(), cuts(), cuts(), st.sampled_from([1, 2, 7, 16_384])
 )
