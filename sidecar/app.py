@@ -1,183 +1,243 @@
-"""The composition root: the one file that knows every name, and runs the program from a config."""
+"""A worker: one relay process, made from a config, and changed to another while it runs."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import gc
-import os
-import resource
 import secrets
-import signal
 import socket
-import stat
 import time
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from types import GeneratorType
+from typing import Any, Final
 
 import uvloop
 
-from interceptors.events import Durability, Event
+from interceptors.authorize import Permission
+from interceptors.chain import Chain
+from interceptors.contract import Call, Code, Deny, Headers, Peer
+from interceptors.facts import PeerCertificate, Principal
 from sidecar import wiring
 from sidecar.answers import Answers
-from sidecar.audit.recorder_jsonl import JsonlRecorder
+from sidecar.audit.recorder_remote import RemoteRecorder
 from sidecar.check import exposure
-from sidecar.check.report import RefusedError
-from sidecar.config.addresses import TcpAddress, UnixAddress
+from sidecar.check.report import of_error
+from sidecar.config.addresses import TcpAddress
+from sidecar.config.load import build
 from sidecar.config.model import Config
 from sidecar.config.units import Rate as ConfigRate
-from sidecar.errors import SettingError
+from sidecar.errors import SidecarError
 from sidecar.logs import Log
+from sidecar.processes.child import Birth, Control
+from sidecar.processes.listeners import BACKLOG
+from sidecar.processes.messages import Abandon, Attach, Commit, Message, Prepare, Prepared, Ready
 from sidecar.relay.codecs.registry import Codecs, registry
 from sidecar.relay.front import Front
 from sidecar.relay.http2.limits import Limits, Rate
 from sidecar.relay.relay import Relay
 from sidecar.relay.settings import FrontSettings, UpstreamSettings
 from sidecar.relay.tls import ClientTls, ServerTls
+from sidecar.relay.tls_channel import TlsChannel
 from sidecar.relay.upstream import Pool
 from sidecar.telemetry.export_otel import OtelExport
 
 log = Log("app")
 
-
-class ListenError(SettingError):
-    """The listener cannot be opened."""
-
-
-def serve(config: Config) -> int:
-    """Run until SIGTERM or SIGINT; the exit status: 0 when every open call had ended in time.
-
-    Raises SidecarError for what only shows when starting: a port in use, a certificate that does not load.
-    """
-    exposed = exposure.examine(config.upstream)
-    for weak in exposed.warnings:
-        log.warning("upstream_exposed", detail=str(weak))
-    if exposed.faults:
-        raise RefusedError(exposed)
-    # The limits on connections are the config's; the soft limit of descriptors is often a shell's default.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    return uvloop.run(_Sidecar(config).run())
+CHANGED: Final = Deny(Code.PERMISSION_DENIED, "authorize.changed", "permission denied")
+UNDECIDED: Final = Deny(Code.UNAVAILABLE, "authorize.undecided", "permission cannot be decided at the moment")
 
 
-class _Sidecar:
-    """One running sidecar. Everything that runs in this process for now stands behind the relay's ports."""
+def main(birth: Birth) -> int:
+    """settings: {"config": the effective config, "directory": of its file}. Raises SidecarError."""
+    return uvloop.run(_Worker(birth).run())
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        now = time.time()
-        self._chain = wiring.chain(config, Random(secrets.randbits(256)).randbytes)  # noqa: S311 - ids need be unique, not secret
-        server, client = wiring.server_tls(config), wiring.client_tls(config)
-        self._server_tls = ServerTls(server, now) if server is not None else None
-        self._client_tls = ClientTls(client, now) if client is not None else None
+
+@dataclass(frozen=True, slots=True)
+class Fittings:
+    """What one generation of the config makes of a relay. standing: decides on calls that are open already."""
+
+    config: Config
+    front: FrontSettings
+    chain: Chain
+    standing: Chain
+    codecs: Codecs
+    server_tls: ServerTls | None
+    client_tls: ClientTls | None
+
+
+def fittings(settings: dict[str, Any]) -> Fittings:
+    """Raises SidecarError where they cannot be made."""
+    config = build(settings["config"], Path(settings["directory"]), {})
+    now = time.time()
+    server, client = wiring.server_tls(config), wiring.client_tls(config)
+    return Fittings(
+        config,
+        front_settings(config),
+        wiring.chain(config, Random(secrets.randbits(256)).randbytes),  # noqa: S311 - ids need be unique, not secret
+        wiring.standing(config),
+        codecs(config),
+        ServerTls(server, now) if server is not None else None,
+        ClientTls(client, now) if client is not None else None,
+    )
+
+
+class _Worker:
+    """One running relay."""
+
+    def __init__(self, birth: Birth) -> None:
+        self._birth = birth
+        self._now = fittings(birth.start.settings)
+        self._next: tuple[int, Fittings] | None = None  # prepared, with its generation
 
     async def run(self) -> int:
-        config, loop = self._config, asyncio.get_running_loop()
-        recorder = JsonlRecorder(config.events_file, loop.call_soon_threadsafe)
-        spans = OtelExport(config.telemetry.otlp, config.telemetry.service_name) if config.telemetry.otlp else None
-        relay = Relay(loop, front_settings(config), self._chain, codecs(config), recorder, spans, Answers(loop, {}))
-        client_tls, server_tls = self._client_tls, self._server_tls
+        loop, now = asyncio.get_running_loop(), self._now
+        telemetry = now.config.telemetry
+        self._recorder = recorder = RemoteRecorder(loop)
+        spans = OtelExport(telemetry.otlp, telemetry.service_name) if telemetry.otlp else None
+        self._relay = relay = Relay(loop, now.front, now.chain, now.codecs, recorder, spans, Answers(loop, {}))
         jitter = Random(secrets.randbits(64)).random  # noqa: S311 - spreads reconnects, guards nothing
-        dial = client_tls.channel if client_tls is not None else None
-        pool = Pool(loop, relay, upstream_settings(config), dial, self._vet, jitter)
+        self._pool = pool = Pool(loop, relay, upstream_settings(now.config), self._dial(), self._vet, jitter)
         relay.pool = pool
-        channel = None if server_tls is None else lambda: server_tls.channel(time.time())
-        front = Front(loop, relay, channel, b"http" if client_tls is None else b"https")
-        bound: tuple[int, int] | None = None
+        channel = self._accept if now.server_tls is not None else None
+        self._front = front = Front(loop, relay, channel, b"http" if now.client_tls is None else b"https")
+        handlers = {Prepare: self._prepare, Commit: self._commit, Abandon: self._abandon}
+        control = self._control = Control(loop, self._birth, handlers, self._attach, self._measure)
         try:
-            server = await listen(loop, front, config)
-            bound = socket_at(config.listen.address)
-            stop = asyncio.Event()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, stop.set)
             front.start()
             pool.start()
-            started = partial(Event, tenant="", durability=Durability.COMMIT)
-            recorder.record(started("sidecar.started", time.time(), reason=f"config {config.digest()}"))
-            log.info("listening", address=listening_at(server), upstream=str(config.upstream.address),
-                     config=config.digest())  # fmt: skip
-            gc.collect()
-            gc.freeze()
-            # Calls leave no cycles behind, so the collector has little to find; what it does cost is looking.
-            gc.set_threshold(100_000, 50, 50)
-            await stop.wait()
-            log.info("stopping", grace_s=float(config.listen.grace))
-            server.close()
-            in_time = await front.drain(config.listen.grace)
-            await pool.stop()
-            recorder.record(started("sidecar.stopped", time.time(), reason="" if in_time else "calls cut at grace"))
-            log.info("stopped", in_time=in_time)
-            return 0 if in_time else 1
+            control.send(Ready())
+            if not await control.started():
+                return 0
+            settle()
+            return await self._serve(control)
         finally:
             recorder.close()
             if spans is not None:
                 spans.close()
-            # What stands at the path may be somebody else's: of before we could bind, or put there since.
-            if bound is not None and isinstance(config.listen.address, UnixAddress):
-                with contextlib.suppress(OSError):
-                    if socket_at(config.listen.address) == bound:
-                        os.unlink(config.listen.address.path)
+
+    async def _serve(self, control: Control) -> int:
+        """Serve until told to drain; 0 where every open call had ended in time."""
+        loop, front = asyncio.get_running_loop(), self._front
+        numbers = self._birth.descriptors
+        listening = [socket.socket(fileno=numbers[name]) for name in sorted(numbers)]
+        servers = [await loop.create_server(front.protocol, sock=each, backlog=BACKLOG) for each in listening]
+        await control.draining.wait()
+        log.info("draining", grace_s=control.grace)
+        for server in servers:
+            server.close()
+        draining = loop.create_task(front.drain(control.grace))
+        ending = loop.create_task(control.ended.wait())
+        await asyncio.wait((draining, ending), return_when=asyncio.FIRST_COMPLETED)
+        if not draining.done():
+            front.cut()
+        ending.cancel()
+        in_time = await draining and not control.ended.is_set()
+        await self._pool.stop()
+        log.info("drained", in_time=in_time)
+        return 0 if in_time else 1
+
+    # --- a new generation ---------------------------------------------------------------------------------------
+
+    def _prepare(self, message: Message) -> None:
+        assert isinstance(message, Prepare)
+        faults: list[list[str]] = []
+        self._next = None
+        try:
+            self._next = message.generation, fittings(message.settings)
+        except SidecarError as error:
+            faults = [[each.path, each.problem] for each in of_error(error).faults]
+        except Exception as error:
+            log.error("prepare_failed", error)
+            faults = [["", f"a worker cannot use it: {type(error).__name__}"]]
+        self._control.send(Prepared(message.generation, faults))
+
+    def _abandon(self, message: Message) -> None:
+        self._next = None
+
+    def _commit(self, message: Message) -> None:
+        assert isinstance(message, Commit)
+        if self._next is None or self._next[0] != message.generation:
+            # The others have switched: whoever serves by other rules than they do must not go on.
+            log.error("commit_unprepared", generation=message.generation)
+            self._control.ended.set()
+            self._control.draining.set()
+            return
+        before, (_, now) = self._now, self._next
+        self._now, self._next = now, None
+        self._relay.switch(now.front, now.chain, now.codecs)
+        self._front.recheck(self._vouch, Standing(now.standing, self._relay.wall))
+        if now.client_tls and before.client_tls and now.client_tls.digest != before.client_tls.digest:
+            self._pool.renew(self._dial())
+
+    def _vouch(self, channel: TlsChannel | None) -> PeerCertificate | None:
+        """What the peer of an open connection is by the settings in force. Raises TlsRefused."""
+        if channel is None or self._now.server_tls is None:
+            return None
+        return self._now.server_tls.recheck(channel.chain(), time.time())
+
+    # --- what the relay's parts call ----------------------------------------------------------------------------
+
+    def _accept(self) -> TlsChannel:
+        assert self._now.server_tls is not None
+        return self._now.server_tls.channel(time.time(), self._server_tls)
+
+    def _server_tls(self) -> ServerTls:
+        assert self._now.server_tls is not None
+        return self._now.server_tls
+
+    def _dial(self) -> Any:
+        return self._now.client_tls.channel if self._now.client_tls is not None else None
+
+    def _attach(self, message: Attach, connection: socket.socket) -> None:
+        if message.role == "recorder":
+            self._recorder.attach(connection)
+        else:
+            connection.close()
+
+    def _measure(self) -> tuple[int, int, dict[str, object]]:
+        return (
+            self._front.connections,
+            self._front.calls,
+            {"upstream": self._pool.up, "audit": self._recorder.failed or ""},
+        )
 
     async def _vet(self) -> str | None:
         """Why the model server that just came up may not be used: it may have opened more than it did before."""
-        found = await asyncio.get_running_loop().run_in_executor(None, exposure.examine, self._config.upstream)
+        found = await asyncio.get_running_loop().run_in_executor(None, exposure.examine, self._now.config.upstream)
         for fault in found.faults:
             log.error("upstream_exposed", detail=str(fault))
         return "it can be reached around the sidecar" if found.faults else None
 
 
-async def listen(loop: asyncio.AbstractEventLoop, front: Front, config: Config) -> asyncio.Server:
-    """Open the listener. Raises ListenError."""
-    address = config.listen.address
-    try:
-        if isinstance(address, TcpAddress):
-            return await loop.create_server(front.protocol, address.host, address.port, backlog=1024)
-        remove_stale_socket(Path(address.path))
-        mask = os.umask(0o177)  # nobody else may connect, from the moment the socket is there
-        try:
-            server = await loop.create_unix_server(front.protocol, address.path, backlog=1024)
-        finally:
-            os.umask(mask)
-        return server
-    except OSError as error:
-        raise ListenError("listen.address", f"cannot listen on {address}: {error.strerror or error}") from None
+class Standing:
+    """Whether an open call would be let in now, as it was. chain: identifies and authorizes.  wall: Unix seconds."""
+
+    def __init__(self, chain: Chain, wall: Callable[[], float]) -> None:
+        self._chain = chain
+        self._wall = wall
+
+    def __call__(self, call: Call, peer: Peer) -> Deny | None:
+        probe = Call(call.method, Headers(()), peer, self._wall(), None, call.codec)
+        verdict: Any = self._chain.plan(call.method).start(probe)
+        if type(verdict) is GeneratorType:
+            verdict.close()
+            return UNDECIDED
+        if verdict is not None:
+            return verdict  # type: ignore[no-any-return]
+        before, now = call.find(Permission), probe.find(Permission)
+        # Its messages go on being checked by what it was let in with: where that is not the same, it begins anew.
+        same = now is None or now.models is None or (before is not None and before.models == now.models)
+        return None if same and call.find(Principal) == probe.find(Principal) else CHANGED
 
 
-def remove_stale_socket(path: Path) -> None:
-    """Remove a socket that a killed process left; anything else stays, and binding fails.
-
-    Raises OSError where somebody listens there, or where it cannot be told.
-    """
-    try:
-        if not stat.S_ISSOCK(path.stat().st_mode):
-            return
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
-    raise OSError(errno.EADDRINUSE, "somebody listens there already")
-
-
-def socket_at(address: TcpAddress | UnixAddress) -> tuple[int, int] | None:
-    """Which file stands at a Unix address: its device and number."""
-    if isinstance(address, TcpAddress):
-        return None
-    found = os.stat(address.path)
-    return found.st_dev, found.st_ino
-
-
-def listening_at(server: asyncio.Server) -> str:
-    """Where a server listens, its real port where the config said 0."""
-    name = server.sockets[0].getsockname()
-    if isinstance(name, str):
-        return f"unix://{name}"
-    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+def settle() -> None:
+    """Calls leave no cycles behind, so the collector has little to find; what it does cost is looking."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
 
 
 def rate(value: ConfigRate) -> Rate:

@@ -25,7 +25,6 @@ from sidecar.errors import SidecarError
 if TYPE_CHECKING:
     from sidecar.check.report import Report
     from sidecar.config import Config
-    from sidecar.logs import Log
 
 NAME = "langtrain-sidecar"
 ENVIRONMENT_DEBUG = "LANGTRAIN_SIDECAR_DEBUG"  # with one underscore: no part of the config
@@ -78,7 +77,7 @@ def serve(
     logs.configure(log_level.value)
     log = logs.Log("config")
     try:
-        status = _serve(config, log)
+        status = _serve(config, log_level.value)
     except SidecarError as error:
         if sys.stderr.isatty():
             raise
@@ -91,23 +90,11 @@ def serve(
     raise typer.Exit(status)
 
 
-def _serve(file: Path, log: Log) -> int:
-    from sidecar import app as program
-    from sidecar.check import material
-    from sidecar.check.report import RefusedError
+def _serve(file: Path, log_level: str) -> int:
+    from sidecar import serve as program
 
-    loaded = _load(file)
-    for path in loaded.warnings():
-        log.warning("unsafe_setting", setting=path, detail=f"{path} is on and weakens security")
-    # The program would find these faults as well, but not the settings that they stand in.
-    now = datetime.now(UTC)
-    found = material.loaded(loaded, now) + material.revocations(loaded, now).excused()
-    for finding in found.warnings:
-        log.warning("weak", path=finding.path, detail=finding.problem)
-    if found.faults:
-        raise RefusedError(found)
-    log.info("configured", digest=loaded.digest(), file=str(file))
-    return program.serve(loaded)
+    file = file.absolute()
+    return program.serve(lambda: _load(file), file.parent, file, log_level)
 
 
 @app.command()

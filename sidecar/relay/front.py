@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final, TypeAlias, cast
 
-from interceptors.contract import Peer
+from interceptors.contract import Call, Deny, Peer
 from interceptors.events import Event
 from interceptors.facts import PeerCertificate
 from sidecar.logs import Log
@@ -28,6 +28,9 @@ _TICK_S: Final = 0.5
 _ANSWER_S: Final = 20.0  # for a keepalive PING
 _GOODBYE_S: Final = 2.0  # for an idle client to answer the farewell of a drain
 _LINGER_S: Final = 5.0  # for a closed connection whose last bytes nobody reads
+
+Vouch: TypeAlias = Callable[[TlsChannel | None], PeerCertificate | None]  # raises TlsRefused
+Allow: TypeAlias = Callable[[Call, Peer], Deny | None]
 
 
 class FrontWire(Wire):
@@ -107,6 +110,27 @@ class FrontWire(Wire):
             if stream.queue is not None and isinstance(stream.owner, RequestSide):
                 stream.owner.exchange.shed()
 
+    def recheck(self, vouch: Vouch, allow: Allow) -> None:
+        """Ask again whether this client is trusted, and its open calls are allowed. Before TLS has told, it is not."""
+        connection = self.connection
+        if connection is None or self.closing:
+            return
+        try:
+            certificate = vouch(self._channel)
+        except TlsRefused as error:
+            _log.warning("connection_cut", peer=self.address, reason=error.reason)
+            self._front.refused(self.source, "connection.cut", error.reason)
+            self.end(ErrorCode.NO_ERROR, "client is no longer trusted")
+            return
+        connection.forget_requests()
+        self.peer = Peer(self.address, self.source, certificate)
+        for stream in list(connection.streams.values()):
+            if isinstance(stream.owner, RequestSide) and not stream.owner.exchange.over:
+                exchange = stream.owner.exchange
+                denied = allow(exchange.call, self.peer)
+                if denied is not None:
+                    exchange.deny(denied)
+
     def _accept(self, stream: Stream, head: RequestHead, end: bool) -> None:
         note = head.note
         if note is None:
@@ -166,6 +190,33 @@ class Front:
 
     def start(self) -> None:
         self._ticker = self.loop.call_later(_TICK_S, self._tick)
+
+    @property
+    def connections(self) -> int:
+        return len(self._wires)
+
+    @property
+    def calls(self) -> int:
+        """Calls that are open."""
+        return sum([wire.connection.slots for wire in self._wires if wire.connection is not None])
+
+    def recheck(self, vouch: Vouch, allow: Allow) -> None:
+        """Trust or rules have changed: cut whoever is not trusted any more, deny open calls that are not allowed.
+
+        vouch: what a connection's peer is now; raises TlsRefused.  allow: why an open call of a peer may not go on.
+        """
+        for wire in list(self._wires):
+            try:
+                wire.recheck(vouch, allow)
+            except Exception as error:
+                # Who cannot be judged is not trusted.
+                _log.error("relay_defect", error)
+                wire.end(ErrorCode.INTERNAL_ERROR, "internal error")
+
+    def cut(self) -> None:
+        """End every connection now, open calls included."""
+        for wire in list(self._wires):
+            wire.end(ErrorCode.NO_ERROR, "sidecar is stopping")
 
     def admit(self, wire: FrontWire) -> bool:
         if self._sources[wire.source] >= self.relay.settings.connections_per_source:
@@ -246,8 +297,7 @@ class Front:
             for wire in [wire for wire in self._wires if wire.connection is None or not wire.connection.slots]:
                 wire.end(ErrorCode.NO_ERROR, "sidecar is stopping")
             in_time = await self._emptied(max(0.0, grace_s - _GOODBYE_S))
-        for wire in list(self._wires):
-            wire.end(ErrorCode.NO_ERROR, "sidecar is stopping")
+        self.cut()
         if not in_time:
             await self._emptied(1.0)
         for wire in list(self._wires):

@@ -82,6 +82,14 @@ class Relay:
         self._spans = spans
         self._buffered = 0
 
+    def switch(self, settings: FrontSettings, chain: Chain, codecs: Codecs) -> None:
+        """What new calls are run by; those that are open go on as they began. `Front.recheck` has heads decoded anew,
+        for requests keep their plans.
+        """
+        self.settings = settings
+        self.chain = chain
+        self._codecs = codecs
+
     def shape(self, request: Request) -> tuple[Method, Codec, Plan]:
         """What is known of the method a request names, and the plan for its calls; kept with the request."""
         path = request.path

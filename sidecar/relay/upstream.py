@@ -152,6 +152,14 @@ class Pool:
             wire.flush()
             wire.close()
 
+    def renew(self, channel: Callable[[], TlsChannel] | None) -> None:
+        """TLS towards the model server has changed: new connections at once, and the old ones end with their calls."""
+        self._channel = channel
+        self._pause = 0.0
+        for wire in list(self._wires):
+            wire.opened = float("-inf")  # it did not fail: its successor need not wait
+            self.retire(wire)
+
     def want(self, exchange: Exchange) -> None:
         """Give the exchange a connection now, later, or a reason why not."""
         wire = self.free()
