@@ -172,8 +172,10 @@ class Visitor:
                 self._desk.take(self._origin, values)
         except BlockingIOError:
             return
+        except ConnectionResetError:
+            data = b""  # it was killed with answers unread; what it had handed in was read before
         except (OSError, AuditError) as error:
-            log.error("audit_visitor_refused", error, process=self._origin)
+            log.error("audit_visitor_refused", error, origin=self._origin)
             data = b""
         if not data:
             self._desk.left(self._origin)

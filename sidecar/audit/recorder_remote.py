@@ -233,7 +233,9 @@ class RemoteRecorder:
                 return
         except BlockingIOError:
             return
-        except (OSError, AuditError) as error:
+        except OSError:
+            pass  # it was killed: another follows
+        except AuditError as error:
             log.error("audit_recorder_lost", error)
         self._leave()
 
