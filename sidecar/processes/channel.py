@@ -10,6 +10,7 @@ import asyncio
 import os
 import socket
 import struct
+from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -19,6 +20,7 @@ from sidecar.processes.messages import LARGEST, ChannelError, Message, decode, e
 HEAD: Final = struct.Struct("!IB")
 READ: Final = 64 << 10  # bytes
 MOST_DESCRIPTORS: Final = 16  # of one message
+SPACE: Final = socket.CMSG_LEN(MOST_DESCRIPTORS * array("i").itemsize)  # bytes
 MOST_UNSENT: Final = 2 * LARGEST  # bytes that wait for a peer that does not read
 
 Handler = Callable[[Message, list[int]], None]
@@ -131,7 +133,9 @@ class Channel:
             self._loop.remove_writer(self._socket.fileno())
 
     def _receive(self) -> tuple[bytes, list[int]]:
-        data, descriptors, flags, _ = socket.recv_fds(self._socket, READ, MOST_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+        # Not socket.recv_fds, which drops the flags it is given: what comes must not be inherited by other children.
+        data, ancillary, flags, _ = self._socket.recvmsg(READ, SPACE, socket.MSG_CMSG_CLOEXEC)
+        descriptors = [number for _, _, packed in ancillary for number in array("i", packed)]
         if flags & socket.MSG_CTRUNC:
             _close_all(descriptors)
             raise ChannelError("descriptors were lost: too many came at once, or none is left")
