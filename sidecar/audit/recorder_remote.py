@@ -82,6 +82,7 @@ class RemoteRecorder:
         self._said: str | None = None  # by the recorder, of its disk
         self._stalled = False
         self._lost = 0
+        self._began = False  # the gate has been open
         self._closed = False
         self._looking = loop.call_later(self._pace.look_s, self._look)
 
@@ -298,8 +299,10 @@ class RemoteRecorder:
             self.failed = "the audit recorder does not answer" if self._stalled else None
         if self._stalled:
             self._fail_waiting(self.failed or AWAY)
-        if self.failed != before and (self.failed is None) != (before is None):
-            log.warning("audit_gate", open=self.failed is None, detail=self.failed or "")
+        if (self.failed is None) != (before is None):
+            if self._began:
+                log.warning("audit_gate", open=self.failed is None, detail=self.failed or "")
+            self._began = True
 
     def _fail_waiting(self, why: str) -> None:
         waiting, self._waiting = self._waiting, deque()

@@ -105,6 +105,12 @@ class Channel:
         self._waiting += len(frame)
         self._flush()
 
+    def detach(self) -> None:
+        """Leave the event loop, which has ended: what is sent from here on blocks."""
+        self._loop = None
+        if self._socket.fileno() >= 0:
+            self._socket.setblocking(True)
+
     def close(self) -> None:
         """Close it, what was not sent included; `lost` is not called any more."""
         self._lost = None

@@ -70,12 +70,15 @@ def main(arguments: Sequence[str]) -> NoReturn:
     start, descriptors = channel.first()
     if not isinstance(start, Start) or len(start.descriptors) != len(descriptors):
         raise ChannelError("expected the message Start first, came another")
+    with open("/proc/self/comm", "w", encoding="ascii") as comm:
+        comm.write(start.name[:15])  # what `ps -o comm` and `top` show
     logs.configure(start.log_level, common={"process": start.name, "pid": os.getpid()})
     threading.Thread(target=_end_orphan, args=(end.fileno(),), name="orphan", daemon=True).start()
     birth = Birth(start, channel, dict(zip(start.descriptors, descriptors, strict=True)))
     try:
         status = cast(Role, importlib.import_module(ROLES[start.role])).main(birth)
     except SidecarError as error:
+        channel.detach()
         channel.send(Failed(as_pairs(error)))
         status = 1
     except Exception as error:

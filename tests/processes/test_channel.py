@@ -19,8 +19,8 @@ def frame(message: Message, descriptors: int = 0) -> bytes:
 
 @pytest.mark.parametrize("cut", [1, 3, 5, 17, 1000])
 def test_messages_cut_anywhere(cut: int) -> None:
-    sent = [Go(), Commit(2), Report(detail={"x": "y" * 300})]
-    data = b"".join(map(frame, sent))
+    sent: list[Message] = [Go(), Commit(2), Report(detail={"x": "y" * 300})]
+    data = b"".join([frame(message) for message in sent])
     frames = Frames()
     found = [each for at in range(0, len(data), cut) for each in frames.feed(data[at : at + cut], ())]
     assert [message for message, _ in found] == sent

@@ -36,10 +36,9 @@ class Scene(Pki):
         return server
 
     def crls(self, *revoked: Any, middle: tuple[Any, ...] | None = ()) -> dict[str, Any]:
-        window = {"start": NOW - HOUR, "end": NOW + HOUR}
-        lists = [self.root.crl(*revoked, **window)]
+        lists = [self.root.crl(*revoked, start=NOW - HOUR, end=NOW + HOUR)]
         if middle is not None:
-            lists.append(self.middle.crl(*middle, **window))
+            lists.append(self.middle.crl(*middle, start=NOW - HOUR, end=NOW + HOUR))
         return {"crl": self.crl(*lists)}
 
 
