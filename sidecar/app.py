@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from types import GeneratorType
@@ -91,6 +92,8 @@ class _Worker:
         self._birth = birth
         self._now = fittings(birth.start.settings)
         self._next: tuple[int, Fittings] | None = None  # prepared, with its generation
+        self._making = 0  # the generation that is being prepared
+        self._wanted = 0  # the generation to switch to as soon as it is
 
     async def run(self) -> int:
         loop, now = asyncio.get_running_loop(), self._now
@@ -142,26 +145,42 @@ class _Worker:
     # --- a new generation ---------------------------------------------------------------------------------------
 
     def _prepare(self, message: Message) -> None:
+        """Make the parts in a thread: files are read and contexts made, for which no call is to wait."""
         assert isinstance(message, Prepare)
+        self._next, self._making, self._wanted = None, message.generation, 0
+        made = asyncio.get_running_loop().run_in_executor(None, fittings, message.settings)
+        made.add_done_callback(partial(self._prepared, message.generation))
+
+    def _prepared(self, generation: int, made: asyncio.Future[Fittings]) -> None:
+        if generation != self._making:
+            return  # another has been asked for since
+        self._making = 0
         faults: list[list[str]] = []
-        self._next = None
         try:
-            self._next = message.generation, fittings(message.settings)
+            self._next = generation, made.result()
         except SidecarError as error:
             faults = [[each.path, each.problem] for each in of_error(error).faults]
         except Exception as error:
             log.error("prepare_failed", error)
             faults = [["", f"a worker cannot use it: {type(error).__name__}"]]
-        self._control.send(Prepared(message.generation, faults))
+        self._control.send(Prepared(generation, faults))
+        if self._wanted == generation:
+            self._switch(generation)
 
     def _abandon(self, message: Message) -> None:
-        self._next = None
+        self._next, self._making = None, 0
 
     def _commit(self, message: Message) -> None:
         assert isinstance(message, Commit)
-        if self._next is None or self._next[0] != message.generation:
+        if self._making == message.generation:
+            self._wanted = message.generation  # it was starting when the others were asked
+        else:
+            self._switch(message.generation)
+
+    def _switch(self, generation: int) -> None:
+        if self._next is None or self._next[0] != generation:
             # The others have switched: whoever serves by other rules than they do must not go on.
-            log.error("commit_unprepared", generation=message.generation)
+            log.error("commit_unprepared", generation=generation)
             self._control.ended.set()
             self._control.draining.set()
             return

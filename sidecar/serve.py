@@ -106,6 +106,7 @@ class _Sidecar:
         self._log_level = log_level
         self._boot = secrets.token_hex(8)
         self._listeners: Listeners
+        self._served = False
 
     async def run(self) -> int:
         config = self._config
@@ -135,6 +136,7 @@ class _Sidecar:
             linked={"recorder": self._recorder.attach},
             serving=self._serving,
             reloaded=self._reloaded,
+            closing=self._listeners.close,
             stopping=self._stopping,
         )
         try:
@@ -176,6 +178,7 @@ class _Sidecar:
 
     def _serving(self) -> None:
         config = self._config
+        self._served = True
         self._record("sidecar.started", f"config {config.digest()}")
         log.info("listening", address=self._listeners.address, upstream=str(config.upstream.address),
                  config=config.digest())  # fmt: skip
@@ -185,6 +188,8 @@ class _Sidecar:
         self._record("sidecar.reloaded", f"config {settings.digest}")
 
     async def _stopping(self, in_time: bool) -> None:
+        if not self._served:
+            return
         recorded: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         self._record("sidecar.stopped", "" if in_time else "calls cut at grace", recorded)
         try:

@@ -94,6 +94,7 @@ class UnixListener:
         return f"unix://{self._path}"
 
     def close(self) -> None:
+        """Fine when it is closed already."""
         self.sockets[0][0].close()
         # What stands at the path may be somebody else's by now.
         with contextlib.suppress(OSError):

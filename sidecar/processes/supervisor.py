@@ -38,6 +38,7 @@ class Supervisor:
     in force, or raises a SidecarError; it may run for long.  faults_of: an error's key paths and problems.
 
     serving: called once, when every post has served.  reloaded: called after each switch.
+    closing: called when those of the highest rank have been told to stop: who comes now is to be refused at once.
     stopping: awaited when all children but those of rank 0 have ended; whether none had to cut calls.
     The others as in `Crew`.
     """
@@ -57,6 +58,7 @@ class Supervisor:
         linked: Mapping[str, Callable[[socket.socket], None]],
         serving: Callable[[], None],
         reloaded: Callable[[Settings], None],
+        closing: Callable[[], None],
         stopping: Callable[[bool], Awaitable[None]],
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -65,6 +67,7 @@ class Supervisor:
         self._notify = notify
         self._serving = serving
         self._reloaded = reloaded
+        self._closing = closing
         self._stopping = stopping
         self._ranks = sorted({post.rank for post in posts}, reverse=True)
         self._crew = Crew(
@@ -245,6 +248,8 @@ class Supervisor:
             if rank == self._ranks[-1]:
                 await self._stopping(self._clean)
             self._crew.stop(rank, LAST_S if rank == self._ranks[-1] else grace_s)
+            if rank == self._ranks[0]:
+                self._closing()
             while any(child.post.rank == rank for child in self._crew.children):
                 self._crew.tick(self._loop.time())
                 self._bark(self._loop.time())

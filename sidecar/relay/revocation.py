@@ -26,6 +26,8 @@ class Revocations:
     def __init__(self, lists: Sequence[x509.CertificateRevocationList], *, lenient: bool) -> None:
         self._lists = tuple(lists)
         self._lenient = lenient
+        # Issuer → its lists: a signature is checked once, not for each of a thousand connections.
+        self._of_issuer: dict[x509.Certificate, list[x509.CertificateRevocationList]] = {}
 
     def check(self, chain: Sequence[bytes], now: float) -> None:
         """chain: verified, DER, leaf first.  now: Unix seconds.
@@ -44,7 +46,9 @@ class Revocations:
             self._check(last, last, when)
 
     def _check(self, certificate: x509.Certificate, issuer: x509.Certificate, now: datetime) -> None:
-        signed = [crl for crl in self._lists if _signed(crl, issuer)]
+        signed = self._of_issuer.get(issuer)
+        if signed is None:
+            signed = self._of_issuer[issuer] = [crl for crl in self._lists if _signed(crl, issuer)]
         if not signed:
             if any(crl.issuer == issuer.subject for crl in self._lists):
                 raise TlsRefused("tls.bad_crl", "the CRL of this issuer does not bear its signature")

@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,7 +22,7 @@ from tests.conftest import StartSidecar
 from tests.e2e.load import load
 from tests.e2e.upstream import STREAM, UNARY, echo
 from tests.peers.targets import Target, plain_stream, plain_unary
-from tests.sidecars import Sidecar, guarded
+from tests.sidecars import Sidecar, guarded, write
 from tests.waiting import eventually
 
 DEADLINE_S = 20.0
@@ -56,10 +58,10 @@ def restarted(sidecar: Sidecar, role: str, without: str, count: int) -> None:
     )
 
 
+@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_killed_worker_loses_only_its_own_calls(
-    start_sidecar: StartSidecar, certificates: Certificates, upstream: str
+    start_sidecar: StartSidecar, certificates: Certificates, upstream: str, kills: int
 ) -> None:
-    kills = 6
     with start_sidecar(config(certificates, upstream)) as sidecar:
         with load(connector(sidecar, certificates), unary=4, streams=4) as running:
             for number in range(kills):
@@ -278,3 +280,64 @@ def test_ctrl_c_in_a_terminal_is_the_supervisors_to_act_on(
             finish.set()
             assert list(stream) == [b"last"]
         assert sidecar.process.wait(DEADLINE_S) == 0
+
+
+def test_while_it_drains_nobody_is_let_in(
+    start_sidecar: StartSidecar, certificates: Certificates, upstream: str
+) -> None:
+    with start_sidecar(config(certificates, upstream)) as sidecar, connector(sidecar, certificates)() as channel:
+        send = threading.Event()
+        stream = plain_stream(channel, STREAM)(two(send), timeout=DEADLINE_S)
+        assert next(stream) == b"first"
+        os.kill(sidecar.process.pid, signal.SIGTERM)
+        eventually(lambda: len(sidecar.logged("draining")) == 2, "both workers drain")
+        host, _, port = sidecar.address.rpartition(":")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, int(port)), DEADLINE_S)
+        send.set()
+        assert list(stream) == [b"last"]
+        assert sidecar.process.wait(DEADLINE_S) == 0
+
+
+def test_an_audit_file_in_use_is_told_and_nothing_is_served(
+    start_sidecar: StartSidecar, certificates: Certificates, upstream: str, tmp_path: Path
+) -> None:
+    with start_sidecar(config(certificates, upstream)) as sidecar:
+        file = tmp_path / "second.yaml"
+        write(file, {**config(certificates, upstream), "state": {"directory": str(sidecar.state)}})
+        command = [sys.executable, "-m", "sidecar", "serve", "--config", str(file)]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert ended.returncode == 1
+        assert "is in use by another sidecar" in ended.stderr
+        assert "listening" not in ended.stderr
+
+
+def test_a_crash_loop_leaves_the_others_alone(
+    start_sidecar: StartSidecar, certificates: Certificates, upstream: str
+) -> None:
+    with start_sidecar(config(certificates, upstream)) as sidecar:
+        others = {name for name in sidecar.children("worker") if name.startswith("worker-1")}
+        for _ in range(4):
+            [(name, pid)] = [each for each in sidecar.children("worker").items() if each[0].startswith("worker-0")]
+            os.kill(pid, signal.SIGKILL)
+            eventually(lambda name=name: set(sidecar.children("worker")) - others - {name} != set(), "started again")  # type: ignore[misc]
+        assert sidecar.logged("child_backs_off") != []
+        assert others < set(sidecar.children("worker"))
+
+
+def test_children_share_nothing_but_what_they_are_to(
+    start_sidecar: StartSidecar, certificates: Certificates, upstream: str
+) -> None:
+    with start_sidecar(config(certificates, upstream)) as sidecar:
+        name = kill(sidecar, "worker")
+        restarted(sidecar, "worker", name, 2)
+        eventually(lambda: sidecar.logged("upstream_up")[-1]["process"] in sidecar.children("worker"), "it serves")
+        one, other = (sockets(pid) for pid in sidecar.children("worker").values())
+        assert one & other == set()
+        [recorder] = sidecar.children("recorder").values()
+        assert (one | other) & sockets(recorder) == set()
+
+
+def sockets(pid: int) -> set[str]:
+    links = {os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()}
+    return {link for link in links if link.startswith("socket:")}
