@@ -341,3 +341,28 @@ def test_children_share_nothing_but_what_they_are_to(
 def sockets(pid: int) -> set[str]:
     links = {os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()}
     return {link for link in links if link.startswith("socket:")}
+
+
+def test_the_service_manager_is_told(
+    start_sidecar: StartSidecar, certificates: Certificates, upstream: str, tmp_path: Path
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(DEADLINE_S)
+        told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "200000"}
+        with start_sidecar(config(certificates, upstream, workers=1), environment=told) as sidecar:
+            assert next_of(manager, b"WATCHDOG") == b"READY=1\nSTATUS=serving"
+            os.kill(sidecar.process.pid, signal.SIGHUP)
+            assert next_of(manager, b"WATCHDOG").startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            assert next_of(manager, b"WATCHDOG") == b"READY=1\nSTATUS=serving"
+            assert manager.recv(100) == b"WATCHDOG=1"
+            os.kill(sidecar.process.pid, signal.SIGTERM)
+            assert next_of(manager, b"WATCHDOG") == b"STOPPING=1"
+            assert sidecar.process.wait(DEADLINE_S) == 0
+
+
+def next_of(manager: socket.socket, but: bytes) -> bytes:
+    """The next datagram that does not begin so."""
+    while (said := manager.recv(1000)).startswith(but):
+        continue
+    return said
