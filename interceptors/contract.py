@@ -110,18 +110,34 @@ class Message:
         return f"Message({len(self.raw)} bytes)"  # content stays out of logs and tracebacks
 
 
-class Headers:
-    """A header block, in order, as it travels: names lower-case ASCII, values bytes.
+NO_NAMES: Final[frozenset[bytes]] = frozenset()
 
-    Changing one copies; what other calls share is never touched. `-bin` values are base64 as on the wire.
-    fields: `set` and `drop` check what they change; `replace` does not, whoever calls it vouches for the fields.
+
+class Headers:
+    """A header block, in order, as it travels: names lower-case ASCII, values bytes. `-bin` values are base64.
+
+    given: the block as it came, shared with other calls and never touched. Edits stand beside it, so that whoever
+    encodes the block encodes only what is new.  without: names whose given fields no longer travel.  added: fields
+    that travel behind the given ones.
     """
 
-    __slots__ = ("changed", "fields")
+    __slots__ = ("added", "given", "without")
 
-    def __init__(self, fields: tuple[RawField, ...]) -> None:
-        self.fields = fields
-        self.changed = False
+    def __init__(self, given: tuple[RawField, ...]) -> None:
+        self.given = given
+        self.without: frozenset[bytes] = NO_NAMES
+        self.added: tuple[RawField, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.without or self.added)
+
+    @property
+    def fields(self) -> tuple[RawField, ...]:
+        """Every field that travels, in order."""
+        without = self.without
+        kept = tuple([field for field in self.given if field[0] not in without]) if without else self.given
+        return kept + self.added
 
     def get(self, name: bytes) -> bytes | None:
         """The first value of `name`, or None."""
@@ -136,18 +152,23 @@ class Headers:
     def set(self, name: bytes, value: bytes) -> None:
         """Replace every value of `name` by one. Raises ValueError for what may not travel in a header."""
         check_field(name, value)
-        self.replace((*[field for field in self.fields if field[0] != name], (name, value)))
+        self.edit(frozenset((name,)), ((name, value),))
 
     def drop(self, name: bytes) -> None:
         """Remove every value of `name`. Raises ValueError for a header that is not a link's to change."""
         check_name(name)
-        kept = tuple([field for field in self.fields if field[0] != name])
-        if len(kept) != len(self.fields):
-            self.replace(kept)
+        if self.get(name) is not None:
+            self.edit(frozenset((name,)), ())
 
-    def replace(self, fields: tuple[RawField, ...]) -> None:
-        self.fields = fields
-        self.changed = True
+    def edit(self, without: frozenset[bytes], added: tuple[RawField, ...]) -> None:
+        """Remove every value of the names in `without`, then put `added` behind.
+
+        Nothing is checked: whoever calls vouches for the fields.
+        """
+        if self.without or self.added:
+            without, earlier = self.without | without, without
+            added = (*[field for field in self.added if field[0] not in earlier], *added)
+        self.without, self.added = without, added
 
 
 NAME_OCTETS = b"abcdefghijklmnopqrstuvwxyz0123456789-_."

@@ -238,7 +238,7 @@ class Exchange:
         self._attempts += 1
         self.up_wire = wire
         request = self.request
-        block = request.block(self.call.headers.fields)
+        block = request.block(self.call.headers)
         if request.timeout is not None:
             left = self._began + request.timeout - self.relay.clock()
             block += encode_fresh((timeout_field(left),))

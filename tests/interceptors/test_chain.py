@@ -467,6 +467,20 @@ def test_a_link_cannot_set_a_value_that_may_not_travel(value: bytes) -> None:
         Headers(()).set(b"x-a", value)
 
 
+def test_edits_stand_beside_what_came() -> None:
+    came = ((b"a", b"1"), (b"b", b"2"), (b"a", b"3"))
+    headers = Headers(came)
+    assert (headers.fields, headers.changed, headers.all(b"a")) == (came, False, (b"1", b"3"))
+    headers.drop(b"c")
+    assert not headers.changed
+    headers.set(b"a", b"4")
+    headers.set(b"c", b"5")
+    assert (headers.fields, headers.get(b"a")) == (((b"b", b"2"), (b"a", b"4"), (b"c", b"5")), b"4")
+    headers.set(b"a", b"6")
+    headers.drop(b"c")
+    assert (headers.fields, headers.get(b"c"), headers.given) == (((b"b", b"2"), (b"a", b"6")), None, came)
+
+
 # --- facts and obligations ----------------------------------------------------------------------------------------
 
 
