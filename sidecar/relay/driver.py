@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 _ATTEMPTS: Final = 3
 _METADATA: Final = View.METADATA
 _CLIENT_GONE: Final = "client.gone"
+_DEADLINE: Final = ("deadline", "deadline exceeded")
 _NO_METHOD: Final = Method("", True, True)  # of a request whose path says none
 
 
@@ -63,6 +64,7 @@ class Exchange:
         "_response",
         "_unrecorded",
         "asking",
+        "blamed",
         "call",
         "connection",
         "down",
@@ -86,6 +88,7 @@ class Exchange:
         self.up: Stream | None = None
         self.up_wire: UpstreamWire | None = None
         self.over = False  # nothing more is taken from either side
+        self.blamed = False  # the client's own bytes ended it: the reset that follows counts as the client's
         self._answered = False  # the client got its end, or is gone
         self._answer_block: bytes | None = None
         self._unrecorded = 0  # events that must be durable before the answer
@@ -225,23 +228,28 @@ class Exchange:
         if wire is None:
             return False
         self._open(wire)
-        return True
+        return not self.over
 
     def upstream_ready(self, wire: UpstreamWire) -> None:
         """The pool has a connection with a free stream."""
         self.waiting = False
         if not self.over:
             self._open(wire)
-            self.request_side.opened()
+            if not self.over:
+                self.request_side.opened()
 
     def _open(self, wire: UpstreamWire) -> None:
-        self._attempts += 1
-        self.up_wire = wire
+        """Open the upstream stream, unless the deadline has passed."""
         request = self.request
         block = request.block(self.call.headers)
         if request.timeout is not None:
             left = self._began + request.timeout - self.relay.clock()
+            if left <= 0:
+                self.fail(Code.DEADLINE_EXCEEDED, *_DEADLINE)
+                return
             block += encode_fresh((timeout_field(left),))
+        self._attempts += 1
+        self.up_wire = wire
         self._response = response = self._make_response_side()
         self.up = wire.connection.open(response, block, False)
         if not wire.dirty:
@@ -442,7 +450,7 @@ class Exchange:
     def expire(self) -> None:
         """The deadline has passed."""
         self._deadline_slot = 0
-        self.fail(Code.DEADLINE_EXCEEDED, "deadline", "deadline exceeded")
+        self.fail(Code.DEADLINE_EXCEEDED, *_DEADLINE)
 
     def _end(self, status: int, denied: Deny | None, block: bytes | None, cause: str = "") -> None:
         """Links and records learn the outcome; the client gets `block` once what must be durable is.
@@ -509,7 +517,7 @@ class Exchange:
         if not self._answered or down.released:
             return
         if down.receive < ENDED:
-            self.connection.reset(down, ErrorCode.NO_ERROR)
+            self.connection.reset(down, ErrorCode.NO_ERROR, self.blamed)
         self.connection.release(down)
         response = self._response
         if response is not None and response.inspects:

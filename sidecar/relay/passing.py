@@ -50,7 +50,7 @@ class Passing(Side):
             try:
                 ready = self._feed(payload, end)
             except WireFault as fault:
-                self.exchange.deny(fault.deny)
+                self.misused(fault.deny)
                 return
             if not end:
                 self._part(ready)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from interceptors.chain import Chain
 from interceptors.contract import NO_CODEC, Ask, Call, Codec, Method
@@ -17,6 +17,7 @@ from sidecar.relay.requests import Request
 from sidecar.relay.settings import FrontSettings
 from sidecar.relay.wire import Flusher
 
+T = TypeVar("T")
 _log = Log("relay")
 _COMMIT = Durability.COMMIT  # bound once: looking a member up on its Enum costs more than what is done with it
 
@@ -76,8 +77,10 @@ class Relay:
         self.deadlines = Deadlines(loop)
         self.flusher = Flusher(loop)
         self.clock = loop.time
+        self.soon = loop.call_soon
         self.wall = time.time
         self.pool: Pool
+        self._loop = loop
         self._codecs = codecs
         self._spans = spans
         self._buffered = 0
@@ -103,6 +106,10 @@ class Relay:
 
     def uncharge(self, count: int) -> None:
         self._buffered -= count
+
+    def aside(self, work: Callable[[], T], done: Callable[[asyncio.Future[T]], None]) -> None:
+        """Run in a thread what takes longer than the loop may, and which releases the interpreter while it does."""
+        self._loop.run_in_executor(None, work).add_done_callback(done)
 
     def publish(self, events: Sequence[object], recorded: Callable[[BaseException | None], None]) -> int:
         """Hand events on; how many must be durable first, `recorded` being called once for each."""
