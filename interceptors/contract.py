@@ -62,6 +62,12 @@ class Codec(Protocol):
         Raises CodecError on a malformed message.
         """
 
+    def batch(self, raw: bytes) -> int:
+        """How many inferences a request message asks for, from 1; 1 where the protocol does not tell.
+
+        Where its inputs say different numbers, the largest. Raises CodecError on a malformed message.
+        """
+
     def decode(self, raw: bytes, response: bool) -> object:
         """The decoded form. Raises CodecError on a malformed message or where the protocol has none."""
 
@@ -196,6 +202,17 @@ def check_field(name: bytes, value: bytes) -> None:
         raise ValueError(f"value of header {name!r} has octets outside 0x20-0x7e or outer spaces")
 
 
+RETRY_PUSHBACK: Final = b"grpc-retry-pushback-ms"
+
+
+def check_denial_field(name: bytes, value: bytes) -> None:
+    """Raise ValueError unless a denial may carry this trailer: any field of a link's, and gRPC's pushback (A6)."""
+    if name != RETRY_PUSHBACK:
+        check_field(name, value)
+    elif not (value.isdigit() and len(value) <= 10):
+        raise ValueError(f"{RETRY_PUSHBACK.decode()} is a number of milliseconds, got {value!r}")
+
+
 class Trailers:
     """How the upstream ended a call: status, message, and the other trailing fields in order.
 
@@ -275,6 +292,9 @@ class NoCodec:
 
     def models(self, raw: bytes, response: bool) -> tuple[ModelName, ...]:
         return ()
+
+    def batch(self, raw: bytes) -> int:
+        return 1
 
     def decode(self, raw: bytes, response: bool) -> object:
         raise CodecError("this protocol's messages are opaque: no decoded form is configured")

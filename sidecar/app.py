@@ -20,6 +20,7 @@ from random import Random
 import uvloop
 
 from interceptors.events import Durability, Event
+from interceptors.ledger import NoLedger
 from sidecar import wiring
 from sidecar.answers import Answers
 from sidecar.audit.recorder_jsonl import JsonlRecorder
@@ -29,6 +30,7 @@ from sidecar.config.addresses import TcpAddress, UnixAddress
 from sidecar.config.model import Config
 from sidecar.config.units import Rate as ConfigRate
 from sidecar.errors import SettingError
+from sidecar.limits.ledger_mmap import MmapLedger
 from sidecar.logs import Log
 from sidecar.relay.codecs.registry import Codecs, registry
 from sidecar.relay.front import Front
@@ -67,10 +69,12 @@ class _Sidecar:
     def __init__(self, config: Config) -> None:
         self._config = config
         now = time.time()
-        self._chain = wiring.chain(config, Random(secrets.randbits(256)).randbytes)  # noqa: S311 - ids need be unique, not secret
         server, client = wiring.server_tls(config), wiring.client_tls(config)
         self._server_tls = ServerTls(server, now) if server is not None else None
         self._client_tls = ClientTls(client, now) if client is not None else None
+        self._ledger = MmapLedger(config.limits_file, _limits_trouble) if config.limits else None
+        ids = Random(secrets.randbits(256)).randbytes  # noqa: S311 - ids need be unique, not secret
+        self._chain = wiring.chain(config, ids, self._ledger or NoLedger())
 
     async def run(self) -> int:
         config, loop = self._config, asyncio.get_running_loop()
@@ -113,6 +117,8 @@ class _Sidecar:
             recorder.close()
             if spans is not None:
                 spans.close()
+            if self._ledger is not None:
+                self._ledger.close()
             # What stands at the path may be somebody else's: of before we could bind, or put there since.
             if bound is not None and isinstance(config.listen.address, UnixAddress):
                 with contextlib.suppress(OSError):
@@ -125,6 +131,10 @@ class _Sidecar:
         for fault in found.faults:
             log.error("upstream_exposed", detail=str(fault))
         return "it can be reached around the sidecar" if found.faults else None
+
+
+def _limits_trouble(refusal: str) -> None:
+    log.warning("limits_unavailable", refusal=refusal, detail="calls are refused because their limits cannot be kept")
 
 
 async def listen(loop: asyncio.AbstractEventLoop, front: Front, config: Config) -> asyncio.Server:

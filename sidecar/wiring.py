@@ -9,13 +9,19 @@ from interceptors.chain import Chain, ChainError
 from interceptors.contract import Interceptor
 from interceptors.correlate import Correlate
 from interceptors.identify import Identify
+from interceptors.ledger import Bucket, Ledger
+from interceptors.limit import Budget, Limit
 from interceptors.record import Record
 from interceptors.trace import Trace
 from sidecar import plugins
 from sidecar.config.addresses import TcpAddress
+from sidecar.config.limits import Limit as ConfigLimit
 from sidecar.config.model import Config
 from sidecar.errors import SettingError
+from sidecar.relay.codecs.registry import registry
 from sidecar.relay.tls import ClientTlsSettings, ServerTlsSettings, TrustAnchor
+
+WILD = frozenset("*?")  # in patterns of models
 
 
 class WiringError(SettingError):
@@ -57,10 +63,11 @@ def client_tls(config: Config) -> ClientTlsSettings | None:
     )
 
 
-def chain(config: Config, random_bytes: Callable[[int], bytes]) -> Chain:
-    """Trace (or correlate, where no spans are exported), identify, authorize, the config's own interceptors, record.
+def chain(config: Config, random_bytes: Callable[[int], bytes], ledger: Ledger) -> Chain:
+    """Trace (or correlate, where no spans are exported), identify, authorize, limit (where there are limits), the
+    config's own interceptors, record.
 
-    random_bytes: as of random.Random.randbytes, for ids of spans.  Raises WiringError.
+    random_bytes: as of random.Random.randbytes, for ids of spans.  ledger: of the limits.  Raises WiringError.
     """
     mtls = config.authentication.mtls
     rules = [Rule(rule.identities, rule.methods, rule.models) for rule in config.authorization.rules]
@@ -68,6 +75,7 @@ def chain(config: Config, random_bytes: Callable[[int], bytes]) -> Chain:
         Trace(random_bytes, config.telemetry.sample) if config.telemetry.otlp else Correlate(),
         Identify([domain.name for domain in mtls.trust_domains] if mtls else [], bool(mtls and mtls.allow_common_name)),
         _authorize(rules),
+        *([_limit(config, ledger)] if config.limits else ()),
         *_own(config),
         Record(),
     ]
@@ -83,6 +91,22 @@ def _authorize(rules: list[Rule]) -> Authorize:
     except RuleError as error:
         place, _, problem = str(error).partition(": ")
         raise WiringError(f"authorization.{place}", problem) from error
+
+
+def _limit(config: Config, ledger: Ledger) -> Limit:
+    """What the config or a known protocol spells out has a bucket of its own; callers choose what else there is."""
+    rules, limits = config.authorization.rules, config.limits
+    methods = [method for each in (*rules, *limits) for method in each.methods or () if "*" not in method]
+    models = [model for each in (*rules, *limits) for model in each.models or () if not WILD.intersection(model)]
+    known = registry(config.upstream.protocol, config.upstream.services).paths
+    return Limit([_budget(limit) for limit in limits], ledger, known.union(methods), models)
+
+
+def _budget(limit: ConfigLimit) -> Budget:
+    bucket = Bucket(limit.rate.count, int(limit.rate.period), limit.capacity)
+    # However the config lists them, the same parts name the same buckets.
+    per = tuple(sorted(limit.per))
+    return Budget(limit.title, bucket, per, limit.weight, limit.identities, limit.methods, limit.models)
 
 
 def _own(config: Config) -> Iterator[Interceptor]:

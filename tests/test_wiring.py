@@ -3,6 +3,7 @@ from random import Random
 
 import pytest
 
+from interceptors.ledger import NoLedger
 from sidecar import wiring
 from sidecar.relay.tls import TrustAnchor
 from tests.config.configs import DIRECTORY, SOUND, load
@@ -60,7 +61,7 @@ class Late(Interceptor):
 def test_the_order_of_the_chain(tmp_path: Path, telemetry: str, first: str) -> None:
     (tmp_path / "late.py").write_text(SOURCE.format(needs=""))
     config = load(f"{SOUND}{telemetry}interceptors: [{{use: '{tmp_path}/late.py:Late'}}]\nunsafe_observe_only: true")
-    chain = wiring.chain(config, Random(0).randbytes)
+    chain = wiring.chain(config, Random(0).randbytes, NoLedger())
     assert [link.name for link in chain.links] == [first, "identify", "authorize", "late", "record"]
     assert chain.observe_only
 
@@ -71,13 +72,13 @@ def test_a_wrong_order_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(
         wiring.WiringError, match="link 'late' needs the fact int; it is given by no link of this chain"
     ):
-        wiring.chain(config, Random(0).randbytes)
+        wiring.chain(config, Random(0).randbytes, NoLedger())
 
 
 def test_an_interceptor_that_does_not_load_is_named_by_its_place(tmp_path: Path) -> None:
     config = load(f"{SOUND}interceptors: [{{use: 'interceptors.record:Record'}}, {{use: '{tmp_path}/none.py:A'}}]")
     with pytest.raises(wiring.WiringError) as raised:
-        wiring.chain(config, Random(0).randbytes)
+        wiring.chain(config, Random(0).randbytes, NoLedger())
     assert raised.value.path == "interceptors[1]"
 
 
@@ -85,4 +86,4 @@ def test_a_rule_that_the_chain_cannot_read_is_a_fault() -> None:
     rule = f"{{identities: ['dns:a'], methods: ['/a.B/{'c' * 3000}']}}"
     config = load(f"{SOUND}authorization: {{rules: [{rule}]}}")
     with pytest.raises(wiring.WiringError, match=r"^authorization.rules\[0\].methods\[0\]: "):
-        wiring.chain(config, Random(0).randbytes)
+        wiring.chain(config, Random(0).randbytes, NoLedger())

@@ -16,11 +16,13 @@ from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, WithJson
 from sidecar.config.access import Authentication, Authorization
 from sidecar.config.faults import expected
 from sidecar.config.fields import ClassReference, FilePath, Many, Name, Section, Url, section_or_defaults, written
+from sidecar.config.limits import Limit
 from sidecar.config.listen import Listen
 from sidecar.config.upstream import Upstream
 
 STATE_DIRECTORY = "./state"
 EVENTS_FILE = Path("audit", "events.jsonl")
+LIMITS_FILE = Path("limits.bin")
 
 
 class State(Section):
@@ -85,8 +87,13 @@ class Config(Section):
     authorization: Annotated[Authorization, BeforeValidator(section_or_defaults)] = Field(
         written({}), description="What callers may do: nothing, but for what a rule allows."
     )
+    limits: Many[Limit] = Field(
+        (),
+        description="How much callers may call; what is refused by authorization is not counted. All of them apply, "
+        "and a call that one refuses takes from none.",
+    )
     interceptors: Many[Plugin] = Field(
-        (), description="Interceptors of your own, in order; they stand after authorization."
+        (), description="Interceptors of your own, in order; they stand after authorization and limits."
     )
     audit: Annotated[Audit, BeforeValidator(section_or_defaults)] = Field(
         written({}), description="What is recorded of calls."
@@ -103,6 +110,11 @@ class Config(Section):
     def events_file(self) -> Path:
         """Where events are recorded."""
         return self.audit.file or self.state.directory / EVENTS_FILE
+
+    @property
+    def limits_file(self) -> Path:
+        """Where the buckets of the limits are kept."""
+        return self.state.directory / LIMITS_FILE
 
     def warnings(self) -> tuple[str, ...]:
         """The key path of every `unsafe_…` setting that is on."""
