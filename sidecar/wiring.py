@@ -14,6 +14,7 @@ from interceptors.limit import Budget, Limit
 from interceptors.record import Record
 from interceptors.trace import Trace
 from sidecar import plugins
+from sidecar.config.access import Rule as ConfigRule
 from sidecar.config.addresses import TcpAddress
 from sidecar.config.limits import Limit as ConfigLimit
 from sidecar.config.model import Config
@@ -95,11 +96,11 @@ def _authorize(rules: list[Rule]) -> Authorize:
 
 def _limit(config: Config, ledger: Ledger) -> Limit:
     """What the config or a known protocol spells out has a bucket of its own; callers choose what else there is."""
-    rules, limits = config.authorization.rules, config.limits
-    methods = [method for each in (*rules, *limits) for method in each.methods or () if "*" not in method]
-    models = [model for each in (*rules, *limits) for model in each.models or () if not WILD.intersection(model)]
+    said: list[ConfigRule | ConfigLimit] = [*config.authorization.rules, *config.limits]
+    methods = [method for each in said for method in each.methods or () if "*" not in method]
+    models = [model for each in said for model in each.models or () if not WILD.intersection(model)]
     known = registry(config.upstream.protocol, config.upstream.services).paths
-    return Limit([_budget(limit) for limit in limits], ledger, known.union(methods), models)
+    return Limit([_budget(limit) for limit in config.limits], ledger, known.union(methods), models)
 
 
 def _budget(limit: ConfigLimit) -> Budget:

@@ -149,7 +149,7 @@ def limits_are_distinct(config: Config) -> Iterator[Breach]:
         if limit.title in titles:
             place: Place = ("limits", index, "name") if limit.name else ("limits", index)
             yield Breach(
-                place, "each limit's name once", f"'{limit.title}' again", "name is stable and yours to choose"
+                place, "each limit's name once", f"'{limit.title}' again", "set name, which is yours to choose"
             )
         titles.add(limit.title)
 

@@ -1,7 +1,8 @@
 """Quantities as a config spells them: "10s", "500ms", "30d", "16MiB", "64MB", "1000/hour".
 
 Duration is a float of seconds and Size an int of bytes, so that they serve as plain numbers; Rate is a token
-bucket, Throughput a rate of calls or bytes. Each prints as it is written in a config. Text without a unit is refused: 10 could be anything.
+bucket, Throughput a rate of calls or bytes. Each prints as it is written in a config. Text without a unit is refused:
+10 could be anything.
 """
 
 from __future__ import annotations

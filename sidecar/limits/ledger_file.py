@@ -140,7 +140,7 @@ class LedgerFile:
             raise self._error(f"has {size} bytes, expected {self._size}{MEND}")
         self.mapped = mmap.mmap(self.fd, self._size)
         self.words = memoryview(self.mapped).cast("q")
-        if alone and not any(self.mapped[:HEADER]) and not any(self.mapped):
+        if alone and not self.mapped[:].strip(b"\0"):
             self._create(boot, random_bytes(32))
         self.secret = self._fixed()
         if alone:
