@@ -82,13 +82,15 @@ class LedgerFile:
         self.times = (HEADER + slots * KEY) // 8
         self._size = HEADER + slots * (KEY + 8)
         self.fd = self._open()
+        self.mapped = mmap.mmap(-1, mmap.PAGESIZE)  # until the file's size is known to be right
+        self.words = memoryview(self.mapped).cast("q")
         try:
             self._enter(now, boot, random_bytes)
         except OSError as error:
-            os.close(self.fd)
+            self._let_go()
             raise self._error(error.strerror or str(error)) from error
         except LedgerError:
-            os.close(self.fd)
+            self._let_go()
             raise
 
     def close(self, now: int) -> None:
@@ -100,10 +102,12 @@ class LedgerFile:
                 self.words[CLEAN] = 1
                 self.mapped.flush()
             unlock(self.fd, OPENING)
+        self._let_go()
+
+    def _let_go(self) -> None:
         self.words.release()
         self.mapped.close()
         os.close(self.fd)
-        self.fd = -1
 
     def _open(self) -> int:
         try:

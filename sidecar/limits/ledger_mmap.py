@@ -93,8 +93,11 @@ class MmapLedger:
         spent: list[Spent] = []
         worst = -1
         for at, charge in enumerate(charges):
-            paced = pace(charge.bucket)
-            full_at = 0 if found[at] < 0 else words[times + found[at]]
+            paced, full_at = pace(charge.bucket), 0
+            if found[at] >= 0:
+                full_at = words[times + found[at]]
+                if full_at > now + paced.depth:  # emptied at a slower rate, which the config has changed since
+                    words[times + found[at]] = full_at = now + paced.depth
             one = spend(max(full_at, floor + paced.depth), now, paced, charge.cost)
             if one.wait:
                 if charge.cost > charge.bucket.burst:
