@@ -26,7 +26,12 @@ class Host:
 
     def ledger(self, path: Path, slots: int = 16 * SET) -> MmapLedger:
         return MmapLedger(
-            path, self.troubles.append, clock=lambda: self.now_ns, boot=lambda: self.boot, random_bytes=bytes, slots=slots
+            path,
+            self.troubles.append,
+            clock=lambda: self.now_ns,
+            boot=lambda: self.boot,
+            random_bytes=bytes,
+            slots=slots,
         )
 
     def reboot(self) -> None:

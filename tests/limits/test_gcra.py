@@ -14,7 +14,9 @@ from sidecar.limits.gcra import DEEPEST, SECOND, pace, spend
 DAY = 86400
 BUCKETS = st.builds(Bucket, st.integers(1, 10**6), st.sampled_from((1, 60, 3600, DAY)), st.integers(1, 300))
 # Steps of time from nothing to a few days, and costs that are mostly small.
-STEPS = st.lists(st.tuples(st.integers(0, 1 << 20) | st.integers(0, 3 * DAY * SECOND), st.integers(1, 400)), max_size=60)
+STEPS = st.lists(
+    st.tuples(st.integers(0, 1 << 20) | st.integers(0, 3 * DAY * SECOND), st.integers(1, 400)), max_size=60
+)
 
 
 class Oracle:
