@@ -100,10 +100,11 @@ def _limit(config: Config, ledger: Ledger) -> Limit:
     methods = [method for each in said for method in each.methods or () if "*" not in method]
     models = [model for each in said for model in each.models or () if not WILD.intersection(model)]
     known = registry(config.upstream.protocol, config.upstream.services).paths
-    return Limit([_budget(limit) for limit in config.limits], ledger, known.union(methods), models)
+    return Limit([budget(limit) for limit in config.limits], ledger, known.union(methods), models)
 
 
-def _budget(limit: ConfigLimit) -> Budget:
+def budget(limit: ConfigLimit) -> Budget:
+    """A limit as the link takes it."""
     bucket = Bucket(limit.rate.count, int(limit.rate.period), limit.capacity)
     # However the config lists them, the same parts name the same buckets.
     per = tuple(sorted(limit.per))

@@ -3,7 +3,9 @@ from random import Random
 
 import pytest
 
-from interceptors.ledger import NoLedger
+from interceptors.contract import Method, View
+from interceptors.ledger import Bucket, NoLedger
+from interceptors.limit import Budget
 from sidecar import wiring
 from sidecar.relay.tls import TrustAnchor
 from tests.config.configs import DIRECTORY, SOUND, load
@@ -64,6 +66,29 @@ def test_the_order_of_the_chain(tmp_path: Path, telemetry: str, first: str) -> N
     chain = wiring.chain(config, Random(0).randbytes, NoLedger())
     assert [link.name for link in chain.links] == [first, "identify", "authorize", "late", "record"]
     assert chain.observe_only
+
+
+LIMITS = """
+authorization: {rules: [{identities: ["dns:a"], methods: ["/a.B/*", "/a.B/C"], models: [m, "n*"]}]}
+limits:
+- {per: identity, rate: 1000/second, burst: 200}
+- {per: [source, model], rate: 10MiB/minute, weight: bytes, name: big, models: [o]}
+"""
+
+
+def test_limits_stand_behind_authorization() -> None:
+    names = [link.name for link in wiring.chain(load(SOUND), Random(0).randbytes, NoLedger()).links]
+    assert names == ["correlate", "identify", "authorize", "record"]
+    chain = wiring.chain(load(SOUND + LIMITS), Random(0).randbytes, NoLedger())
+    assert [link.name for link in chain.links] == ["correlate", "identify", "authorize", "limit", "record"]
+    # Bytes are counted of every message, so that none is passed through unseen.
+    assert chain.plan(Method("/a.B/C", True, True)).request_view is View.BYTES
+
+
+def test_budgets_are_what_the_config_says() -> None:
+    first, second = (wiring.budget(limit) for limit in load(SOUND + LIMITS).limits)
+    assert first == Budget("identity", Bucket(1000, 1, 200), ("identity",))
+    assert second == Budget("big", Bucket(10 << 20, 60, 10 << 20), ("model", "source"), "bytes", models=("o",))
 
 
 def test_a_wrong_order_is_a_fault(tmp_path: Path) -> None:

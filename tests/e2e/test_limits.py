@@ -14,8 +14,8 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2
-from grpc_status import rpc_status
+from google.rpc import error_details_pb2  # type: ignore[import-untyped]
+from grpc_status import rpc_status  # type: ignore[import-untyped]
 
 from tests import sidecars
 from tests.certificates import Certificates, Pair
@@ -43,7 +43,7 @@ def limited(certificates: Certificates, upstream: str, limits: list[dict[str, An
 
 def statuses(opened: grpc.Channel, count: int) -> Counter[grpc.StatusCode]:
     """What became of so many calls, 16 at a time."""
-    call = opened.unary_unary(UNARY)
+    call: Any = opened.unary_unary(UNARY)
 
     def one(_: int) -> grpc.StatusCode:
         try:
@@ -63,7 +63,7 @@ def test_the_hundred_and_first_call_is_told_when_to_come_again(tmp_path: Path, c
         sidecars.serve(limited(certificates, upstream, HUNDRED), tmp_path) as sidecar,
         channel(sidecar.address, certificates) as opened,
     ):
-        call = opened.unary_unary(UNARY)
+        call: Any = opened.unary_unary(UNARY)
         for _ in range(100):
             assert call(b"m", timeout=30) == b"m"
         with pytest.raises(grpc.RpcError) as raised:
@@ -109,7 +109,8 @@ def test_each_message_of_a_stream_counts(tmp_path: Path, certificates: Certifica
         sidecars.serve(limited(certificates, upstream, limits), tmp_path) as sidecar,
         channel(sidecar.address, certificates) as opened,
     ):
-        answers = opened.stream_stream(STREAM)(iter([b"1", b"2", b"3", b"4"]), timeout=30)
+        stream: Any = opened.stream_stream(STREAM)
+        answers = stream(iter([b"1", b"2", b"3", b"4"]), timeout=30)
         with pytest.raises(grpc.RpcError) as raised:
             list(answers)
         error: Any = raised.value

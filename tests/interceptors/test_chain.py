@@ -21,6 +21,7 @@ from interceptors.contract import (
     Message,
     Method,
     ModelName,
+    NoCodec,
     Outcome,
     Trailers,
     View,
@@ -73,7 +74,7 @@ class Fact:
     """Something that a link knows."""
 
 
-class Words:
+class Words(NoCodec):
     """A codec whose decoded form is a list of words. decodes: how often it was asked."""
 
     def __init__(self) -> None:

@@ -29,7 +29,7 @@ from interceptors.facts import Principal
 from interceptors.ledger import TAKEN, Bucket, Charge, Taken
 from interceptors.limit import MOST_MODELS, Budget, Limit, network_of
 from interceptors.retry import retry_info
-from tests.playbook import Playbook, denied, end, half_close, nothing, request, response, run
+from tests.playbook import PEER, Playbook, denied, end, half_close, nothing, request, response, run
 
 DAY_S = 86400
 UNARY = Method("/a.B/Unary", True, True)
@@ -107,8 +107,7 @@ def chain(ledger: Ledger, *budgets: Budget, who: str = "spiffe://example.org/a",
 
 def calls(links: Chain, method: Method = UNARY, *requests: bytes, peer: Peer | None = None) -> str:
     """A whole call with these requests; the reason of its denial, or ""."""
-    more = {"peer": peer} if peer else {}
-    told = run(links, method, requests or (b"m",), (b"r",), codec=Words(), **more)
+    told = run(links, method, requests or (b"m",), (b"r",), codec=Words(), peer=peer or PEER)
     return told.denied.reason if told.denied else ""
 
 

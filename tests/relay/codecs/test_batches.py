@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -18,9 +19,8 @@ CODECS = registry("auto")
 
 
 def infer(*shapes: list[int]) -> bytes:
-    raw: bytes = SCHEMAS["ModelInferRequest"](
-        model_name="m", inputs=[{"shape": shape} for shape in shapes]
-    ).SerializeToString()
+    inputs = [{"shape": shape} for shape in shapes]
+    raw: bytes = SCHEMAS["ModelInferRequest"](model_name="m", inputs=inputs).SerializeToString()
     return raw
 
 
@@ -108,10 +108,8 @@ def test_nobody_pays_for_less_than_the_largest_input(shapes: list[list[int]]) ->
 @given(st.binary(max_size=200))
 def test_any_bytes_give_a_size_or_are_refused(raw: bytes) -> None:
     for method in (OIP + "ModelInfer", TF + "PredictionService/Predict", TF + "PredictionService/Classify"):
-        try:
+        with contextlib.suppress(CodecError):
             assert CODECS.codec(method).batch(raw) >= 1
-        except CodecError:
-            pass
 
 
 def test_opaque_messages_are_one() -> None:
