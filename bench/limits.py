@@ -69,10 +69,8 @@ def main() -> int:
         found = measure(Path(folder) / "limits.bin", arguments.rounds)
     for figure in found:
         low, high = figure.spread
-        print(
-            f"{figure.metric:48} {figure.processes} process{'es' if figure.processes > 1 else '  '} "
-            f"{figure.wall_us:7.2f} us wall ({low:.2f} to {high:.2f})  {figure.cpu_us:7.2f} us CPU  {figure.refused or ''}"
-        )
+        wall = f"{figure.wall_us:7.2f} us wall ({low:.2f} to {high:.2f})"
+        print(f"{figure.metric:44} x{figure.processes} {wall} {figure.cpu_us:7.2f} us CPU  {figure.refused or ''}")
     write(arguments.out, found)
     print(f"written to {os.path.relpath(arguments.out, ROOT)}")
     return 0

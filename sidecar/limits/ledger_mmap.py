@@ -26,7 +26,6 @@ SLOTS: Final = 1 << 18  # buckets that are not full, at most; 6 MiB
 SET: Final = 64  # slots
 STRIPES: Final = 64
 FIRST_STRIPE: Final = 64  # byte of the file; those before it are LedgerFile's
-WAIT_NS: Final = 5_000_000  # for a lock whose holder was preempted; of another such wait see Stripes
 TELL_EVERY: Final = 10 * SECOND
 MOST_PLACES: Final = 8192  # remembered; one for each key
 
@@ -62,7 +61,7 @@ class MmapLedger:
         self._file = file = LedgerFile(path, slots, clock() * UNITS, boot(), random_bytes)
         self._words = file.words
         self._mapped = file.mapped
-        self._stripes = Stripes(file.fd, FIRST_STRIPE, STRIPES, WAIT_NS, monotonic_ns)
+        self._stripes = Stripes(file.fd, FIRST_STRIPE, STRIPES, monotonic_ns)
         self._places: Bounded[bytes, Place] = Bounded(MOST_PLACES)
         self._told: dict[str, int] = {}
         # A child shares the parent's open file, and with it the locks: the two would not exclude each other.

@@ -11,9 +11,13 @@ import fcntl
 import os
 import struct
 from collections.abc import Callable, Sequence
+from time import sleep
 from typing import Final
 
 FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of Linux on x86-64 and arm64: type, whence, start, length, pid
+WAIT_NS: Final = 10_000_000
+AGAIN_NS: Final = 100_000
+NAP_S: Final = 50e-6
 TAKEN: Final = (errno.EAGAIN, errno.EACCES)
 
 
@@ -39,16 +43,16 @@ def unlock(fd: int, byte: int) -> None:
 class Stripes:
     """Exclusive locks on the bytes first to first + count - 1.
 
-    A holder that was preempted gets the processor by our yielding it. One that does not come back within wait_ns is
-    taken for stopped: until its lock is got again, each further try is a single one.
+    A lock is held for microseconds, so whoever meets it tries again at once; a holder that lost its processor gets it
+    by our sleeping. One that does not come back within WAIT_NS is taken for stopped: until its lock is got again, each
+    further try lasts AGAIN_NS, which is enough for one that is at work and little enough to do for every call.
     """
 
-    __slots__ = ("_clock", "_fd", "_locks", "_stopped", "_unlocks", "_wait_ns")
+    __slots__ = ("_clock", "_fd", "_locks", "_stopped", "_unlocks")
 
-    def __init__(self, fd: int, first: int, count: int, wait_ns: int, clock: Callable[[], int]) -> None:
+    def __init__(self, fd: int, first: int, count: int, clock: Callable[[], int]) -> None:
         """clock: monotonic, in nanoseconds."""
         self._fd = fd
-        self._wait_ns = wait_ns
         self._clock = clock
         self._locks = [flock(fcntl.F_WRLCK, first + number) for number in range(count)]
         self._unlocks = [flock(fcntl.F_UNLCK, first + number) for number in range(count)]
@@ -57,9 +61,11 @@ class Stripes:
     def lock(self, stripes: Sequence[int]) -> bool:
         """Lock all of them, or none and False. stripes: ascending, so that two processes never wait in a circle."""
         for at, stripe in enumerate(stripes):
-            if not self._lock(stripe):
+            if not self._try(stripe) and not self._wait(stripe):
                 self.unlock(stripes[:at])
                 return False
+            if self._stopped:
+                self._stopped.discard(stripe)
         return True
 
     def unlock(self, stripes: Sequence[int]) -> None:
@@ -70,23 +76,23 @@ class Stripes:
         """Let every further lock fail with a ValueError."""
         self._fd = -1
 
-    def _lock(self, stripe: int) -> bool:
-        until = 0
-        while True:
-            try:
-                fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, self._locks[stripe])
-            except OSError as error:
-                if error.errno not in TAKEN:
-                    raise
-            else:
-                if self._stopped:
-                    self._stopped.discard(stripe)
-                return True
-            if stripe in self._stopped:
+    def _try(self, stripe: int) -> bool:
+        try:
+            fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, self._locks[stripe])
+        except OSError as error:
+            if error.errno in TAKEN:
                 return False
-            now = self._clock()
-            until = until or now + self._wait_ns
-            if now >= until:
+            raise
+        return True
+
+    def _wait(self, stripe: int) -> bool:
+        begun = self._clock()
+        limit_ns = AGAIN_NS if stripe in self._stopped else WAIT_NS
+        while not self._try(stripe):
+            waited_ns = self._clock() - begun
+            if waited_ns > limit_ns:
                 self._stopped.add(stripe)
                 return False
-            os.sched_yield()
+            if waited_ns > AGAIN_NS:
+                sleep(NAP_S)
+        return True
