@@ -102,7 +102,7 @@ class Limit(Section):
     @property
     def title(self) -> str:
         """The name it goes by."""
-        return self.name or "-".join(self.per) + ("" if self.weight == "calls" else f".{self.weight}")
+        return self.name or "-".join(sorted(self.per)) + ("" if self.weight == "calls" else f".{self.weight}")
 
     @property
     def capacity(self) -> int:

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 from interceptors.bounded import Bounded
 from interceptors.ledger import TAKEN, Charge, Refusal, Taken
-from sidecar.limits.gcra import SECOND, UNITS, Spent, pace, spend
+from sidecar.limits.gcra import SECOND, UNITS, Pace, Spent, pace, spend
 from sidecar.limits.ledger_file import FLOOR, KEY, LedgerFile, boot_clock, boot_id
 from sidecar.limits.locks_ofd import Stripes
 
@@ -69,11 +69,12 @@ class MmapLedger:
 
     def take_all(self, charges: Sequence[Charge]) -> Taken:
         places = [self._place(charge.key) for charge in charges]
+        paces = [pace(charge.bucket) for charge in charges]
         stripes = [places[0].stripe] if len(places) == 1 else sorted({place.stripe for place in places})
         if not self._stripes.lock(stripes):
             return self._tell("ledger_busy")
         try:
-            return self._settle(charges, places)
+            return self._settle(charges, places, paces)
         finally:
             self._stripes.unlock(stripes)
 
@@ -84,7 +85,7 @@ class MmapLedger:
         self._words = memoryview(b"")
         self._file.close(self._clock() * UNITS)
 
-    def _settle(self, charges: Sequence[Charge], places: Sequence[Place]) -> Taken:
+    def _settle(self, charges: Sequence[Charge], places: Sequence[Place], paces: Sequence[Pace]) -> Taken:
         """Under the locks: look at every bucket, then write every one, or none."""
         words, times = self._words, self._file.times
         now, floor = self._clock() * UNITS, words[FLOOR]
@@ -92,7 +93,7 @@ class MmapLedger:
         spent: list[Spent] = []
         worst = -1
         for at, charge in enumerate(charges):
-            paced, full_at = pace(charge.bucket), 0
+            paced, full_at = paces[at], 0
             if found[at] >= 0:
                 full_at = words[times + found[at]]
                 if full_at > now + paced.depth:  # emptied at a slower rate, which the config has changed since

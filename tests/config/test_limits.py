@@ -20,7 +20,7 @@ def test_what_is_unsaid() -> None:
     ("limit", "title", "rate", "capacity"),
     [
         ("per: method, rate: 100/day", "method", Throughput(100, 86400.0), 100),
-        ("per: [identity, model], rate: 5/minute, burst: 9", "identity-model", Throughput(5, 60.0), 9),
+        ("per: [model, identity], rate: 5/minute, burst: 9", "identity-model", Throughput(5, 60.0), 9),
         ("per: source, rate: 10MiB/second, weight: bytes", "source.bytes", Throughput(10 << 20, 1.0, "MiB"), 10 << 20),
         (
             "per: source, rate: 10MB/hour, burst: 1GiB, weight: bytes",

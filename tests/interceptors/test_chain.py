@@ -63,6 +63,8 @@ UNSOUND: list[Any] = [
     (Code.ABORTED, "test.no", None),
     (Code.ABORTED, "test.no", "no", (b"detail",)),
     (Code.ABORTED, "test.no", "no", (), ((b"grpc-status", b"0"),)),
+    (Code.ABORTED, "test.no", "no", (), ((b"grpc-retry-pushback-ms", b"-1"),)),
+    (Code.ABORTED, "test.no", "no", (), ((b"grpc-retry-pushback-ms", b"soon"),)),
     (Code.ABORTED, "test.no", "no", (), ((b"x-a", b"a\r\nb"),)),
     (Code.ABORTED, "test.no", "no", (), (b"x-a",)),
 ]
