@@ -32,7 +32,7 @@ from sidecar.relay.grpc_wire import (
 from sidecar.relay.http2.blocks import encode, encode_fresh
 from sidecar.relay.http2.connection import ServerConnection
 from sidecar.relay.http2.errors import ErrorCode
-from sidecar.relay.http2.fields import ResponseHead, TrailerBlock
+from sidecar.relay.http2.fields import Field, ResponseHead, TrailerBlock
 from sidecar.relay.http2.streams import ENDED, Stream
 from sidecar.relay.inspecting import InspectedRequest, InspectedResponse
 from sidecar.relay.passing import PassingRequest, PassingResponse
@@ -41,10 +41,11 @@ from sidecar.relay.requests import Refusal, Request
 if TYPE_CHECKING:
     from sidecar.relay.front import FrontWire
     from sidecar.relay.relay import Relay
-    from sidecar.relay.upstream import UpstreamWire
+    from sidecar.relay.upstream.wire import UpstreamWire
 
 _ATTEMPTS: Final = 3
 _METADATA: Final = View.METADATA
+_UNAVAILABLE: Final = int(Code.UNAVAILABLE)
 _CLIENT_GONE: Final = "client.gone"
 _DEADLINE: Final = ("deadline", "deadline exceeded")
 _NO_METHOD: Final = Method("", True, True)  # of a request whose path says none
@@ -269,6 +270,8 @@ class Exchange:
             self.connection.send_informational(self.down, answer.block)
             self.front.touch()
             return
+        if end and answer.status == _UNAVAILABLE and self._tried_again(answer.fields):
+            return
         self._responding = True
         self.request_side.replay = None
         if end:
@@ -338,15 +341,16 @@ class Exchange:
         """The model server ended the stream early, or for a reason we did: its fault, or its connection is lost."""
         if self.over or self._last is not None:
             return  # RFC 9113 §8.1: a response that is complete is not discarded for what comes after it
-        if reason:
+        if reason and code == ErrorCode.CANCEL:
             self._lose_upstream()
-            if code == ErrorCode.CANCEL:
+            if not self._tried_again(()):
                 self.fail(Code.UNAVAILABLE, "upstream.lost", f"model server: {reason}")
-            else:
-                self.fail(reset_code(code), "upstream.malformed", f"model server's answer: {reason}")
+            return
+        self._lose_upstream(_UNAVAILABLE)
+        if reason:
+            self.fail(reset_code(code), "upstream.malformed", f"model server's answer: {reason}")
             return
         self.over = True
-        self._lose_upstream()
         self.connection.reset(self.down, code)
         self._answered = True
         self._end(int(reset_code(code)), None, None, "upstream.reset")
@@ -355,11 +359,28 @@ class Exchange:
         """RFC 9113 §8.7: nothing of the stream was processed, so it may be tried again."""
         if self.over or self._last is not None:
             return
+        wire = self.up_wire
+        assert wire is not None
         self._lose_upstream()
-        if self._attempts < _ATTEMPTS and not self._responding and self.request_side.again():
+        fresh = self._attempts < _ATTEMPTS and not self._responding
+        if fresh and self.relay.pool.excuses(wire) and self.request_side.again():
             self.open_upstream()
         else:
             self.fail(Code.UNAVAILABLE, "upstream.refused", "model server refused the call")
+
+    def _tried_again(self, answer: tuple[Field, ...]) -> bool:
+        """Send a unary request again, to another endpoint where there is one, if the config and the answer allow it."""
+        side, pool = self.request_side, self.relay.pool
+        if self._responding or side.replay is None or not self.call.method.unary_request:
+            return False
+        pause = pool.retries(self._attempts, answer)
+        if pause is None:
+            return False
+        self._cancel_upstream(_UNAVAILABLE)
+        side.again()
+        self.waiting = True
+        pool.want_later(self, pause)
+        return True
 
     def on_request_sent(self, count: int) -> None:
         side = self.request_side
@@ -416,7 +437,7 @@ class Exchange:
             if up.send < ENDED or up.queue is not None:
                 wire.connection.reset(up, ErrorCode.CANCEL)
             self.up = None
-            wire.release(up)
+            wire.release(up, status)
         self._end(status, None, block)
 
     def deny(self, deny: Deny) -> None:
@@ -529,8 +550,8 @@ class Exchange:
         if not self.front.dirty:
             self.front.touch()
 
-    def _cancel_upstream(self) -> None:
-        """The call is over: a stream still open towards the model server is reset, never ended."""
+    def _cancel_upstream(self, status: int = -1) -> None:
+        """A stream still open towards the model server is reset, never ended.  status: as of `UpstreamWire.release`."""
         if self.waiting:
             self.waiting = False
             self.relay.pool.forget(self)
@@ -538,14 +559,14 @@ class Exchange:
         if up is not None and wire is not None:
             self.up = None
             wire.connection.reset(up, ErrorCode.CANCEL)
-            wire.release(up)
+            wire.release(up, status)
 
-    def _lose_upstream(self) -> None:
-        """The upstream stream is gone already."""
+    def _lose_upstream(self, status: int = -1) -> None:
+        """The upstream stream is gone already.  status: as of `UpstreamWire.release`."""
         up, wire = self.up, self.up_wire
         if up is not None and wire is not None:
             self.up = None
-            wire.release(up)
+            wire.release(up, status)
 
     # --- questions ----------------------------------------------------------------------------------------------
 

@@ -18,8 +18,8 @@ from sidecar.relay import front as front_module
 from sidecar.relay.driver import Exchange
 from sidecar.relay.front import Front, FrontWire
 from sidecar.relay.relay import Relay
-from sidecar.relay.settings import FrontSettings, UpstreamSettings
-from sidecar.relay.upstream import Pool
+from sidecar.relay.settings import FrontSettings, Target, UpstreamSettings
+from sidecar.relay.upstream.pool import Pool
 from tests.relay.ends import Call, Client, Server, Tapped
 from tests.relay.hand_turned import HandTurned, Transport
 
@@ -133,7 +133,7 @@ class World:
         self.faults: list[tuple[str, str, str]] = []  # of hooks: link, hook, type of the exception
         self.relay.report = self._report  # type: ignore[method-assign]
         self.relay.wall = lambda: 1_700_000_000.0 + loop.now
-        self.pool = Pool(loop, self.relay, upstream or UpstreamSettings("192.0.2.9", 1), None, None, lambda: 0.5)
+        self.pool = Pool(loop, self.relay, upstream or UpstreamSettings((Target("192.0.2.9", 1),)), None, None, lambda: 0.5)
         self.relay.pool = self.pool
         self.front = Front(loop, self.relay, None, b"http")
         self.listening = True  # whether the model server takes connections
@@ -281,7 +281,7 @@ class World:
         finally:
             self._patch.stop()
             gc.enable()
-            for task in self.pool._tasks:
+            for task in self.pool.tasks:
                 task.cancel()
             self.loop.turn()
 
