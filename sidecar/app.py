@@ -26,7 +26,7 @@ from sidecar.answers import Answers
 from sidecar.audit.recorder_jsonl import JsonlRecorder
 from sidecar.check import exposure
 from sidecar.check.report import RefusedError
-from sidecar.config.addresses import TcpAddress, UnixAddress
+from sidecar.config.addresses import Address, TcpAddress, UnixAddress
 from sidecar.config.model import Config
 from sidecar.config.units import Rate as ConfigRate
 from sidecar.errors import SettingError
@@ -36,9 +36,16 @@ from sidecar.relay.codecs.registry import Codecs, registry
 from sidecar.relay.front import Front
 from sidecar.relay.http2.limits import Limits, Rate
 from sidecar.relay.relay import Relay
-from sidecar.relay.settings import FrontSettings, UpstreamSettings
+from sidecar.relay.settings import (
+    EjectionSettings,
+    FrontSettings,
+    HealthSettings,
+    RetrySettings,
+    Target,
+    UpstreamSettings,
+)
 from sidecar.relay.tls import ClientTls, ServerTls
-from sidecar.relay.upstream import Pool
+from sidecar.relay.upstream.pool import Pool
 from sidecar.telemetry.export_otel import OtelExport
 
 log = Log("app")
@@ -83,7 +90,8 @@ class _Sidecar:
         relay = Relay(loop, front_settings(config), self._chain, codecs(config), recorder, spans, Answers(loop, {}))
         client_tls, server_tls = self._client_tls, self._server_tls
         jitter = Random(secrets.randbits(64)).random  # noqa: S311 - spreads reconnects, guards nothing
-        dial = client_tls.channel if client_tls is not None else None
+        given = config.upstream.tls.server_name if config.upstream.tls is not None else None
+        dial = None if client_tls is None else lambda host: client_tls.channel(given or host)
         pool = Pool(loop, relay, upstream_settings(config), dial, self._vet, jitter)
         relay.pool = pool
         channel = None if server_tls is None else lambda: server_tls.channel(time.time())
@@ -99,7 +107,7 @@ class _Sidecar:
             pool.start()
             started = partial(Event, tenant="", durability=Durability.COMMIT)
             recorder.record(started("sidecar.started", time.time(), reason=f"config {config.digest()}"))
-            log.info("listening", address=listening_at(server), upstream=str(config.upstream.address),
+            log.info("listening", address=listening_at(server), upstream=", ".join(map(str, config.upstream.address)),
                      config=config.digest())  # fmt: skip
             gc.collect()
             gc.freeze()
@@ -125,9 +133,10 @@ class _Sidecar:
                     if socket_at(config.listen.address) == bound:
                         os.unlink(config.listen.address.path)
 
-    async def _vet(self) -> str | None:
-        """Why the model server that just came up may not be used: it may have opened more than it did before."""
-        found = await asyncio.get_running_loop().run_in_executor(None, exposure.examine, self._config.upstream)
+    async def _vet(self, place: Target) -> str | None:
+        """Why an endpoint that just came up may not be used: it may have opened more than it did before."""
+        loop, upstream = asyncio.get_running_loop(), self._config.upstream
+        found = await loop.run_in_executor(None, exposure.examine, upstream, (address_of(place),))
         for fault in found.faults:
             log.error("upstream_exposed", detail=str(fault))
         return "it can be reached around the sidecar" if found.faults else None
@@ -224,14 +233,35 @@ def front_settings(config: Config) -> FrontSettings:
 
 
 def upstream_settings(config: Config) -> UpstreamSettings:
-    """The model server's address and limits as the relay takes them."""
-    upstream, address = config.upstream, config.upstream.address
-    place = (address.host, address.port, "") if isinstance(address, TcpAddress) else ("", 0, address.path)
+    """The model server's addresses and limits as the relay takes them."""
+    upstream = config.upstream
+    health, ejection, retries = upstream.health, upstream.ejection, upstream.retries
     return UpstreamSettings(
-        *place,
+        tuple(map(target_of, upstream.address)),
         connections=upstream.connections,
+        connections_most=upstream.connections_most or upstream.connections,
         connect_s=upstream.connect_timeout,
+        calls_most=upstream.calls_most or 0,
+        try_s=upstream.per_try_timeout or 0.0,
         queue=upstream.queue,
+        queue_s=upstream.queue_timeout,
+        wait=upstream.when_unready == "wait",
+        dns_s=upstream.dns_refresh,
+        keepalive_s=upstream.keepalive,
+        keepalive_answer_s=upstream.keepalive_timeout,
+        health=HealthSettings(
+            health.check == "grpc", health.service or "", health.interval, health.timeout, health.failures
+        ),
+        ejection=EjectionSettings(
+            failures=ejection.failures,
+            ratio=ejection.ratio,
+            calls=ejection.calls,
+            interval_s=ejection.interval,
+            base_s=ejection.time,
+            most_s=ejection.time_most,
+            share=ejection.share,
+        ),
+        retries=RetrySettings(retries.attempts, retries.backoff, retries.budget, retries.reserve),
         limits=Limits(
             # An answer's headers may be larger than what callers may send, never smaller.
             header_list=max(64 << 10, config.listen.limits.header_list),
@@ -244,6 +274,14 @@ def upstream_settings(config: Config) -> UpstreamSettings:
             settings=Rate(10, 100),
         ),
     )
+
+
+def target_of(address: Address) -> Target:
+    return Target(address.host, address.port) if isinstance(address, TcpAddress) else Target("", 0, address.path)
+
+
+def address_of(target: Target) -> Address:
+    return UnixAddress(target.path) if target.path else TcpAddress(target.host, target.port)
 
 
 def codecs(config: Config) -> Codecs:

@@ -51,10 +51,11 @@ def server_tls(config: Config) -> ServerTlsSettings | None:
 
 def client_tls(config: Config) -> ClientTlsSettings | None:
     """None where the model server is reached in plaintext."""
-    tls, address = config.upstream.tls, config.upstream.address
+    tls = config.upstream.tls
     if tls is None:
         return None
-    host = address.host if isinstance(address, TcpAddress) else ""
+    # Each connection says which host it is for; a Unix socket has none, and a config that names one then.
+    host = next((address.host for address in config.upstream.address if isinstance(address, TcpAddress)), "")
     return ClientTlsSettings(
         ca=tls.ca,
         server_name=tls.server_name or host,

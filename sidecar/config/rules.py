@@ -206,7 +206,7 @@ def remote_upstreams_have_tls(config: Config) -> Iterator[Breach]:
         yield Breach(
             ("upstream", "tls"),
             "TLS to a model server on another host",
-            f"none to {upstream.address}",
+            f"none to {next(address for address in upstream.address if not address.loopback)}",
             "else set upstream.unsafe_open_upstream: true",
         )
 
@@ -218,7 +218,7 @@ def upstream_tls_is_whole(config: Config) -> Iterator[Breach]:
     for has, lacks in (("certificate", "key"), ("key", "certificate")):
         if getattr(tls, has) and not getattr(tls, lacks):
             yield Breach(("upstream", "tls", lacks), f"a file, because upstream.tls.{has} is set", "nothing")
-    if tls.server_name is None and isinstance(config.upstream.address, UnixAddress):
+    if tls.server_name is None and any(isinstance(address, UnixAddress) for address in config.upstream.address):
         yield Breach(
             ("upstream", "tls", "server_name"), "the name in its certificate, for a Unix socket has none", "nothing"
         )
@@ -239,8 +239,18 @@ def services_are_distinct(config: Config) -> Iterator[Breach]:
 
 
 def sockets_differ(config: Config) -> Iterator[Breach]:
-    if config.upstream.address == config.listen.address:
-        yield Breach(("upstream", "address"), "another address than listen.address", f"'{config.upstream.address}'")
+    if config.listen.address in config.upstream.address:
+        yield Breach(("upstream", "address"), "another address than listen.address", f"'{config.listen.address}'")
+
+
+def connections_grow(config: Config) -> Iterator[Breach]:
+    upstream = config.upstream
+    if upstream.connections_most is not None and upstream.connections_most < upstream.connections:
+        yield Breach(
+            ("upstream", "connections_most"),
+            f"at least upstream.connections, which is {upstream.connections}",
+            f"the number {upstream.connections_most}",
+        )
 
 
 LISTEN_TLS = (("listen", "address"), TLS, ("listen", "unsafe_plaintext"))
@@ -263,4 +273,5 @@ CROSS_RULES: tuple[CrossRule, ...] = (
     CrossRule((("upstream", "address"), ("upstream", "tls")), upstream_tls_is_whole),
     CrossRule((("upstream", "services"),), services_are_distinct),
     CrossRule((("upstream", "address"), ("listen", "address")), sockets_differ),
+    CrossRule((("upstream", "connections"), ("upstream", "connections_most")), connections_grow),
 )

@@ -42,7 +42,7 @@ def request(service: str) -> bytes:
 def verdict(status: int, body: bytes) -> Verdict:
     """What an answer says.  status: of gRPC, -1 for none.  body: as it came, with its prefix."""
     if status == Code.OK:
-        return Verdict.SERVING if body[PREFIX:] == _SERVING and not body[0] else Verdict.NOT_SERVING
+        return Verdict.SERVING if body[:1] == b"\0" and body[PREFIX:] == _SERVING else Verdict.NOT_SERVING
     if status == Code.UNIMPLEMENTED:
         return Verdict.UNIMPLEMENTED
     return Verdict.UNKNOWN_SERVICE if status == Code.NOT_FOUND else Verdict.SILENT
