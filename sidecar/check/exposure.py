@@ -30,9 +30,7 @@ def examine(upstream: Upstream, found: Sequence[Address] = (), proc: Path = Path
     return judge(upstream, sockets_proc.read(proc), sockets_proc.is_own, found)
 
 
-def judge(
-    upstream: Upstream, sockets: Sockets, is_own: Callable[[str], bool], found: Sequence[Address] = ()
-) -> Report:
+def judge(upstream: Upstream, sockets: Sockets, is_own: Callable[[str], bool], found: Sequence[Address] = ()) -> Report:
     """As `examine`, of a snapshot. is_own: whether an IP address belongs to this host."""
     addresses = (*upstream.address, *found)
     doors = [each for each in sockets.listeners if any(_answers(each, address, is_own) for address in addresses)]

@@ -79,7 +79,8 @@ class Health(Section):
     interval: ShortTime = Field(written("5s"), description="Time between two checks.")
     timeout: ShortTime = Field(written("1s"), description="Time for an answer.")
     failures: Annotated[int, Field(ge=1, le=100)] = Field(
-        2, description="Checks without an answer, in a row, that end its use. An answer other than SERVING does at once."
+        2,
+        description="Checks without an answer, in a row, that end its use. An answer other than SERVING does at once.",
     )
 
 
@@ -168,11 +169,13 @@ class Upstream(Section):
         None, description="Calls open at once at one endpoint; unset, as many as it allows itself."
     )
     dns_refresh: ShortTime = Field(
-        written("30s"), description="Time between two look-ups of a name. After a failed connection it is looked up soon."
+        written("30s"),
+        description="Time between two look-ups of a name. After a failed connection it is looked up soon.",
     )
     connect_timeout: ShortTime = Field(written("5s"), description="Time for a connection to be ready for calls.")
     per_try_timeout: LongTime | None = Field(
-        None, description="Time from the end of a request to the head of its answer; unset, the caller's deadline is all."
+        None,
+        description="Time from the end of a request to the head of its answer; unset, the caller's deadline is all.",
     )
     keepalive: Annotated[Duration, Within(Duration(1), Duration(3600))] = Field(
         written("10s"),

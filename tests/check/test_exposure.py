@@ -104,7 +104,9 @@ def test_an_address_of_this_host_is_not_another_host() -> None:
 
 def test_every_endpoint_is_looked_at() -> None:
     table = sockets(model=["127.0.0.1:8001"], other=["0.0.0.0:8002"])
-    assert [line[:22] for line in judged("address: [127.0.0.1:8001, 127.0.0.1:8002]", table)] == ["fault upstream.address"]
+    assert [line[:22] for line in judged("address: [127.0.0.1:8001, 127.0.0.1:8002]", table)] == [
+        "fault upstream.address"
+    ]
 
 
 def test_a_name_that_turns_out_to_be_this_host() -> None:
