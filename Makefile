@@ -9,7 +9,9 @@ EDITABLE := $(VENV)/.installed-project
 CODE := sidecar interceptors detectors tests bench examples
 PROTOS = $(shell find proto -name '*.proto' 2>/dev/null)
 
-.PHONY: help demo test peers test-peers check venv format proto docs bench bench-relay-first bench-limits lock clean samples
+BENCHES := bench-relay-first bench-limits bench-upstream-faults
+
+.PHONY: help demo test peers test-peers check venv format proto docs bench $(BENCHES) lock clean samples
 
 help:  ## list these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' Makefile
@@ -60,13 +62,16 @@ endif
 docs: $(EDITABLE)  ## write the configuration reference from its schema
 	@$(BIN)/python -m sidecar config reference > docs/configuration.md
 
-bench: bench-relay-first bench-limits  ## every measurement that the documents quote
+bench: $(BENCHES)  ## every measurement that the documents quote
 
 bench-relay-first: $(EDITABLE)  ## CPU time per call, beside Envoy without a filter
 	@$(BIN)/python -m bench.relay_first
 
 bench-limits: $(EDITABLE)  ## time of a take from the ledger of rate limits, alone and beside another process
 	@$(BIN)/python -m bench.limits
+
+bench-upstream-faults: $(EDITABLE)  ## how soon calls fail and succeed again when model servers go wrong
+	@$(BIN)/python -m bench.upstream_faults
 
 samples: $(EDITABLE)  ## how many of the product document's samples run as written
 	@$(BIN)/python tools/samples

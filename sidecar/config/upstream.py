@@ -80,7 +80,7 @@ class Health(Section):
     timeout: ShortTime = Field(written("1s"), description="Time for an answer.")
     failures: Annotated[int, Field(ge=1, le=100)] = Field(
         2,
-        description="Checks without an answer, in a row, that end its use. An answer other than SERVING does at once.",
+        description="Checks without an answer, in a row, that end its use. Another answer than SERVING does at once.",
     )
 
 
@@ -111,8 +111,9 @@ class Retries(Section):
 
     attempts: Annotated[int, Field(ge=0, le=5)] = Field(
         0,
-        description="How often a unary request is tried again that was answered UNAVAILABLE, or whose connection broke, "
-        "before anything of an answer came. The model server may have processed it: only for calls that may run twice.",
+        description="How often a unary request is tried again that was answered UNAVAILABLE, or whose connection "
+        "broke, before anything of an answer came. The model server may have processed it: only for calls that may "
+        "run twice.",
     )
     backoff: ShortDelay = Field(written("50ms"), description="Time before the first of these; it doubles each time.")
     budget: Annotated[float, Field(ge=0, le=1)] = Field(
@@ -163,7 +164,7 @@ class Upstream(Section):
     connections: Connections = Field(1, description="Connections kept open to each endpoint.")
     connections_most: Connections | None = Field(
         None,
-        description="The same while all streams that the endpoint allows on those are taken; `connections` where unset.",
+        description="The same while all streams that the endpoint allows on those are taken; unset, `connections`.",
     )
     calls_most: Count | None = Field(
         None, description="Calls open at once at one endpoint; unset, as many as it allows itself."
@@ -175,12 +176,12 @@ class Upstream(Section):
     connect_timeout: ShortTime = Field(written("5s"), description="Time for a connection to be ready for calls.")
     per_try_timeout: LongTime | None = Field(
         None,
-        description="Time from the end of a request to the head of its answer; unset, the caller's deadline is all.",
+        description="Time from the end of a request to the head of its answer; unset, only deadlines end it.",
     )
     keepalive: Annotated[Duration, Within(Duration(1), Duration(3600))] = Field(
         written("10s"),
-        description="Silence during a call after which the endpoint is pinged; twice in a silence, then every 310 s, for "
-        "gRPC servers take more for abuse.",
+        description="Silence during a call after which the endpoint is pinged; twice in a silence, then every 310 s, "
+        "for gRPC servers take more for abuse.",
     )
     keepalive_timeout: ShortTime = Field(
         written("5s"), description="Time for the answer to a ping; without one the connection is given up."

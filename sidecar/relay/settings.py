@@ -31,7 +31,7 @@ class FrontSettings:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One place to connect to: a host, by name or IP address, and a port; or a Unix socket's path, the host being ""."""
+    """A place to connect to: a host, by name or IP address, and a port; or a Unix socket's path, its host being ""."""
 
     host: str
     port: int
@@ -96,8 +96,8 @@ class UpstreamSettings:
     """Where calls go.
 
     connections: to each endpoint; connections_most: the same while all streams of those are taken.
-    calls_most: open at one endpoint, 0 for no limit but its own.  try_s: from a whole request to the head of its answer,
-    0 for no limit.  queue: calls that may wait for a connection or a free stream, queue_s: how long each.
+    calls_most: open at one endpoint, 0 for no limit but its own.  try_s: from a whole request to the head of its
+    answer, 0 for no limit.  queue: calls that may wait for a connection or a free stream, queue_s: how long each.
     wait: calls wait while no endpoint can be reached; else they fail at once, but for the first attempt.
     dns_s: between two look-ups of a name, dns_least_s: the same after a failed connection.
     keepalive_s: silence during a call after which a PING must be answered within keepalive_answer_s.

@@ -1,4 +1,4 @@
-"""Real model servers that are killed, stall, reset, answer UNAVAILABLE, are slow or send connections away, under load."""
+"""Real model servers that are killed, stall, reset, fail calls, are slow or send connections away, under load."""
 
 from __future__ import annotations
 
@@ -43,13 +43,17 @@ class ModelServer:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    def kill(self) -> None:
+        self.process.kill()
+
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.process.pid, number)
 
     def served(self) -> int:
         """Calls that have reached it."""
         with grpc.insecure_channel(self.address) as channel:
-            return int(channel.unary_unary(SERVED)(b"", timeout=10))
+            ask: Any = channel.unary_unary(SERVED)
+            return int(ask(b"", timeout=10))
 
 
 class Caller:
@@ -57,7 +61,7 @@ class Caller:
 
     def __init__(self, sidecar: Process, channel: grpc.Channel) -> None:
         self.sidecar = sidecar
-        self._infer = channel.unary_unary(INFER)
+        self._infer: Any = channel.unary_unary(INFER)
         self._pool = ThreadPoolExecutor(CALLERS)
 
     def once(self, seconds: float = 0.0) -> tuple[grpc.StatusCode, str]:
@@ -65,8 +69,8 @@ class Caller:
         try:
             self._infer(b"%g" % seconds, timeout=30)
         except grpc.RpcError as error:
-            assert isinstance(error, grpc.Call)
-            return error.code(), error.details() or ""
+            ended: Any = error  # a grpc.Call too
+            return ended.code(), ended.details() or ""
         return OK, ""
 
     def begin(self, count: int, seconds: float = 0.0) -> Iterator[tuple[grpc.StatusCode, str]]:
@@ -88,7 +92,7 @@ def relayed(start_sidecar: StartSidecar, *servers: ModelServer, **upstream: Any)
     config = {"listen": {"tls": "none"}, "upstream": section, "unsafe_observe_only": True}
     with ExitStack() as stack:
         for server in servers:
-            stack.callback(lambda server=server: server.process.kill())
+            stack.callback(server.kill)
         sidecar = stack.enter_context(start_sidecar(config))
         channel = stack.enter_context(grpc.insecure_channel(sidecar.address))
         caller = Caller(sidecar.process, channel)
@@ -103,7 +107,7 @@ def test_a_model_server_that_is_killed_and_comes_back(start_sidecar: StartSideca
         before = server.served()
         calls = caller.begin(CALLERS, 30)
         eventually(lambda: server.served() == before + CALLERS, "all calls have reached it")
-        server.process.kill()
+        server.kill()
         ended = list(calls)
         assert {code for code, _ in ended} == {UNAVAILABLE}
         assert all(message.startswith("model server: connection lost") for _, message in ended)
@@ -129,11 +133,11 @@ def test_a_model_server_that_is_too_slow(start_sidecar: StartSidecar) -> None:
 
 
 def test_connections_that_are_sent_away_lose_no_call(start_sidecar: StartSidecar) -> None:
-    """Each lives for about 100 ms."""
-    server = ModelServer(age_ms=100)
+    """Each lives for about 300 ms."""
+    server = ModelServer(age_ms=300)
     with relayed(start_sidecar, server) as caller:
         assert Counter(caller.begin(1500, 0.02)) == {(OK, ""): 1500}
-        assert caller.sidecar.log.count('"upstream_up"') > 10
+        assert caller.sidecar.log.count('"upstream_up"') > 3
 
 
 def test_one_of_three_is_killed_under_load(start_sidecar: StartSidecar) -> None:
@@ -141,7 +145,7 @@ def test_one_of_three_is_killed_under_load(start_sidecar: StartSidecar) -> None:
     with relayed(start_sidecar, *servers) as caller:
         calls = caller.begin(600, 0.02)
         eventually(lambda: servers[0].served() > 20, "it has calls")
-        servers[0].process.kill()
+        servers[0].kill()
         ended = Counter(code for code, _ in calls)
         assert ended[UNAVAILABLE] <= CALLERS  # no more than were open
         assert ended[OK] + ended[UNAVAILABLE] == 600

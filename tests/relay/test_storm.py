@@ -214,7 +214,8 @@ def test_storm(chain: str, seed: int, cut: int, held: bool) -> None:
     pages: list[tuple[str, Outcome]] = []
     links: tuple[Any, ...] = (diary(pages), *CHAINS[chain]())
     options: dict[str, Any] = {
-        "settings": FrontSettings(limits=LIMITS), "upstream": UpstreamSettings((Target("192.0.2.9", 1),), limits=LIMITS),
+        "settings": FrontSettings(limits=LIMITS),
+        "upstream": UpstreamSettings((Target("192.0.2.9", 1),), limits=LIMITS),
         "server": {SettingCodes.MAX_CONCURRENT_STREAMS: 5}, "cut": pieces(cut), "cut_back": pieces(cut),
     }  # fmt: skip
     with World(links, **options) as world:

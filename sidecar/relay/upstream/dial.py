@@ -17,6 +17,10 @@ class DialError(Exception):
     """No connection. Its text says why."""
 
 
+class SentAwayError(DialError):
+    """There was one, and the endpoint told it to go away (GOAWAY) before it was of use."""
+
+
 async def dial(endpoint: Endpoint, target: Target, within_s: float) -> UpstreamWire:
     """A connection that is ready for calls. Raises DialError."""
     loop, channel = endpoint.pool.loop, endpoint.pool.channel

@@ -1,7 +1,7 @@
 """Which endpoints are left out although they are connected: those that fail calls where others do not.
 
 As Envoy's outlier detection: too many failures in a row, or too large a share of them, put an endpoint out for a time
-that grows when it comes back no better. What a caller brings about by itself, a deadline or a cancellation, is no failure.
+that grows when it comes back no better. What a caller brings about, a deadline or a cancellation, is no failure.
 """
 
 from __future__ import annotations

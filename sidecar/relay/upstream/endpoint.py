@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.logs import Log
 from sidecar.relay.settings import Target
-from sidecar.relay.upstream.dial import DialError, dial
+from sidecar.relay.upstream.dial import DialError, SentAwayError, dial
 from sidecar.relay.upstream.eject import Record, room
-from sidecar.relay.upstream.health import Check, Standing, Verdict
+from sidecar.relay.upstream.examiner import Examiner
 from sidecar.relay.upstream.states import Condition, EndpointState
 from sidecar.relay.upstream.wire import UpstreamWire
 
@@ -32,13 +32,13 @@ class Endpoint:
         self.name = name
         self.address = str(target)
         self.record = Record(pool.settings.ejection, pool.relay.clock())
-        self.standing = Standing(pool.settings.health.grpc, pool.settings.health.failures)
         self.failure: str | None = None
         self.wires: list[UpstreamWire] = []
         self._retired: set[UpstreamWire] = set()  # told to go away, with calls still open
         self._connecting = 0
         self._pause = 0.0  # seconds before the next connection, while they do not last
         self._tasks: set[asyncio.Task[None]] = set()
+        self._examiner = Examiner(self, pool.settings.health)
         self._leaving = False
 
     @property
@@ -57,16 +57,16 @@ class Endpoint:
     @property
     def usable(self) -> bool:
         """Whether it can serve as far as is known; being ejected is another matter."""
-        return bool(self.wires) and self.standing.known and not self.standing.reason
+        return bool(self.wires) and self._examiner.standing.known and not self._examiner.standing.reason
 
     @property
     def hopeful(self) -> bool:
         """Whether it may become usable any moment, for nothing has failed yet."""
-        return not self.standing.known if self.wires else self.failure is None
+        return not self._examiner.standing.known if self.wires else self.failure is None
 
     @property
     def reason(self) -> str:
-        return self.standing.reason if self.wires else self.failure or ""
+        return self._examiner.standing.reason if self.wires else self.failure or ""
 
     def state(self) -> EndpointState:
         return EndpointState(
@@ -118,11 +118,12 @@ class Endpoint:
     def gone(self) -> bool:
         return self._leaving and not self._retired
 
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self.pool.loop.create_task(work)
-        for tasks in (self._tasks, self.pool.tasks):
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something for as long as this is an endpoint."""
+        task = self.pool.run(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     # --- connections --------------------------------------------------------------------------------------------
 
@@ -141,45 +142,53 @@ class Endpoint:
 
     def _begin(self, pause: float) -> None:
         self._connecting += 1
-        self._run(self._connect(pause))
+        self.run(self._connect(pause))
 
     async def _connect(self, pause: float) -> None:
         """Try until there is a connection."""
         settings, delay = self.pool.settings, self.pool.settings.backoff_first_s
+        begun = self.pool.relay.clock() + pause
         try:
             if pause:
                 await asyncio.sleep(self.pool.jittered(pause))
             while True:
-                wire = await self._connect_once()
-                if wire is not None:
+                try:
+                    wire = await self._connect_once()
                     break
+                except SentAwayError as error:
+                    # No failure, as long as calls that wait for the next connection still may.
+                    if self.pool.relay.clock() - begun > settings.queue_s:
+                        self._fail(str(error))
+                except DialError as error:
+                    self._fail(str(error))
                 await asyncio.sleep(self.pool.jittered(delay))
-                delay = min(delay * 2, settings.backoff_most_s)
+                delay = min(delay * 2, settings.backoff_most_s) if self.failure else delay
         finally:
             self._connecting -= 1
         self._join(wire)
 
-    async def _connect_once(self) -> UpstreamWire | None:
+    async def _connect_once(self) -> UpstreamWire:
+        """A connection to use. Raises DialError."""
+        wire = await dial(self, self.target, self.pool.settings.connect_s)
         try:
-            wire = await dial(self, self.target, self.pool.settings.connect_s)
-        except DialError as error:
-            self._fail(str(error))
-            return None
-        refusal = await self.pool.refusal(self.target)
+            refusal = await self.pool.refusal(self.target)
+        except BaseException:
+            wire.abort()  # cancelled: it belongs to nobody
+            raise
         if refusal is None and not wire.closing and wire.connection.usable:
             return wire
+        sent_away = wire.connection.peer_goaway is not None
         wire.close()
-        self._fail(refusal or wire.failure or "connection lost")
-        return None
+        if refusal is None and sent_away:
+            raise SentAwayError("the connection was sent away before it was of use")
+        raise DialError(refusal or wire.failure or "connection lost")
 
     def _join(self, wire: UpstreamWire) -> None:
-        if not self.wires:
-            _log.info("upstream_up", address=self.address)
-            self.standing.forget()
         self.failure = None
         self.wires.append(wire)
-        if self.pool.settings.health.grpc and len(self.wires) == 1:
-            self._run(self._examine())
+        if len(self.wires) == 1:
+            _log.info("upstream_up", address=self.address)
+            self._examiner.begin()
         self.pool.review()
 
     def _fail(self, reason: str) -> None:
@@ -273,48 +282,4 @@ class Endpoint:
         out, endpoints = self.pool.out()
         if room(out, endpoints, self.pool.settings.ejection.share):
             _log.warning("upstream_ejected", address=self.address, seconds=record.eject(now))
-            self.pool.review()
-
-    async def _examine(self) -> None:
-        """Ask grpc.health.v1 as long as there is a connection."""
-        health = self.pool.settings.health
-        while self.wires:
-            found = await self._check()
-            if found is not None and self.wires:
-                self._hear(found)
-            await asyncio.sleep(self.pool.jittered(health.interval_s))
-
-    async def _check(self) -> Verdict | None:
-        """One check; None where every stream is taken, which shows as much."""
-        wire = next((wire for wire in self.wires if wire.connection.can_open and not wire.closing), None)
-        if wire is None:
-            return None
-        answer: asyncio.Future[Verdict] = self.pool.loop.create_future()
-        authority = b"localhost" if self.target.path else str(Target(self.name, self.target.port)).encode()
-        scheme = b"http" if self.pool.channel is None else b"https"
-        check = Check(wire.connection, scheme, authority, self.pool.settings.health.service)
-        check.done = answer.set_result
-        wire.touch()
-        try:
-            async with asyncio.timeout(self.pool.settings.health.timeout_s):
-                return await answer
-        except TimeoutError:
-            return Verdict.SILENT
-        finally:
-            if check.done is not None:
-                check.give_up()
-                wire.touch()
-            if wire.retired:
-                self.freed(wire)
-
-    def _hear(self, found: Verdict) -> None:
-        before, standing = (self.standing.known, self.standing.reason), self.standing
-        standing.hear(found)
-        if found is Verdict.UNIMPLEMENTED and not before[0]:
-            _log.warning("upstream_health_unimplemented", address=self.address)
-        if before != (standing.known, standing.reason):
-            if standing.reason:
-                _log.warning("upstream_unhealthy", address=self.address, reason=standing.reason)
-            else:
-                _log.info("upstream_healthy", address=self.address)
             self.pool.review()

@@ -1,4 +1,4 @@
-"""grpc.health.v1 as a client: one Check on a connection, encoded and read by hand (health.proto; wire format of protobuf)."""
+"""grpc.health.v1 as a client: one Check on a connection, written and read by hand after health.proto."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def verdict(status: int, body: bytes) -> Verdict:
 
 
 class Standing:
-    """What checks have said of one endpoint so far.  known: whether it may be judged.  reason: why it is unwell, or ""."""
+    """What checks have said of one endpoint.  known: whether it may be judged.  reason: why it is unwell, or ""."""
 
     def __init__(self, asked: bool, failures: int) -> None:
         """asked: whether there are checks at all.  failures: as of HealthSettings."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.logs import Log
 from sidecar.relay.http2.fields import Field
@@ -16,7 +16,7 @@ from sidecar.relay.tls_channel import TlsChannel
 from sidecar.relay.upstream.balance import least
 from sidecar.relay.upstream.budget import RetryBudget
 from sidecar.relay.upstream.endpoint import Endpoint
-from sidecar.relay.upstream.resolve import Lookup, Name, is_name, system_lookup
+from sidecar.relay.upstream.resolve import Directory, Lookup, system_lookup
 from sidecar.relay.upstream.retries import pause_of
 from sidecar.relay.upstream.states import EndpointState, PoolState
 from sidecar.relay.upstream.wire import UpstreamWire
@@ -51,7 +51,7 @@ class Pool:
         """channel: makes the TLS side of a connection to a host of that name.  jitter: numbers in [0, 1).
 
         vet: why an endpoint may not be used although it answers, or None; asked whenever it comes up, as a place.
-        admit: why the process at the other end of a socket is not the one meant, or None; asked before anything is sent.
+        admit: why the process at a socket's other end is not the one meant, or None; asked before anything is sent.
         lookup: names to addresses, the host's own resolver where unset.
         """
         self.loop = loop
@@ -71,14 +71,7 @@ class Pool:
         self._waiting: dict[Exchange, float] = {}
         self._later: dict[Exchange, asyncio.TimerHandle] = {}
         self._budget = RetryBudget(settings.retries.budget, settings.retries.reserve)
-        self._places: dict[Target, tuple[Target, ...]] = {}  # what was found, by configured target
-        self._unresolved: dict[Target, str | None] = {}  # names without an address yet, and why
-        find = lookup or system_lookup(loop)
-        self._names = [
-            Name(target, find, every_s=settings.dns_s, least_s=settings.dns_least_s,
-                 found=self._found, failed=self._not_found)
-            for target in settings.targets if is_name(target)
-        ]  # fmt: skip
+        self._directory = Directory(settings.targets, lookup or system_lookup(loop), settings, self._list)
         self._ticker: asyncio.TimerHandle | None = None
         self._stopping = False
 
@@ -109,15 +102,16 @@ class Pool:
     # --- its life -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        for name in self._names:
-            self._unresolved[name.target] = None
-            task = self.loop.create_task(name.keep())
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
-        for target in self.settings.targets:
-            if not is_name(target):
-                self._found(target, (target,))
+        for watch in self._directory.watches():
+            self.run(watch)
+        self._list()
         self._ticker = self.loop.call_later(_TICK_S, self._tick)
+
+    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        return task
 
     async def stop(self) -> None:
         self._stopping = True
@@ -146,33 +140,23 @@ class Pool:
 
     # --- endpoints ----------------------------------------------------------------------------------------------
 
-    def _found(self, target: Target, places: tuple[Target, ...]) -> None:
-        """A configured target is at these places now."""
-        self._unresolved.pop(target, None)
-        self._places[target] = places
-        wanted = {place: target for target, places in self._places.items() for place in places}
-        for place, source in wanted.items():
+    def _list(self) -> None:
+        """An endpoint for each place, and for nothing else."""
+        places = self._directory.places
+        for place, source in places.items():
             if place not in self._endpoints:
-                endpoint = self._endpoints[place] = Endpoint(self, place, source.host)
+                self._endpoints[place] = endpoint = Endpoint(self, place, source.host)
                 endpoint.start()
-        for place in [place for place in self._endpoints if place not in wanted]:
+        for place in self._endpoints.keys() - places.keys():
             _log.info("upstream_left", address=str(place))
             endpoint = self._endpoints.pop(place)
             self._leaving.append(endpoint)
             endpoint.leave()
         self.review()
 
-    def _not_found(self, target: Target, reason: str) -> None:
-        """A look-up failed: what was known before stands."""
-        if target in self._unresolved:
-            self._unresolved[target] = reason
-            self.review()
-
     def hurry(self, host: str) -> None:
         """A connection to `host` failed: it may be elsewhere now."""
-        for name in self._names:
-            if name.target.host == host:
-                name.hurry()
+        self._directory.hurry(host)
 
     async def refusal(self, place: Target) -> str | None:
         """Why an endpoint that answers may not be used, or None; what cannot be checked may not."""
@@ -208,11 +192,11 @@ class Pool:
                 exchange.upstream_failed("upstream.unreachable", _UNAVAILABLE)
 
     def _hopeful(self) -> bool:
-        return None in self._unresolved.values() or any(each.hopeful for each in self._endpoints.values())
+        return None in self._directory.unresolved.values() or any(each.hopeful for each in self._endpoints.values())
 
     def _reason(self) -> str:
         reasons = [endpoint.reason for endpoint in self._endpoints.values()]
-        return next((reason for reason in (*reasons, *self._unresolved.values()) if reason), "no endpoint")
+        return next((reason for reason in (*reasons, *self._directory.unresolved.values()) if reason), "no endpoint")
 
     # --- calls --------------------------------------------------------------------------------------------------
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Final, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeAlias
 
 from sidecar.logs import Log
-from sidecar.relay.settings import Target
+from sidecar.relay.settings import Target, UpstreamSettings
 
 Lookup: TypeAlias = Callable[[str, int], Awaitable[Iterable[str]]]  # host, port → IP addresses; raises OSError
 ADDRESSES_MOST: Final = 64  # of one name
@@ -79,13 +79,67 @@ class Name:
         target = self.target
         try:
             async with asyncio.timeout(_LOOKUP_S):
-                hosts = await self._lookup(target.host, target.port)
+                hosts = set(await self._lookup(target.host, target.port))
+            if not hosts:
+                raise OSError("it has no address")
         except (OSError, TimeoutError) as error:
             reason = "no answer" if isinstance(error, TimeoutError) else str(error)
             _log.warning("upstream_lookup_failed", name=target.host, reason=reason)
             self._failed(target, f"'{target.host}' does not resolve: {reason}")
             self.hurry()
             return
-        places = sorted({Target(host, target.port) for host in hosts}, key=str)
-        if places:
-            self._found(target, tuple(places[:ADDRESSES_MOST]))
+        places = sorted((Target(host, target.port) for host in hosts), key=str)
+        self._found(target, tuple(places[:ADDRESSES_MOST]))
+
+
+class Directory:
+    """Where all configured targets are now. places: each place, and the target that named it.
+
+    unresolved: names without a place yet → why, None while the first look-up is under way.
+    """
+
+    def __init__(
+        self, targets: Sequence[Target], lookup: Lookup, settings: UpstreamSettings, changed: Callable[[], None]
+    ) -> None:
+        """changed: told when anything here has."""
+        self.places: dict[Target, Target] = {}
+        self.unresolved: dict[Target, str | None] = {}
+        self._found: dict[Target, tuple[Target, ...]] = {}
+        self._changed = changed
+        self._names: list[Name] = []
+        for target in targets:
+            if is_name(target):
+                self.unresolved[target] = None
+                self._names.append(
+                    Name(target, lookup, every_s=settings.dns_s, least_s=settings.dns_least_s, found=self._on_found,
+                         failed=self._on_failed)
+                )  # fmt: skip
+            else:
+                self._found[target] = (target,)
+        self._list()
+
+    def watches(self) -> Iterator[Coroutine[Any, Any, None]]:
+        """What keeps each name fresh, to be run side by side."""
+        return (name.keep() for name in self._names)
+
+    def hurry(self, host: str) -> None:
+        """A connection to `host` failed: it may be elsewhere now."""
+        for name in self._names:
+            if name.target.host == host:
+                name.hurry()
+
+    def _list(self) -> None:
+        self.places = {place: target for target, places in self._found.items() for place in places}
+
+    def _on_found(self, target: Target, places: tuple[Target, ...]) -> None:
+        self.unresolved.pop(target, None)
+        if self._found.get(target) != places:
+            self._found[target] = places
+            self._list()
+            self._changed()
+
+    def _on_failed(self, target: Target, reason: str) -> None:
+        """What was known before stands."""
+        if target in self.unresolved:
+            self.unresolved[target] = reason
+            self._changed()

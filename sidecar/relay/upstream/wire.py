@@ -34,20 +34,20 @@ class UpstreamWire(Wire):
     connection: ClientConnection
 
     def __init__(self, endpoint: Endpoint, channel: TlsChannel | None) -> None:
-        relay = endpoint.pool.relay
-        super().__init__(relay.flusher, channel, relay.clock())
+        pool = self._pool = endpoint.pool
+        super().__init__(pool.relay.flusher, channel, pool.relay.clock())
         self.endpoint = endpoint
         self.record = endpoint.record
         self.announced = False
         self.retired = False  # told to go away, with calls still open
         self.failure = ""
-        self.settled: asyncio.Future[None] = endpoint.pool.loop.create_future()
+        self.settled: asyncio.Future[None] = pool.loop.create_future()
         self._early = 0
         self._flushed = 0  # the last stream whose head has been handed to the transport
         self._asked: dict[int, float] = {}  # streams that wait for their answer's head → since when
 
     def clock(self) -> float:
-        return self.endpoint.pool.relay.clock()
+        return self._pool.relay.clock()
 
     @property
     def used(self) -> bool:
@@ -65,7 +65,7 @@ class UpstreamWire(Wire):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         connection = transport.get_extra_info("socket")
         watch(connection)
-        refusal = self.endpoint.pool.admit(connection)
+        refusal = self._pool.admit(connection)
         if refusal is not None:
             self.failure = refusal
             cast(asyncio.Transport, transport).abort()
@@ -75,7 +75,7 @@ class UpstreamWire(Wire):
             self._write(self._channel.start())
 
     def ready(self) -> None:
-        self.connection = ClientConnection(self.endpoint.pool.settings.limits)
+        self.connection = ClientConnection(self._pool.settings.limits)
         self.connection.send_preface()
         self.touch()
 
@@ -92,8 +92,8 @@ class UpstreamWire(Wire):
                 self.settled.set_result(None)
         elif not connection.usable:
             self.endpoint.retire(self)
-        elif self.endpoint.pool.waits:
-            self.endpoint.pool.serve()  # the model server may allow more streams now
+        elif self._pool.waits:
+            self._pool.serve()  # the model server may allow more streams now
 
     def flush(self) -> None:
         super().flush()
@@ -126,7 +126,7 @@ class UpstreamWire(Wire):
             self.record.calls += 1
             if self.record.running:
                 self.record.running = 0
-        if self.retired or self.endpoint.pool.waits:
+        if self.retired or self._pool.waits:
             self.endpoint.freed(self)
 
     def watch(self, now: float, quiet_s: float, answer_s: float) -> bool:
@@ -187,7 +187,7 @@ class UpstreamWire(Wire):
             self.gone("connection closed")
             if self.transport is not None:
                 # A model server that does not read must not keep what is left to say for ever.
-                self.endpoint.pool.loop.call_later(_LINGER_S, self.transport.abort)
+                self._pool.loop.call_later(_LINGER_S, self.transport.abort)
 
     def gone(self, reason: str) -> None:
         if not self.settled.done():

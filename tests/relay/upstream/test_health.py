@@ -37,7 +37,8 @@ S, N, U, Q = Verdict.SERVING, Verdict.NOT_SERVING, Verdict.UNIMPLEMENTED, Verdic
     ("heard", "well"),
     [
         ([S], True), ([U], True), ([N], False), ([Q], False),
-        ([S, Q], True), ([S, Q, Q], False), ([S, Q, S, Q], True), ([S, N], False), ([S, Q, Q, S], True), ([N, Q], False),
+        ([S, Q], True), ([S, Q, Q], False), ([S, Q, S, Q], True), ([S, N], False),
+        ([S, Q, Q, S], True), ([N, Q], False),
     ],
 )  # fmt: skip
 def test_standing(heard: list[Verdict], well: bool) -> None:

@@ -43,7 +43,7 @@ def test_the_process_at_the_other_end_is_known_before_anything_is_sent(tmp_path:
         relay.pool = pool = Pool(loop, relay, settings, None, None, lambda: 0.5, admit=admit)
         pool.start()
         async with asyncio.timeout(15):
-            while not said and pool.failure is None:
+            while not said and pool.failure is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         failure = pool.failure
         await pool.stop()

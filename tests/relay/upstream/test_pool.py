@@ -299,7 +299,8 @@ def test_pings_are_rarer_than_grpc_servers_put_up_with() -> None:
             assert len(later) > 10
             assert all(after - before > 300 for before, after in pairwise([second, *later]))
             world.server.pings.clear()
-            world.tap[0].headed or world.tap[0].head()
+            if not world.tap[0].headed:
+                world.tap[0].head()
             world.tap[0].message(b"not silent")
         call.cancel()
 
@@ -371,8 +372,9 @@ def test_a_server_that_allows_no_stream_at_all() -> None:
         assert not world.tap
 
 
-def test_a_server_that_goes_away_as_it_comes() -> None:
-    """Settings and GOAWAY in one breath: the connection is of no use, another is made."""
+@pytest.mark.parametrize(("times", "status"), [(1, 0), (20, 0), (100, Code.UNAVAILABLE)])
+def test_a_server_that_goes_away_as_it_comes(times: int, status: int) -> None:
+    """Settings and GOAWAY in one breath: the connection is of no use, another is made, and no call is lost."""
     with World() as world:
         connect = world.loop.connector
         assert connect is not None
@@ -382,7 +384,7 @@ def test_a_server_that_goes_away_as_it_comes() -> None:
             nonlocal count
             count += 1
             transport = connect(protocol)
-            if count == 1:
+            if count <= times:
                 world.server.goaway(0)
             return transport
 
@@ -390,8 +392,9 @@ def test_a_server_that_goes_away_as_it_comes() -> None:
         world.lose(world.server)
         world.answer = pong
         call = ping(world)
-        world.advance(1)
-        assert call.status in (0, Code.UNAVAILABLE)
+        world.advance(6)
+        assert call.status == status
+        world.advance(200)
         assert ping(world).status == 0
 
 
