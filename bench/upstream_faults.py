@@ -115,7 +115,7 @@ class Caller:
             return Counter(code for code, _ in calls)
 
     def broken_off(self, fault: Callable[[], None]) -> float:
-        """Milliseconds from `fault` until the last of CALLERS open calls has failed. Raises BenchError unless all do."""
+        """Milliseconds from `fault` until the last of CALLERS open calls failed. Raises BenchError unless all do."""
         with ThreadPoolExecutor(CALLERS) as pool:
             calls = [pool.submit(self.once, 40) for _ in range(CALLERS)]
             time.sleep(0.5)

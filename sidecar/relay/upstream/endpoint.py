@@ -155,14 +155,13 @@ class Endpoint:
                 try:
                     wire = await self._connect_once()
                     break
-                except SentAwayError as error:
-                    # No failure, as long as calls that wait for the next connection still may.
-                    if self.pool.relay.clock() - begun > settings.queue_s:
-                        self._fail(str(error))
                 except DialError as error:
-                    self._fail(str(error))
+                    # Sent away is no failure, as long as calls that wait for the next connection still may.
+                    lenient = isinstance(error, SentAwayError) and self.pool.relay.clock() - begun <= settings.queue_s
+                    if not lenient:
+                        self._fail(str(error))
                 await asyncio.sleep(self.pool.jittered(delay))
-                delay = min(delay * 2, settings.backoff_most_s) if self.failure else delay
+                delay = delay if lenient else min(delay * 2, settings.backoff_most_s)
         finally:
             self._connecting -= 1
         self._join(wire)
