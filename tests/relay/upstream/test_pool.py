@@ -405,3 +405,15 @@ def test_several_connections_share_the_calls() -> None:
         assert [len(server.calls) for server in world.servers] == [2, 2, 2]
         for call in calls:
             call.cancel()
+
+
+def test_one_of_several_connections_is_tried_again_ever_less_often() -> None:
+    """Also while the others serve."""
+    with World(upstream=UpstreamSettings((Target("192.0.2.9", 1),), connections=2)) as world:
+        world.refusing = {"192.0.2.9:1"}
+        world.lose(world.servers[0])
+        world.dialled.clear()
+        world.advance(20)
+        assert 8 < len(world.dialled) < 20
+        world.answer = pong
+        assert ping(world).status == 0
