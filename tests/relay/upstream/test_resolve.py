@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 from collections.abc import Iterable
 
 import pytest
@@ -27,5 +28,5 @@ def test_the_hosts_own_resolver() -> None:
         return await system_lookup(asyncio.get_running_loop())(host, 1)
 
     assert all(ipaddress.ip_address(each).is_loopback for each in uvloop.run(scenario("localhost")))
-    with pytest.raises(OSError, match="not known|No address|failure"):
+    with pytest.raises(socket.gaierror):
         uvloop.run(scenario("no-such-name.invalid"))  # RFC 6761 §6.4
