@@ -56,7 +56,8 @@ def _samples(metric: Metric, labels: Labels, row: Values) -> Iterator[str]:
     count = 0.0
     for bound, inside in zip((*map(_number, metric.bounds), "+Inf"), row[:-1], strict=True):
         count += inside
-        yield f"{metric.name}_bucket{_braced([*pairs, f'le="{bound}"'])} {_number(count)}"
+        within = f'le="{bound}"'
+        yield f"{metric.name}_bucket{_braced([*pairs, within])} {_number(count)}"
     yield f"{metric.name}_count{_braced(pairs)} {_number(count)}"
     yield f"{metric.name}_sum{_braced(pairs)} {_number(row[-1])}"
 
