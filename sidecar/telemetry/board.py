@@ -49,6 +49,10 @@ class Board:
         """Index of the number, or first bucket, of a metric without labels."""
         return LAYOUT.regions[metric].cell
 
+    def has(self, metric: Metric, labels: Labels) -> bool:
+        """Whether a label set has a row."""
+        return labels in self._rows[metric]
+
     def row(self, metric: Metric, labels: Labels) -> int | None:
         """Index of the first number of a label set's row, made where there is room; None where there is none."""
         found = self._rows[metric].get(labels)

@@ -1,8 +1,8 @@
 """Where on a board each metric's numbers and label sets stand: computed from the table, the same in every process.
 
-    header   64 bytes   magic, digest of the layout, when its process last gave a sign of life
-    entries  256 bytes  one a row that has labels: CRC-32, length, label values separated by NUL
-    cells    8 bytes    doubles, one row after the other
+header   64 bytes   magic, digest of the layout, when its process last gave a sign of life
+entries  256 bytes  one a row that has labels: CRC-32, length, label values separated by NUL
+cells    8 bytes    doubles, one row after the other
 """
 
 from __future__ import annotations

@@ -112,12 +112,18 @@ REQUEST_BYTES: Final = _by_method("request_bytes", "Bytes of request messages th
 RESPONSE_BYTES: Final = _by_method("response_bytes", "Bytes of response messages that the model server sent.")
 REQUEST_MESSAGES: Final = _by_method("request_messages", "Request messages that came in.")
 RESPONSE_MESSAGES: Final = _by_method("response_messages", "Response messages that came in.")
-DENIALS: Final = _counter("denials", "Calls that a link denied or the relay refused, by reason.", ("reason",), REASONS)
+DENIALS: Final = _counter("denials", "Calls that were denied or refused, by reason.", ("reason",), REASONS)
 LIMIT_DENIALS: Final = _counter(
-    "limit_denials", "Those of the denials that a rate limit or an overload limit gave, by reason.", ("reason",), REASONS
+    "limit_denials",
+    "Calls that a rate limit or an overload limit ended, by reason.",
+    ("reason",),
+    REASONS,
 )
 FAILURES: Final = _counter(
-    "call_failures", "Calls that nobody denied and that the upstream or a deadline ended, by cause.", ("cause",), REASONS
+    "call_failures",
+    "Calls that the upstream, a deadline or the caller ended early, by cause.",
+    ("cause",),
+    REASONS,
 )
 CONNECTIONS: Final = _counter("connections", "Client connections accepted.")
 CONNECTIONS_OPEN: Final = _gauge("connections_open", "Client connections open now.")
@@ -127,7 +133,7 @@ CONNECTION_ERRORS: Final = _counter(
     "connection_errors", "Client connections ended for breaking HTTP/2's rules, by error code.", ("reason",), REASONS
 )
 ABUSE_CLOSURES: Final = _counter(
-    "abuse_closures", "Connections refused or closed, and calls cut, for going beyond a limit, by reason.", ("reason",), REASONS
+    "abuse_closures", "Connections and calls cut for going beyond a limit, by reason.", ("reason",), REASONS
 )  # fmt: skip
 UPSTREAM_UP: Final = _gauge(
     "upstream_up", "1 where every worker can call this model server endpoint, else 0.", Merge.MIN, ("endpoint",), 64
@@ -173,7 +179,7 @@ LINES_DROPPED: Final = _counter(
     "access_log_dropped", "Access-log lines lost: the feed or the queue was full, or writing failed.", ("reason",), 8
 )
 OVERFLOWS: Final = _counter(
-    "label_overflows", "Label sets counted as `other` because their metric's rows were taken.", ("metric",), 64
+    "label_overflows", "Times that a label set found its metric's rows taken and became `other`.", ("metric",), 64
 )
 
 TABLE: Final = (
