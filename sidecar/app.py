@@ -13,6 +13,7 @@ import signal
 import socket
 import stat
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -46,7 +47,9 @@ from sidecar.relay.settings import (
 )
 from sidecar.relay.tls import ClientTls, ServerTls
 from sidecar.relay.upstream.pool import Pool
-from sidecar.telemetry.export_otel import OtelExport
+from sidecar.telemetry import metrics
+from sidecar.telemetry.pulse import Gauge
+from sidecar.watching import Watch, wanted
 
 log = Log("app")
 
@@ -86,7 +89,8 @@ class _Sidecar:
     async def run(self) -> int:
         config, loop = self._config, asyncio.get_running_loop()
         recorder = JsonlRecorder(config.events_file, loop.call_soon_threadsafe)
-        spans = OtelExport(config.telemetry.otlp, config.telemetry.service_name) if config.telemetry.otlp else None
+        watch = Watch(config, loop) if wanted(config) else None
+        spans = watch.spans if watch is not None and config.telemetry.otlp else None
         relay = Relay(loop, front_settings(config), self._chain, codecs(config), recorder, spans, Answers(loop, {}))
         client_tls, server_tls = self._client_tls, self._server_tls
         jitter = Random(secrets.randbits(64)).random  # noqa: S311 - spreads reconnects, guards nothing
@@ -105,6 +109,8 @@ class _Sidecar:
                 loop.add_signal_handler(number, stop.set)
             front.start()
             pool.start()
+            if watch is not None:
+                watch.begin(config, self._gauges(recorder, front, pool))
             started = partial(Event, tenant="", durability=Durability.COMMIT)
             recorder.record(started("sidecar.started", time.time(), reason=f"config {config.digest()}"))
             log.info("listening", address=listening_at(server), upstream=", ".join(map(str, config.upstream.address)),
@@ -123,8 +129,8 @@ class _Sidecar:
             return 0 if in_time else 1
         finally:
             recorder.close()
-            if spans is not None:
-                spans.close()
+            if watch is not None:
+                watch.end()
             if self._ledger is not None:
                 self._ledger.close()
             # What stands at the path may be somebody else's: of before we could bind, or put there since.
@@ -132,6 +138,18 @@ class _Sidecar:
                 with contextlib.suppress(OSError):
                     if socket_at(config.listen.address) == bound:
                         os.unlink(config.listen.address.path)
+
+    def _gauges(self, recorder: JsonlRecorder, front: Front, pool: Pool) -> dict[Gauge, Callable[[], float]]:
+        """What is so at a moment, for whoever watches."""
+        gauges: dict[Gauge, Callable[[], float]] = {
+            (metrics.UPSTREAM_UP, (", ".join(map(str, self._config.upstream.address)),)): lambda: float(pool.up),
+            (metrics.RECORDER_UP, ()): lambda: float(recorder.failed is None),
+            (metrics.DRAINING, ()): lambda: float(front.draining),
+        }
+        tls = self._server_tls
+        if tls is not None:
+            gauges[metrics.CERTIFICATE_EXPIRY, ("listen",)] = lambda: tls.not_after
+        return gauges
 
     async def _vet(self, place: Target) -> str | None:
         """Why an endpoint that just came up may not be used: it may have opened more than it did before."""

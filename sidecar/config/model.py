@@ -15,9 +15,10 @@ from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, WithJson
 
 from sidecar.config.access import Authentication, Authorization
 from sidecar.config.faults import expected
-from sidecar.config.fields import ClassReference, FilePath, Many, Name, Section, Url, section_or_defaults, written
+from sidecar.config.fields import ClassReference, FilePath, Many, Section, section_or_defaults, written
 from sidecar.config.limits import Limit
 from sidecar.config.listen import Listen
+from sidecar.config.telemetry import Probes, Telemetry
 from sidecar.config.upstream import Upstream
 
 STATE_DIRECTORY = "./state"
@@ -49,18 +50,6 @@ class Audit(Section):
     file: FilePath | None = Field(
         None, description="JSON-lines file of events; `<state.directory>/audit/events.jsonl` where unset."
     )
-
-
-class Telemetry(Section):
-    """Traces. They carry names, times and outcomes of calls, never content."""
-
-    otlp: Url | None = Field(
-        None, description="OTLP/gRPC endpoint that spans are sent to, such as `http://127.0.0.1:4317`. Unset, none are."
-    )
-    sample: Annotated[float, Field(ge=0, le=1)] = Field(
-        1.0, description="Share of traces begun here that are sampled, 0 to 1; a caller's own decision is kept."
-    )
-    service_name: Name = Field("langtrain-sidecar", description="The `service.name` of its spans.")
 
 
 def _one(value: Any) -> int:
@@ -98,7 +87,12 @@ class Config(Section):
     audit: Annotated[Audit, BeforeValidator(section_or_defaults)] = Field(
         written({}), description="What is recorded of calls."
     )
-    telemetry: Annotated[Telemetry, BeforeValidator(section_or_defaults)] = Field(written({}), description="Traces.")
+    telemetry: Annotated[Telemetry, BeforeValidator(section_or_defaults)] = Field(
+        written({}), description="Traces and the access log."
+    )
+    probes: Annotated[Probes, BeforeValidator(section_or_defaults)] = Field(
+        written({}), description="Health, readiness and metrics for whoever runs the sidecar."
+    )
     workers: Annotated[int, PlainValidator(_one), WithJsonSchema({"const": 1})] = Field(
         1, description="Relay processes. This version runs one."
     )

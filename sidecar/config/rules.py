@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from sidecar.config.access import Mtls
-from sidecar.config.addresses import UnixAddress
+from sidecar.config.addresses import TcpAddress, UnixAddress
 from sidecar.config.faults import Place, visible
 from sidecar.config.model import Config
 from sidecar.config.units import Size
@@ -253,6 +253,12 @@ def connections_grow(config: Config) -> Iterator[Breach]:
         )
 
 
+def probes_stand_apart(config: Config) -> Iterator[Breach]:
+    probes, listen = config.probes.address, config.listen.address
+    if isinstance(probes, TcpAddress) and isinstance(listen, TcpAddress) and probes.port == listen.port != 0:
+        yield Breach(("probes", "address"), "another port than listen.address", f"'{probes}'")
+
+
 LISTEN_TLS = (("listen", "address"), TLS, ("listen", "unsafe_plaintext"))
 CROSS_RULES: tuple[CrossRule, ...] = (
     CrossRule(LISTEN_TLS, plaintext_stays_local),
@@ -274,4 +280,5 @@ CROSS_RULES: tuple[CrossRule, ...] = (
     CrossRule((("upstream", "services"),), services_are_distinct),
     CrossRule((("upstream", "address"), ("listen", "address")), sockets_differ),
     CrossRule((("upstream", "connections"), ("upstream", "connections_most")), connections_grow),
+    CrossRule((("probes", "address"), ("listen", "address")), probes_stand_apart),
 )

@@ -21,7 +21,8 @@ from sidecar.telemetry.ring import Ring
 
 log = Log("telemetry")
 QUEUE_FULL: Final = ("queue_full",)
-UNSENT: Final = COLLECTOR, INVALID = ("collector",), ("invalid",)
+COLLECTOR: Final = ("collector",)
+INVALID: Final = ("invalid",)
 Send: TypeAlias = Callable[[Sequence[SpanFact]], bool]  # True if the collector has taken them
 
 
@@ -50,7 +51,7 @@ class OtelExport:
     def __init__(self, endpoint: str, service_name: str, board: Board, pace: Pace | None = None) -> None:
         self._pace = pace or Pace()
         self._board = board
-        for why in (QUEUE_FULL, *UNSENT):
+        for why in (QUEUE_FULL, COLLECTOR, INVALID):
             board.row(metrics.SPANS_DROPPED, why)  # both threads count, and only one may make rows
         self._send, self._shut_down = otlp(endpoint, service_name, self._pace.timeout_s)
         self._ring: Ring[SpanFact] = Ring(self._pace.capacity)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final, cast
-from urllib.parse import urlsplit
 
+from sidecar.logs import Log
 from sidecar.telemetry.exposition import OPEN_METRICS, TEXT, accepts_open_metrics
 from sidecar.telemetry.readiness import Check, Readiness
 
+_log = Log("probes")
 HEAD_MOST: Final = 8 << 10  # bytes of a request
 CONNECTIONS: Final = 64  # at once; one more is closed unheard
 TIME_S: Final = 10.0  # for a connection, from its first byte to its last
@@ -43,24 +44,26 @@ class Probes:
 
     def answer(self, method: str, target: str, accept: str) -> tuple[int, str, bytes]:
         """Status, content type, body."""
-        asked = urlsplit(target)
-        verbose = "verbose" in asked.query.split("&")
-        if asked.path not in ("/livez", "/healthz", "/readyz", "/metrics"):
+        path, _, query = target.partition("?")
+        if path not in ("/livez", "/healthz", "/readyz", "/metrics"):
             return 404, PLAIN, b"expected /livez, /readyz or /metrics\n"
         if method not in ("GET", "HEAD"):
             return 405, PLAIN, b"expected GET or HEAD\n"
-        if asked.path == "/metrics":
+        if path == "/metrics":
             open_metrics = accepts_open_metrics(accept)
             return 200, OPEN_METRICS if open_metrics else TEXT, self._metrics(open_metrics)
-        checks = self._readiness.ready() if asked.path == "/readyz" else self._readiness.alive()
+        checks = self._readiness.ready() if path == "/readyz" else self._readiness.alive()
         passed = all(check.passed for check in checks)
-        return 200 if passed else 503, PLAIN, report(checks, passed, verbose)
+        return 200 if passed else 503, PLAIN, report(checks, passed, "verbose" in query.split("&"))
 
 
 def report(checks: Sequence[Check], passed: bool, verbose: bool) -> bytes:
     """One line a check, those that failed always: `[+]upstream ok: 2 endpoints`, `[-]disk failed: …`."""
     shown = [check for check in checks if verbose or not check.passed]
-    lines = [f"[{'+' if each.passed else '-'}]{each.name} {'ok' if each.passed else 'failed'}: {each.reason}" for each in shown]
+    lines = [
+        f"[{'+' if each.passed else '-'}]{each.name} {'ok' if each.passed else 'failed'}: {each.reason}"
+        for each in shown
+    ]
     return "\n".join([*lines, "ok" if passed else "failed", ""]).encode()
 
 
@@ -100,7 +103,12 @@ class ProbeConnection(asyncio.Protocol):
             self._send("GET", 400, PLAIN, b"not an HTTP/1.1 request\n")
             return
         method, target, accept = request
-        self._send(method, *self._probes.answer(method, target, accept))
+        try:
+            status, kind, body = self._probes.answer(method, target, accept)
+        except Exception as error:  # whoever probes learns that it failed, the operator why
+            _log.error("probe_failed", error, target=target)
+            status, kind, body = 500, PLAIN, b"internal error\n"
+        self._send(method, status, kind, body)
 
     def _send(self, method: str, status: int, kind: str, body: bytes) -> None:
         self._answered = True
@@ -122,5 +130,7 @@ def parsed(head: bytes) -> tuple[str, str, str] | None:
     words = request.split(" ")
     if len(words) != 3 or words[2] not in ("HTTP/1.1", "HTTP/1.0") or not words[1].startswith("/"):
         return None
-    accept = [value.strip() for name, _, value in (field.partition(":") for field in fields) if name.lower() == "accept"]
+    accept = [
+        value.strip() for name, _, value in (field.partition(":") for field in fields) if name.lower() == "accept"
+    ]
     return words[0], words[1], ",".join(accept)

@@ -10,16 +10,20 @@ import os
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from sidecar.telemetry import metrics
 from sidecar.telemetry.board import Board
+from sidecar.telemetry.layout import Labels
 from sidecar.telemetry.metrics import LAG_BOUNDS, Metric
 
 BEAT_S: Final = 0.25
 _BEATS: Final = 4  # between two looks at the gauges
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _STATM: Final = Path("/proc/self/statm")
+
+
+Gauge: TypeAlias = tuple[Metric, Labels]
 
 
 class Timer(Protocol):
@@ -37,14 +41,14 @@ class Pulse:
         later: Callable[[float, Callable[[], None]], Timer],
         clock: Callable[[], float],
         boot_clock: Callable[[], float],
-        gauges: Mapping[Metric, Callable[[], float]],
+        gauges: Mapping[Gauge, Callable[[], float]],
         publish: Callable[[], None],
     ) -> None:
         self._board = board
         self._later = later
         self._clock = clock
         self._boot_clock = boot_clock
-        self._gauges = {board.cell(metric): look for metric, look in gauges.items()}
+        self._gauges = gauges
         self._publish = publish
         self._lag = board.cell(metrics.LAG_SECONDS)
         self._memory = board.cell(metrics.MEMORY)
@@ -80,8 +84,8 @@ class Pulse:
 
     def _look(self) -> None:
         self._board.beat(self._boot_clock())
-        for cell, look in self._gauges.items():
-            self._board.cells[cell] = look()
+        for (metric, labels), look in self._gauges.items():
+            self._board.set(metric, look(), labels)
         self._board.cells[self._memory] = resident()
 
 
