@@ -20,8 +20,7 @@ from sidecar.errors import SettingError
 from sidecar.telemetry import metrics
 from sidecar.telemetry.board import Board
 from sidecar.telemetry.feed import SpanFeed, pair
-from sidecar.telemetry.process import boot_clock
-from sidecar.telemetry.pulse import Gauge, Pulse
+from sidecar.telemetry.pulse import Gauge, Pulse, boot_clock
 from sidecar.telemetry.settings import Seat, Settings
 
 STOP_S: Final = 10.0  # for the telemetry process to send what it holds

@@ -133,7 +133,5 @@ def encode(facts: Sequence[SpanFact]) -> bytes:
 
 
 def decode(packet: bytes) -> list[SpanFact]:
-    return [
-        SpanFact(*fact, None if detail is None else CallDetail(*detail))
-        for *fact, detail in marshal.loads(packet)  # noqa: S302 - a socket that only our own processes hold
-    ]
+    facts = marshal.loads(packet)  # noqa: S302 - a socket that only our own processes hold
+    return [SpanFact(*fact[:-1], None if fact[-1] is None else CallDetail(*fact[-1])) for fact in facts]

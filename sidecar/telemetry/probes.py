@@ -31,9 +31,10 @@ REASONS: Final = {
 
 
 class Probes:
-    """What is asked for. metrics: the text, in OpenMetrics where the argument is True."""
+    """What is asked for. metrics: the text, in OpenMetrics where the argument is True.  time_s: for a connection."""
 
-    def __init__(self, readiness: Readiness, metrics: Callable[[bool], bytes]) -> None:
+    def __init__(self, readiness: Readiness, metrics: Callable[[bool], bytes], time_s: float = TIME_S) -> None:
+        self.time_s = time_s
         self._readiness = readiness
         self._metrics = metrics
         self.open: set[ProbeConnection] = set()
@@ -77,7 +78,7 @@ class ProbeConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._timer = asyncio.get_running_loop().call_later(TIME_S, self._transport.abort)
+        self._timer = asyncio.get_running_loop().call_later(self._probes.time_s, self._transport.abort)
         if len(self._probes.open) >= CONNECTIONS:
             self._transport.abort()
         else:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 from interceptors.events import SpanFact
-from sidecar.logs import Log
 from sidecar.telemetry import metrics
 from sidecar.telemetry.access_log import AccessLog
 from sidecar.telemetry.board import Board, BoardView
@@ -24,11 +23,10 @@ from sidecar.telemetry.exposition import render
 from sidecar.telemetry.feed import FeedEnd
 from sidecar.telemetry.merge import Process, merged
 from sidecar.telemetry.probes import Probes
-from sidecar.telemetry.pulse import Pulse
+from sidecar.telemetry.pulse import Pulse, boot_clock
 from sidecar.telemetry.readiness import BoardReadiness, Needs
 from sidecar.telemetry.settings import Seat, Settings
 
-_log = Log("telemetry")
 NAME: Final = "telemetry"
 BATCHES: Final = 16  # read from one feed before others have their turn
 
@@ -115,10 +113,6 @@ class Telemetry:
             self._access.close()
         if self._export is not None:
             self._export.close()
-
-
-def boot_clock() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _watched(seat: Seat) -> Process:

@@ -7,6 +7,7 @@ and no gauge drifts.
 from __future__ import annotations
 
 import os
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -87,6 +88,11 @@ class Pulse:
         for (metric, labels), look in self._gauges.items():
             self._board.set(metric, look(), labels)
         self._board.cells[self._memory] = resident()
+
+
+def boot_clock() -> float:
+    """CLOCK_BOOTTIME's seconds, which all processes of a host agree on."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def resident() -> float:
