@@ -157,7 +157,9 @@ def test_a_collector_that_is_away_costs_a_count(
 ) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        sink = export(nobody.getsockname()[1], Pace(interval_s=0.01, batch=128, capacity=100, close_s=0.1, timeout_s=0.5))
+        sink = export(
+            nobody.getsockname()[1], Pace(interval_s=0.01, batch=128, capacity=100, close_s=0.1, timeout_s=0.5)
+        )
         for _ in range(1000):
             sink.offer(fact())
         assert sink.dropped >= 772  # all but the ring and one batch
