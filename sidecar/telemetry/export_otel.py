@@ -6,6 +6,7 @@ whoever offers a span wants it exported.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ class OtelExport:
             board.row(metrics.SPANS_DROPPED, why)  # both threads count, and only one may make rows
         self._send, self._shut_down = otlp(endpoint, service_name, self._pace.timeout_s)
         self._ring: Ring[SpanFact] = Ring(self._pace.capacity)
+        self._endpoint = endpoint
+        self._answers = True
         self._unsent = 0  # written by the exporting thread, as are the cells it counts in
         self._closing = threading.Event()
         self._wake = threading.Event()
@@ -105,6 +108,9 @@ class OtelExport:
         except Exception as error:  # whatever a collector or the SDK does, the loss is counted and the next is tried
             log.error("spans_not_exported", error, count=len(facts))
             sent, why = False, INVALID
+        if sent != self._answers:
+            self._answers = sent
+            log.warning("collector_back" if sent else "collector_away", endpoint=self._endpoint)
         if sent:
             self._board.count(metrics.SPANS_EXPORTED, by=len(facts))
         else:
@@ -124,6 +130,8 @@ def otlp(endpoint: str, service_name: str, timeout_s: float) -> tuple[Send, Call
 
     from sidecar.telemetry.spans import span
 
+    # It says so of every request and repeat, which a collector that is away for an hour makes thousands.
+    logging.getLogger("opentelemetry.exporter.otlp").setLevel(logging.CRITICAL)
     exporter = OTLPSpanExporter(endpoint=endpoint, insecure=not secure, timeout=timeout_s)
     resource = Resource.create({SERVICE_NAME: service_name})
 
