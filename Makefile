@@ -47,6 +47,8 @@ check: $(EDITABLE)  ## format, lint, types, import rules, protocol files: under 
 	@report=$$($(BIN)/lint-imports) || { echo "$$report"; exit 1; }
 	@$(BIN)/python -m sidecar config reference | cmp -s - docs/configuration.md || \
 		{ echo "docs/configuration.md is not what the schema says: make docs"; exit 1; }
+	@$(BIN)/python -m sidecar.telemetry.reference | cmp -s - docs/metrics.md || \
+		{ echo "docs/metrics.md is not what the table says: make docs"; exit 1; }
 	@$(MAKE) --no-print-directory proto
 
 format: $(EDITABLE)  ## put the code into its format
@@ -59,8 +61,9 @@ else
 	@$(BIN)/buf lint proto
 endif
 
-docs: $(EDITABLE)  ## write the configuration reference from its schema
+docs: $(EDITABLE)  ## write the references of configuration and metrics from what the program says
 	@$(BIN)/python -m sidecar config reference > docs/configuration.md
+	@$(BIN)/python -m sidecar.telemetry.reference > docs/metrics.md
 
 bench: $(BENCHES)  ## every measurement that the documents quote
 

@@ -72,7 +72,7 @@ class OtelExport:
     def offer(self, fact: SpanFact) -> None:
         """Take one span, or count it as dropped where there is no room."""
         if self._closing.is_set():
-            self._ring.dropped += 1
+            self._lose(1)
         elif not self._ring.put(fact):
             self._board.count(metrics.SPANS_DROPPED, QUEUE_FULL)
         elif len(self._ring) == self._pace.batch:
@@ -87,9 +87,14 @@ class OtelExport:
         self._thread.join(self._pace.close_s)
         self._shut_down()  # ends a request under way, and its repeats
         self._thread.join(self._pace.close_s)
-        self._ring.dropped += len(self._ring)
+        self._lose(len(self._ring.take(self._pace.capacity)))
         if self.dropped:
             log.warning("spans_dropped", count=self.dropped)
+
+    def _lose(self, count: int) -> None:
+        """Count spans that closing left no time for."""
+        self._ring.dropped += count
+        self._board.count(metrics.SPANS_DROPPED, QUEUE_FULL, count)
 
     def _run(self) -> None:
         while not self._closing.is_set():

@@ -64,8 +64,9 @@ class Telemetry:
         await stop.wait()
         if server is not None:
             server.close()
-        for feed in list(self._feeds):
-            self._read(feed)
+        for feed in self._feeds:
+            while facts := feed.read():
+                self._take(facts)
         pulse.stop()
         await loop.run_in_executor(None, self._close)
 

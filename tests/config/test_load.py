@@ -59,9 +59,9 @@ BASE = "listen: {tls: {client_ca: ca.pem}}\n"  # sound; each fault below stands 
         ("workers: 2", "workers (line 2): expected 1; this version runs one relay process, came the number 2"),
         ("workers: true", "workers (line 2): expected 1; this version runs one relay process, came true"),
         ("unsafe_observe_only: off", "unsafe_observe_only (line 2): expected true or false, came 'off'"),
-        ("pasword: hunter2", "pasword (line 2): expected a known key; known keys: listen, upstream, state, authentication, authorization, limits, interceptors, audit, telemetry, workers, unsafe_observe_only"),
+        ("pasword: hunter2", "pasword (line 2): expected a known key; known keys: listen, upstream, state, authentication, authorization, limits, interceptors, audit, telemetry, probes, workers, unsafe_observe_only"),
         ("autorization: {}", "autorization (line 2): expected a known key; did you mean 'authorization'?"),
-        ('"a\\e[31m": 1', "a\\x1b[31m (line 2): expected a known key; known keys: listen, upstream, state, authentication, authorization, limits, interceptors, audit, telemetry, workers, unsafe_observe_only"),
+        ('"a\\e[31m": 1', "a\\x1b[31m (line 2): expected a known key; known keys: listen, upstream, state, authentication, authorization, limits, interceptors, audit, telemetry, probes, workers, unsafe_observe_only"),
     ],
 )  # fmt: skip
 def test_one_fault(text: str, fault: str) -> None:
