@@ -134,4 +134,4 @@ def encode(facts: Sequence[SpanFact]) -> bytes:
 
 def decode(packet: bytes) -> list[SpanFact]:
     facts = marshal.loads(packet)  # noqa: S302 - a socket that only our own processes hold
-    return [SpanFact(*fact[:-1], None if fact[-1] is None else CallDetail(*fact[-1])) for fact in facts]
+    return [SpanFact(*fact[:-1], detail=None if fact[-1] is None else CallDetail(*fact[-1])) for fact in facts]

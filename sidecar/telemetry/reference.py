@@ -14,8 +14,8 @@ listener serves them for all processes of a sidecar together, as OpenMetrics or 
 the scraper asks for; [telemetry](telemetry.md) says how they come about.
 
 - Label values are bounded: each process has the number of rows given here, and what comes after them is counted under
-  the label value `other` and in `langtrain_sidecar_label_overflows_total`. A method has rows of its own once its shape is
-  known or the model server has answered it with OK, for callers choose method names.
+  the label value `other` and in `langtrain_sidecar_label_overflows_total`. A method has rows of its own once its shape
+  is known or the model server has answered it with OK, for callers choose method names.
 - Totals survive a restart of any process of the sidecar, and begin at 0 with the sidecar itself.
 - Gauges are looked at once a second. Those of a process that has given no sign of life for 10 seconds are left out.
 

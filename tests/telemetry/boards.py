@@ -50,7 +50,7 @@ def scraped(*slots: Slot, now: float = 100.0) -> dict[str, float]:
 
 def samples(text: bytes) -> dict[str, float]:
     found = {}
-    for family in open_metrics(text.decode()):
+    for family in open_metrics(text.decode()):  # type: ignore[no-untyped-call]
         for sample in family.samples:
             pairs = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
             found[sample.name.removeprefix(PREFIX) + (f"{{{pairs}}}" if pairs else "")] = sample.value
