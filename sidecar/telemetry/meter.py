@@ -3,7 +3,7 @@
 Callers choose method names. A method has rows of its own once it is known to be one: its shape is known, or the model
 server has answered it with OK. Everything else is "other", so that nobody can fill the board with inventions.
 
-Calls are tallied in the worker's own memory and published four times a second; everything else is rare enough to be
+Calls are noted in the worker's own memory and published four times a second; everything else is rare enough to be
 counted on the board at once. A worker that is killed takes the calls of its last quarter second along.
 """
 
@@ -54,14 +54,16 @@ class BoardMeter:
         if tally is None:
             tally = self._tally(call.method.path, outcome.status, decision)
         tally.add(
-            outcome.seconds,
-            outcome.requests,
-            outcome.responses,
-            request_bytes,
-            response_bytes,
-            chain_s,
-            upstream_s,
-            first_byte_s,
+            (
+                outcome.seconds,
+                chain_s,
+                upstream_s,
+                first_byte_s,
+                request_bytes,
+                response_bytes,
+                outcome.requests,
+                outcome.responses,
+            )
         )
         if denied is not None:
             self._denied(denied.reason)

@@ -1,108 +1,65 @@
-"""Calls of one kind counted in the worker's own memory: a third of the price of counting them on the board."""
+"""Calls of one kind between two publications: noted one by one, and counted together, at half the price."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
+import itertools
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from sidecar.telemetry import metrics
 from sidecar.telemetry.board import Board
-from sidecar.telemetry.metrics import CALL_BOUNDS, CHAIN_BOUNDS, Metric
+from sidecar.telemetry.metrics import Metric
 
-_CALL_BUCKETS: Final = len(CALL_BOUNDS) + 1
-_CHAIN_BUCKETS: Final = len(CHAIN_BOUNDS) + 1
-BY_METHOD: Final[tuple[Metric, ...]] = (
+TIMES: Final[tuple[Metric, ...]] = (
     metrics.CALL_SECONDS,
     metrics.CHAIN_SECONDS,
     metrics.UPSTREAM_SECONDS,
     metrics.FIRST_BYTE_SECONDS,
+)
+COUNTS: Final[tuple[Metric, ...]] = (
     metrics.REQUEST_BYTES,
     metrics.RESPONSE_BYTES,
     metrics.REQUEST_MESSAGES,
     metrics.RESPONSE_MESSAGES,
 )
+# One call: its times in seconds, negative where there is none, then its counts.
+Note: TypeAlias = tuple[float, float, float, float, int, int, int, int]
 
 
 class Tally:
-    """Calls of one method, status and decision since they were last published."""
+    """Calls of one method, status and decision since they were last published. add: takes one call's Note."""
 
-    __slots__ = (
-        "_calls_cell",
-        "_cells",
-        "_chain",
-        "_chain_s",
-        "_first",
-        "_first_s",
-        "_request_bytes",
-        "_requests",
-        "_response_bytes",
-        "_responses",
-        "_seconds",
-        "_total",
-        "_upstream",
-        "_upstream_s",
-    )
+    __slots__ = ("_calls", "_counts", "_notes", "_times", "add")
 
     def __init__(self, board: Board, method: str, code: str, decision: str) -> None:
-        self._calls_cell = board.row_or_other(metrics.CALLS, (method, code, decision))
-        self._cells = [board.row_or_other(metric, (method,)) for metric in BY_METHOD]
-        self._begin()
-
-    def _begin(self) -> None:
-        self._total = [0] * _CALL_BUCKETS
-        self._chain = [0] * _CHAIN_BUCKETS
-        self._upstream = [0] * _CALL_BUCKETS
-        self._first = [0] * _CALL_BUCKETS
-        self._seconds = self._chain_s = self._upstream_s = self._first_s = 0.0
-        self._request_bytes = self._response_bytes = self._requests = self._responses = 0
-
-    def add(
-        self,
-        seconds: float,
-        requests: int,
-        responses: int,
-        request_bytes: int,
-        response_bytes: int,
-        chain_s: float,
-        upstream_s: float,
-        first_byte_s: float,
-    ) -> None:
-        """As of the relay's Meter."""
-        self._total[bisect_left(CALL_BOUNDS, seconds)] += 1
-        self._seconds += seconds
-        self._chain[bisect_left(CHAIN_BOUNDS, chain_s)] += 1
-        self._chain_s += chain_s
-        if upstream_s >= 0.0:
-            self._upstream[bisect_left(CALL_BOUNDS, upstream_s)] += 1
-            self._upstream_s += upstream_s
-            if first_byte_s >= 0.0:
-                self._first[bisect_left(CALL_BOUNDS, first_byte_s)] += 1
-                self._first_s += first_byte_s
-        self._requests += requests
-        self._responses += responses
-        self._request_bytes += request_bytes
-        self._response_bytes += response_bytes
+        self._calls = board.row_or_other(metrics.CALLS, (method, code, decision))
+        self._times = [(metric.bounds, board.row_or_other(metric, (method,))) for metric in TIMES]
+        self._counts = [board.row_or_other(metric, (method,)) for metric in COUNTS]
+        self._notes: list[Note] = []
+        self.add = self._notes.append
 
     def publish(self, board: Board) -> None:
         """Put what came since the last time onto the board."""
-        calls = sum(self._total)
-        if not calls:
+        notes = self._notes
+        if not notes:
             return
-        board.cells[self._calls_cell] += calls
-        total, chain, upstream, first, *sums = self._cells
-        add(board, total, [*self._total, self._seconds])
-        add(board, chain, [*self._chain, self._chain_s])
-        add(board, upstream, [*self._upstream, self._upstream_s])
-        add(board, first, [*self._first, self._first_s])
-        counts = (self._request_bytes, self._response_bytes, self._requests, self._responses)
-        for cell, count in zip(sums, counts, strict=True):
-            board.cells[cell] += count
-        self._begin()
+        cells = board.cells
+        cells[self._calls] += len(notes)
+        columns = list(zip(*notes, strict=True))
+        for (bounds, cell), times in zip(self._times, columns, strict=False):
+            for index, value in enumerate(observed(bounds, times), start=cell):
+                if value:
+                    cells[index] += value
+        for cell, counts in zip(self._counts, columns[len(TIMES) :], strict=True):
+            cells[cell] += sum(counts)
+        notes.clear()
 
 
-def add(board: Board, cell: int, values: Sequence[float]) -> None:
-    """Add to neighbouring numbers."""
-    for index, value in enumerate(values, start=cell):
-        if value:
-            board.cells[index] += value
+def observed(bounds: Sequence[float], times: Sequence[float]) -> list[float]:
+    """A histogram's row of these: how many each bucket gets, +Inf's included, and their sum; without negative ones."""
+    ordered = sorted(times)
+    first = bisect_left(ordered, 0.0)
+    below = [first, *[bisect_right(ordered, bound) for bound in bounds], len(ordered)]
+    buckets = [upper - lower for lower, upper in itertools.pairwise(below)]
+    return [*buckets, sum(ordered[first:])]

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from interceptors.contract import Call, Code, Deny, Headers, Method, Outcome, Peer
 from interceptors.events import SpanFact
 from sidecar.relay.meter import Meter
 from sidecar.telemetry import metrics
 from sidecar.telemetry.details import Details
 from sidecar.telemetry.meter import BoardMeter
+from sidecar.telemetry.metrics import CALL_BOUNDS
+from sidecar.telemetry.tally import observed
 from tests.telemetry.boards import number, rows, scraped, slot
 
 KNOWN = "/inference.GRPCInferenceService/ModelInfer"
@@ -193,3 +201,14 @@ def test_the_access_log_samples_but_for_denials_and_errors() -> None:
 def test_without_an_access_log_only_spans_are_completed() -> None:
     meter = BoardMeter(slot().taken(), known, Details(None, lambda: 0.0))
     assert end(meter, status=7, denied=DENY).events == []
+
+
+@given(st.lists(st.floats(-1.0, 40.0)))
+def test_observing_together_is_observing_one_by_one(times: list[float]) -> None:
+    one_by_one = [0.0] * (len(CALL_BOUNDS) + 1)
+    for seconds in times:
+        if seconds >= 0:
+            one_by_one[bisect_left(CALL_BOUNDS, seconds)] += 1
+    *buckets, total = observed(CALL_BOUNDS, times)
+    assert buckets == one_by_one
+    assert total == pytest.approx(sum(seconds for seconds in times if seconds >= 0))
