@@ -89,9 +89,11 @@ class _Sidecar:
     async def run(self) -> int:
         config, loop = self._config, asyncio.get_running_loop()
         recorder = JsonlRecorder(config.events_file, loop.call_soon_threadsafe)
-        watch = Watch(config, loop) if wanted(config) else None
-        spans = watch.spans if watch is not None and config.telemetry.otlp else None
-        relay = Relay(loop, front_settings(config), self._chain, codecs(config), recorder, spans, Answers(loop, {}))
+        known = codecs(config)
+        jitter = Random(secrets.randbits(64)).random  # noqa: S311 - spreads reconnects and samples, guards nothing
+        watch = Watch(config, loop, lambda path: known.method(path) is not None, jitter) if wanted(config) else None
+        spans = watch.spans if watch is not None else None
+        relay = Relay(loop, front_settings(config), self._chain, known, recorder, spans, Answers(loop, {}))
         client_tls, server_tls = self._client_tls, self._server_tls
         jitter = Random(secrets.randbits(64)).random  # noqa: S311 - spreads reconnects, guards nothing
         given = config.upstream.tls.server_name if config.upstream.tls is not None else None
@@ -144,6 +146,7 @@ class _Sidecar:
         gauges: dict[Gauge, Callable[[], float]] = {
             (metrics.UPSTREAM_UP, (", ".join(map(str, self._config.upstream.address)),)): lambda: float(pool.up),
             (metrics.RECORDER_UP, ()): lambda: float(recorder.failed is None),
+            (metrics.RECORDER_QUEUE, ()): lambda: float(recorder.waiting),
             (metrics.DRAINING, ()): lambda: float(front.draining),
         }
         tls = self._server_tls

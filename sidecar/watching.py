@@ -19,7 +19,9 @@ from sidecar.config.model import Config
 from sidecar.errors import SettingError
 from sidecar.telemetry import metrics
 from sidecar.telemetry.board import Board
+from sidecar.telemetry.details import Details
 from sidecar.telemetry.feed import SpanFeed, pair
+from sidecar.telemetry.meter import BoardMeter
 from sidecar.telemetry.pulse import Gauge, Pulse, boot_clock
 from sidecar.telemetry.settings import Seat, Settings
 
@@ -36,15 +38,28 @@ def wanted(config: Config) -> bool:
 
 
 class Watch:
-    """spans: where the relay's spans go. Raises ProbesError."""
+    """spans: where the relay's spans go.  meter: what it tells of calls and connections.
 
-    def __init__(self, config: Config, loop: asyncio.AbstractEventLoop) -> None:
+    known: whether the shape of the method at a path is known.  random: numbers in [0, 1), for sampling.
+    Raises ProbesError.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        loop: asyncio.AbstractEventLoop,
+        known: Callable[[str], bool],
+        random: Callable[[], float],
+    ) -> None:
         self._loop = loop
         listener = listen(config)
         ours, theirs = pair()
         boards = [os.memfd_create(name) for name in ("worker-0", "telemetry")]
         self.board = Board(boards[0])
         self.spans = SpanFeed(ours, self.board, loop.call_later)
+        log = config.telemetry.access_log
+        details = Details(None if log.file == "off" else log.sample, random)
+        self.meter = BoardMeter(self.board, known, details)
         self._pulse: Pulse | None = None
         settings = Settings(
             workers=(Seat("worker-0", boards[0], theirs.fileno()),),
@@ -52,7 +67,7 @@ class Watch:
             board=boards[1],
             otlp=config.telemetry.otlp or "",
             service_name=config.telemetry.service_name,
-            access_log=str(config.telemetry.access_log.file),
+            access_log=str(log.file),
             listener=-1 if listener is None else listener.fileno(),
             state=str(config.state.directory),
             min_free=config.probes.min_free,
@@ -69,7 +84,7 @@ class Watch:
         board.inform(metrics.CONFIG, (config.digest(),))
         board.inform(metrics.BUILD, (version(), sys.version.partition(" ")[0]))
         board.set(metrics.STARTED, time.time())
-        self._pulse = Pulse(board, self._loop.call_later, time.monotonic, boot_clock, gauges, lambda: None)
+        self._pulse = Pulse(board, self._loop.call_later, time.monotonic, boot_clock, gauges, self.meter.publish)
         self._pulse.start()
 
     def end(self) -> None:

@@ -11,7 +11,7 @@ import errno
 import marshal
 import socket
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from interceptors.events import CallDetail, SpanFact
 from sidecar.telemetry import metrics
@@ -133,5 +133,12 @@ def encode(facts: Sequence[SpanFact]) -> bytes:
 
 
 def decode(packet: bytes) -> list[SpanFact]:
-    facts = marshal.loads(packet)  # noqa: S302 - a socket that only our own processes hold
-    return [SpanFact(*fact[:-1], detail=None if fact[-1] is None else CallDetail(*fact[-1])) for fact in facts]
+    return [_fact(values) for values in marshal.loads(packet)]  # noqa: S302 - only our own processes hold the socket
+
+
+def _fact(values: tuple[Any, ...]) -> SpanFact:
+    *span, detail = values
+    fact = SpanFact(*span)
+    if detail is not None:
+        fact.detail = CallDetail(*detail)
+    return fact

@@ -52,7 +52,8 @@ def call(sidecar: Sidecar, certificates: Certificates, metadata: tuple[tuple[str
         certificates.ca.read_bytes(), certificates.client.key.read_bytes(), certificates.client.certificate.read_bytes()
     )
     with grpc.secure_channel(sidecar.address, credentials) as channel:
-        answer: bytes = channel.unary_unary(UNARY)(b"hello", timeout=20, metadata=metadata)
+        unary: Any = channel.unary_unary(UNARY)
+        answer: bytes = unary(b"hello", timeout=20, metadata=metadata)
         return answer
 
 
