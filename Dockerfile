@@ -30,7 +30,7 @@ ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PATH=/opt/langtrain-sidecar/bin
 USER 65532:65532
 WORKDIR /var/lib/langtrain-sidecar
 VOLUME /var/lib/langtrain-sidecar
-EXPOSE 8443
+EXPOSE 8443 8086
 STOPSIGNAL SIGTERM
 # -P: the working directory is never a place to import from.
 ENTRYPOINT ["/opt/langtrain-sidecar/bin/python", "-P", "-m", "sidecar"]
