@@ -1,0 +1,34 @@
+"""A connection to a sidecar: where it is and who calls, from arguments or the environment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import grpc
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+PREFIX: Final = "LANGTRAIN_"
+
+
+def connect(
+    target: str | None, certificate: PathLike | None, key: PathLike | None, ca: PathLike | None, unsafe_plaintext: bool
+) -> grpc.Channel:
+    """A channel; it connects with its first call. Arguments as of `Sidecar`. Raises ValueError and OSError."""
+    target = target or os.environ.get(f"{PREFIX}TARGET")
+    if not target:
+        raise ValueError(f"target: expected host:port or unix:///path, here or in {PREFIX}TARGET, came nothing")
+    if unsafe_plaintext or target.startswith("unix:"):
+        return grpc.insecure_channel(target)
+    chain, private = _file(certificate, "certificate"), _file(key, "key")
+    if (chain is None) != (private is None):
+        raise ValueError("certificate and key: expected both or neither, came one of them")
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(_file(ca, "ca"), private, chain))
+
+
+def _file(path: PathLike | None, name: str) -> bytes | None:
+    """What is in the file of an argument, or of its environment variable."""
+    found = path or os.environ.get(PREFIX + name.upper())
+    return Path(found).read_bytes() if found else None
