@@ -177,6 +177,36 @@ def certs_dev(
 
 
 @app.command()
+def status(
+    target: Annotated[str, typer.Option(help="host:port, or unix:///path.", envvar="LANGTRAIN_TARGET")],
+    certificate: Annotated[
+        Path | None, typer.Option(envvar="LANGTRAIN_CERTIFICATE", help="PEM file: who asks.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(envvar="LANGTRAIN_KEY", help="PEM file: the certificate's key.")] = None,
+    ca: Annotated[Path | None, typer.Option(envvar="LANGTRAIN_CA", help="PEM file: whom to believe.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a running sidecar how it is. Exits 1 where it is not reached, or does not tell this caller."""
+    import langtrain
+    from sidecar import status as shown
+
+    try:
+        with langtrain.Sidecar(target, certificate=certificate, key=key, ca=ca) as sidecar:
+            for each in sidecar.watch_status() if watch else (sidecar.status(),):
+                if as_json:
+                    typer.echo(json.dumps(shown.as_json(each), indent=None if watch else 2))
+                else:
+                    console = Console(highlight=False, emoji=False)
+                    if watch and console.is_terminal:
+                        console.clear()
+                    console.print(shown.as_table(each, datetime.now(UTC)))
+    except (langtrain.SidecarError, OSError, ValueError) as error:
+        _console().print(f"[red]error[/] {escape(target)}: {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
 def demo(
     directory: Annotated[
         Path, typer.Option(help="Where the model server's environment is kept between runs.", file_okay=False)

@@ -21,12 +21,12 @@ class SidecarError(Exception):
     """What goes wrong in a way that is understood.
 
     code: what a caller sees as gRPC status.  public: what a caller sees as message.
-    reason: what a caller of our own services sees in google.rpc.ErrorInfo; never changed once given.
+    wire_reason: what a caller of our own services sees in google.rpc.ErrorInfo; never changed once given.
     """
 
     code: ClassVar[Code] = Code.INTERNAL
     public: ClassVar[str] = "internal error"
-    reason: ClassVar[str] = "INTERNAL"
+    wire_reason: ClassVar[str] = "INTERNAL"
 
 
 class SettingError(SidecarError):
@@ -43,7 +43,7 @@ class RequestError(SidecarError):
 
     code: ClassVar[Code] = Code.INVALID_ARGUMENT
     public: ClassVar[str] = "request is not valid"
-    reason: ClassVar[str] = "REQUEST_INVALID"
+    wire_reason: ClassVar[str] = "REQUEST_INVALID"
 
     def __init__(self, faults: Iterable[tuple[str, str]]) -> None:
         self.faults = tuple(faults)

@@ -1,6 +1,6 @@
 """The proofs on an internal call: the relay's, of whom it calls for, and the helper's, that it is the helper.
 
-A sealed call is a header of its own: caller, nonce and expiry in the clear, with an HMAC-SHA256 over them and the method.
+A sealed call is a header of its own: caller, nonce and expiry in the clear, an HMAC-SHA256 over them and the method.
 The answer begins with an HMAC over the same nonce and method, so that only who holds the key can have answered this
 very call. Messages are not covered: that nobody stands between is what `peer` looks at.
 
@@ -38,11 +38,11 @@ _EXPIRY: Final = struct.Struct(">Q")  # microseconds
 
 
 class SealError(SidecarError):
-    """An internal call, or its answer, that does not prove itself. reason: stable, for the record."""
+    """An internal call, or its answer, that does not prove itself. why: stable, for the record."""
 
     code: ClassVar[Code] = Code.UNAUTHENTICATED
     public: ClassVar[str] = "internal call refused"
-    reason: ClassVar[str] = "INTERNAL_CALL_REFUSED"
+    wire_reason: ClassVar[str] = "INTERNAL_CALL_REFUSED"
 
     def __init__(self, why: str, problem: str) -> None:
         self.why = why

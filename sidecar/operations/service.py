@@ -121,13 +121,13 @@ def _feed(known: model.Feed) -> pb.Feed:
 
 def _timestamp(seconds: float) -> Timestamp:
     made = Timestamp()
-    made.FromNanoseconds(round(seconds * 1e9))
+    made.FromMicroseconds(round(seconds * 1e6))
     return made
 
 
 def _duration(seconds: float) -> Duration:
     made = Duration()
-    made.FromNanoseconds(round(seconds * 1e9))
+    made.FromMicroseconds(round(seconds * 1e6))
     return made
 
 

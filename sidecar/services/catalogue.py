@@ -34,7 +34,9 @@ class Rpc:
 @cache
 def rpcs() -> tuple[Rpc, ...]:
     """Raises CatalogueError where one declares no permission."""
-    return tuple(_rpc(method) for file in FILES for service in file.services_by_name.values() for method in service.methods)
+    return tuple(
+        _rpc(method) for file in FILES for service in file.services_by_name.values() for method in service.methods
+    )
 
 
 def permissions() -> dict[str, str]:

@@ -20,7 +20,7 @@ DOMAIN: Final = "langtrain"
 class UnknownMethodError(SidecarError):
     code: ClassVar[Code] = Code.UNIMPLEMENTED
     public: ClassVar[str] = "this sidecar has no such method"
-    reason: ClassVar[str] = "METHOD_UNKNOWN"
+    wire_reason: ClassVar[str] = "METHOD_UNKNOWN"
 
 
 class BusyError(SidecarError):
@@ -28,19 +28,19 @@ class BusyError(SidecarError):
 
     code: ClassVar[Code] = Code.RESOURCE_EXHAUSTED
     public: ClassVar[str] = "too many open streams"
-    reason: ClassVar[str] = "TOO_MANY_STREAMS"
+    wire_reason: ClassVar[str] = "TOO_MANY_STREAMS"
 
 
 class MalformedError(SidecarError):
     code: ClassVar[Code] = Code.INVALID_ARGUMENT
     public: ClassVar[str] = "request message cannot be read"
-    reason: ClassVar[str] = "REQUEST_MALFORMED"
+    wire_reason: ClassVar[str] = "REQUEST_MALFORMED"
 
 
 def status_of(error: BaseException) -> grpc.Status:
     """What a call that ended in `error` is answered with."""
     code, public = on_the_wire(error)
-    reason = error.reason if isinstance(error, SidecarError) else SidecarError.reason
+    reason = error.wire_reason if isinstance(error, SidecarError) else SidecarError.wire_reason
     details: list[Message] = [ErrorInfo(reason=reason, domain=DOMAIN)]
     if isinstance(error, RequestError):
         violations = [BadRequest.FieldViolation(field=field, description=text) for field, text in error.faults]

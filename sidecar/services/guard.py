@@ -1,6 +1,6 @@
 """What every call passes before its method: proof that the relay sent it, and ours that we are whom it means to reach.
 
-Methods get a context that knows the caller (`internal.called`), and may raise: what a caller learns of it is `errors`' to say.
+Methods get a context that knows the caller (`internal.called`), and may raise: what callers learn of it, `errors` says.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class Services:
 
     @staticmethod
     def _server(threads: int, guard: Guard) -> grpc.Server:
-        return grpc.server(ThreadPoolExecutor(threads), interceptors=(guard,), options=OPTIONS)
+        return grpc.server(ThreadPoolExecutor(threads), interceptors=[guard], options=OPTIONS)
 
     def start(self) -> None:
         """Listen. Raises ServicesError."""

@@ -91,5 +91,5 @@ class InMemory:
 class SilentSupervisorError(SidecarError):
     """What an adapter of the port may raise; its text is for the operator."""
 
-    reason = "SUPERVISOR_SILENT"
+    wire_reason = "SUPERVISOR_SILENT"
     public = "the sidecar does not answer"

@@ -43,7 +43,7 @@ class Front(grpc.GenericRpcHandler):
             Route.MODEL_SERVER: model_server,
         }
         self._channels = {route: grpc.insecure_channel(place) for route, place in places.items()}
-        self._server = grpc.server(ThreadPoolExecutor(100), handlers=(self,))
+        self._server = grpc.server(ThreadPoolExecutor(100), handlers=[self])
         self.target = f"unix:{directory / 'front.sock'}"
         self._server.add_insecure_port(self.target)
         self._server.start()
@@ -67,9 +67,9 @@ class Front(grpc.GenericRpcHandler):
         nonce = secrets.token_bytes(mac.NONCE_SIZE)
         sealed = mac.seal(self._key, self._caller, path, nonce, boottime())
         metadata = () if route is Route.MODEL_SERVER else ((mac.CALL_HEADER, sealed),)
-        method = self._channels[route].stream_stream(path)
+        method: Any = self._channels[route].stream_stream(path)
         answers = method(requests, metadata=metadata, timeout=min(context.time_remaining() or LONGEST_S, LONGEST_S))
-        context.add_callback(answers.cancel)
+        context.add_callback(lambda: answers.cancel() and None)
         try:
             head = answers.initial_metadata()
             if route is not Route.MODEL_SERVER:

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from grpc_reflection.v1alpha.reflection_pb2 import ListServiceResponse, ServiceResponse
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest as Question
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionResponse as Answer
 
-from sidecar.services.reflection import METHOD, VERSIONS
+from interceptors.contract import Code
+from sidecar.services.reflection import METHOD, VERSIONS, ModelServerError, Reflection
 from tests.peers import messages
-from tests.services.conftest import ModelServer
+from tests.services.running import Running
 
+_NO_CONTEXT: Any = None  # answers need none
 OURS = "langtrain.v1.SidecarService"
 LISTED = ["grpc.health.v1.Health", *VERSIONS, messages.SERVICE, OURS]
+
+
+@pytest.fixture
+def channel(services: Running) -> Iterator[grpc.Channel]:
+    """As a caller reaches both sides."""
+    with grpc.insecure_channel(services.target) as opened:
+        yield opened
 
 
 def ask(channel: grpc.Channel, version: str, *questions: Question) -> Iterator[Answer]:
@@ -59,17 +70,38 @@ def test_one_stream_asks_both_sides_in_turn(channel: grpc.Channel, version: str)
     assert nothing.error_response.error_code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
 
 
-def test_the_model_server_cannot_claim_names_of_ours(channel: grpc.Channel, model_server: ModelServer) -> None:
-    """What it says of its own it says; what it says of ours is not asked for."""
-    (answer,) = ask(channel, VERSIONS[1], Question(file_containing_symbol="langtrain.v1.Status"))
-    assert answer.HasField("file_descriptor_response")
-    model_server.stop()
-    (answer,) = ask(channel, VERSIONS[1], Question(file_containing_symbol="langtrain.v1.Status"))
-    assert answer.HasField("file_descriptor_response")
+class Boasting:
+    """A model server that claims services of ours."""
+
+    def ask(self, question: Question) -> Answer:
+        listed = ListServiceResponse(service=[ServiceResponse(name=name) for name in ("langtrain.v1.Keys", "model.M")])
+        return Answer(list_services_response=listed)
 
 
-def test_a_model_server_that_is_down_makes_no_short_list(channel: grpc.Channel, model_server: ModelServer) -> None:
-    model_server.stop()
+def test_a_model_server_cannot_claim_names_of_ours() -> None:
+    questions = iter((Question(list_services=""), Question(file_containing_symbol="langtrain.v1.Keys")))
+    listed, keys = Reflection(Boasting()).answers(questions, _NO_CONTEXT)
+    assert names(listed) == ["grpc.health.v1.Health", *VERSIONS, OURS, "model.M"]
+    assert keys.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
+class Silent:
+    """A model server without reflection."""
+
+    def ask(self, question: Question) -> Answer:
+        raise ModelServerError(Code.UNIMPLEMENTED)
+
+
+def test_a_model_server_without_reflection_leaves_the_list_to_us() -> None:
+    questions = iter((Question(list_services=""), Question(file_containing_symbol="model.M")))
+    listed, theirs = Reflection(Silent()).answers(questions, _NO_CONTEXT)
+    assert names(listed) == ["grpc.health.v1.Health", *VERSIONS, OURS]
+    assert theirs.error_response.error_code == grpc.StatusCode.UNIMPLEMENTED.value[0]
+    assert theirs.error_response.error_message == "the model server has no reflection"
+
+
+def test_a_model_server_that_is_down_makes_no_short_list(channel: grpc.Channel, services: Running) -> None:
+    services.model_server.stop()
     listed, theirs = ask(
         channel, VERSIONS[0], Question(list_services=""), Question(file_containing_symbol=messages.SERVICE)
     )
@@ -79,7 +111,7 @@ def test_a_model_server_that_is_down_makes_no_short_list(channel: grpc.Channel, 
 
 
 def test_health_goes_by_the_name_that_is_asked_for(channel: grpc.Channel) -> None:
-    stub = health_pb2_grpc.HealthStub(channel)
+    stub: Any = health_pb2_grpc.HealthStub(channel)
     status = health_pb2.HealthCheckResponse
 
     def check(service: str) -> int:
@@ -94,13 +126,13 @@ def test_health_goes_by_the_name_that_is_asked_for(channel: grpc.Channel) -> Non
         assert error.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-def test_health_is_watched_on_both_sides(channel: grpc.Channel, model_server: ModelServer) -> None:
-    stub = health_pb2_grpc.HealthStub(channel)
+def test_health_is_watched_on_both_sides(channel: grpc.Channel, services: Running) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(channel)
     status = health_pb2.HealthCheckResponse
     ours = stub.Watch(health_pb2.HealthCheckRequest(service=OURS))
     theirs = stub.Watch(health_pb2.HealthCheckRequest(service="model.Service"))
     assert (next(ours).status, next(theirs).status) == (status.SERVING, status.NOT_SERVING)
-    model_server.health.set("model.Service", status.SERVING)
+    services.model_server.health.set("model.Service", status.SERVING)
     assert next(theirs).status == status.SERVING
     ours.cancel()
     theirs.cancel()

@@ -1,7 +1,7 @@
 """The client of langtrain-sidecar.
 
-    with langtrain.Sidecar("sidecar.example.org:8443", certificate=…, key=…, ca=…) as sidecar:
-        print(sidecar.status().version)
+with langtrain.Sidecar("sidecar.example.org:8443", certificate=…, key=…, ca=…) as sidecar:
+    print(sidecar.status().version)
 """
 
 from langtrain.errors import (

@@ -98,7 +98,7 @@ _KINDS: Final[dict[grpc.StatusCode, type[SidecarError]]] = {
 
 def of_call(error: grpc.RpcError) -> SidecarError:
     """What grpcio raised, as one of ours."""
-    assert isinstance(error, grpc.Call)  # noqa: S101 - every error of a call is one
+    assert isinstance(error, grpc.Call)  # every error of a call is one
     code = error.code()
     reason, fields = "", {}
     for detail in _details(error).details:
