@@ -62,7 +62,7 @@ class Guard(grpc.ServerInterceptor):
             call = self._admit(details)
         except SealError as error:
             self._refused(Refusal(error.why, details.method))
-            return grpc.stream_stream_rpc_method_handler(_refusing(error))
+            return _refusing(error)
         proof = mac.prove(self._key, details.method, call.nonce)
         return self._guarded(continuation(details) or _unknown(details.method), call.caller, proof)
 
@@ -151,12 +151,17 @@ def _checked(request: Any) -> Any:
 
 
 def _unknown(method: str) -> Handler:
-    return grpc.stream_stream_rpc_method_handler(_refusing(UnknownMethodError(method)))
+    def behaviour(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        raise UnknownMethodError(method)
+
+    return grpc.stream_stream_rpc_method_handler(behaviour)
 
 
-def _refusing(error: SidecarError) -> Callable[[Any, grpc.ServicerContext], Iterator[Any]]:
-    def refuse(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+def _refusing(error: SealError) -> Handler:
+    """Without our proof: who has not shown that he is the relay gets nothing made with the key."""
+
+    def behaviour(requests: Any, context: grpc.ServicerContext) -> Iterator[Any]:
         context.abort_with_status(status_of(error))
         yield  # a generator, as grpcio wants it here; nothing is ever sent
 
-    return refuse
+    return grpc.stream_stream_rpc_method_handler(behaviour)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -44,13 +45,17 @@ class ModelServer:
 
 @dataclass(slots=True)
 class Running:
-    """sockets: the services' directory.  target: of the front.  refusals: what the services refused, as recorded."""
+    """sockets: the services' directory.  pid: of the process that serves there.  target: of the front.
+
+    refusals: what the services refused, as recorded.
+    """
 
     sockets: Path
     model_server: ModelServer
     operations: InMemory = field(default_factory=InMemory)
     refusals: list[Refusal] = field(default_factory=list)
     target: str = ""
+    pid: int = field(default_factory=os.getpid)
 
 
 @contextmanager

@@ -1,0 +1,27 @@
+"""Who listens at a socket, by the kernel's word."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from sidecar.internal import peer
+from sidecar.internal.mac import SealError
+from tests.processes import Process
+
+LISTEN = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print('up'); s.accept()"
+
+
+def test_a_process_that_listens_is_known_by_its_number(tmp_path: Path) -> None:
+    path = f"{tmp_path}/s"
+    with Process([sys.executable, "-c", LISTEN, path]) as helper, socket.socket(socket.AF_UNIX) as connected:
+        helper.wait_line(lambda line: line == "up")
+        connected.connect(path)
+        assert peer.peer(connected) == (helper.pid, os.geteuid(), os.getegid())
+        peer.expect(connected, helper.pid)
+        with pytest.raises(SealError, match=rf"process {helper.pid} listens at the socket, expected {os.getpid()}"):
+            peer.expect(connected, os.getpid())
