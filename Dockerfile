@@ -17,7 +17,8 @@ COPY sidecar sidecar
 COPY interceptors interceptors
 COPY detectors detectors
 COPY examples/interceptors examples/interceptors
-RUN pip --python /opt/langtrain-sidecar/bin/python install --no-deps . \
+COPY clients/python clients/python
+RUN pip --python /opt/langtrain-sidecar/bin/python install --no-deps . ./clients/python \
     && /opt/langtrain-sidecar/bin/python -m compileall -q /opt/langtrain-sidecar/lib
 
 FROM python:${PYTHON}

@@ -1,7 +1,7 @@
 """Who answers a method: the model server, or the services process on one of its two sockets.
 
 Of gRPC's own services health goes by the name that is asked for, so its first message decides; reflection goes to the
-services process, which asks the model server what concerns it. See docs/adr/0004-reflection-is-ours.md.
+services process, which asks the model server what concerns it (docs/services.md).
 """
 
 from __future__ import annotations

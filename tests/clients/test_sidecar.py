@@ -25,7 +25,8 @@ class Named(sidecar_pb2_grpc.SidecarServiceServicer):
     """Says who called, by the certificate."""
 
     def GetStatus(self, request: pb.GetStatusRequest, context: grpc.ServicerContext) -> pb.GetStatusResponse:
-        (name,) = context.auth_context()["peer_spiffe_id"]
+        auth: Any = context.auth_context()
+        (name,) = auth["peer_spiffe_id"]
         return pb.GetStatusResponse(status=pb.Status(version=name.decode()))
 
 
@@ -64,7 +65,8 @@ def test_mtls_by_the_environment(address: str, certificates: Certificates, monke
 def test_an_unknown_ca_or_no_certificate_is_unavailable(address: str, certificates: Certificates) -> None:
     """Neither falls back to plaintext."""
     pair = certificates.client
-    for options in ({"ca": certificates.ca}, {"certificate": pair.certificate, "key": pair.key}):
+    cases: tuple[dict[str, Any], ...] = ({"ca": certificates.ca}, {"certificate": pair.certificate, "key": pair.key})
+    for options in cases:
         with langtrain.Sidecar(address, **options) as sidecar, pytest.raises(langtrain.UnavailableError):
             sidecar.status()
 

@@ -46,10 +46,10 @@ def test_status_tells_all_that_is_known(sidecar: langtrain.Sidecar) -> None:
     assert told.started.ToDatetime(UTC) == datetime(2027, 1, 15, 8, 0, 0, 250_000, UTC)
     assert told.uptime == Duration(seconds=3725, nanos=500_000_000)
     assert told.workers[1] == pb.Worker(
-        role="relay", pid=4712, state="WORKER_STATE_DRAINING", restarts=2, memory=97 << 20, connections=3, calls=3
+        role="relay", pid=4712, state=pb.WORKER_STATE_DRAINING, restarts=2, memory=97 << 20, connections=3, calls=3
     )
     assert told.upstreams[1] == pb.Upstream(
-        address="127.0.0.1:8002", state="UPSTREAM_STATE_EJECTED", connections=1, failures=12
+        address="127.0.0.1:8002", state=pb.UPSTREAM_STATE_EJECTED, connections=1, failures=12
     )
     assert [(link.name, link.depth) for link in told.chains[0].links] == [
         ("identify", pb.DEPTH_METADATA), ("authorize", pb.DEPTH_BYTES), ("record", pb.DEPTH_METADATA),

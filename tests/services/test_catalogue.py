@@ -47,3 +47,11 @@ def test_a_method_without_one_is_found() -> None:
     options = descriptor_pb2.MethodOptions()
     assert not options.HasExtension(permissions_pb2.permission)
     assert options.Extensions[permissions_pb2.permission] == ""
+
+
+def test_the_documents_table_is_this_one() -> None:
+    text = (REPOSITORY / "docs" / "services.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(sidecar[a-z.]+)` \|", text, re.MULTILINE)
+    assert {
+        f"/langtrain.v1.SidecarService/{method}": permission for method, permission in rows
+    } == catalogue.permissions()

@@ -20,12 +20,12 @@ def connect(
     target = target or os.environ.get(f"{PREFIX}TARGET")
     if not target:
         raise ValueError(f"target: expected host:port or unix:///path, here or in {PREFIX}TARGET, came nothing")
-    if unsafe_plaintext or target.startswith("unix:"):
-        return grpc.insecure_channel(target)
-    chain, private = _file(certificate, "certificate"), _file(key, "key")
+    chain, private, roots = _file(certificate, "certificate"), _file(key, "key"), _file(ca, "ca")
     if (chain is None) != (private is None):
         raise ValueError("certificate and key: expected both or neither, came one of them")
-    return grpc.secure_channel(target, grpc.ssl_channel_credentials(_file(ca, "ca"), private, chain))
+    if unsafe_plaintext or (target.startswith("unix:") and roots is None and chain is None):
+        return grpc.insecure_channel(target)
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(roots, private, chain))
 
 
 def _file(path: PathLike | None, name: str) -> bytes | None:

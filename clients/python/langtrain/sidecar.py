@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Final, Literal, TypeAlias
@@ -25,7 +25,8 @@ class Sidecar:
     sidecar's certificate chains to, the system's where unset.  What is unset here is taken from LANGTRAIN_TARGET,
     LANGTRAIN_CERTIFICATE, LANGTRAIN_KEY and LANGTRAIN_CA.
     timeout_s: deadline of each call, connecting included.
-    unsafe_plaintext: without TLS, to a sidecar that listens so; a Unix socket needs no TLS.
+    unsafe_plaintext: without TLS, to a sidecar that listens so. At a Unix socket there is none unless ca or
+    certificate is given.
     """
 
     def __init__(
@@ -47,8 +48,8 @@ class Sidecar:
         response: pb.GetStatusResponse = self._call(self._stub.GetStatus, pb.GetStatusRequest())
         return response.status
 
-    def watch_status(self, interval_s: float = 2.0) -> Iterator[pb.Status]:
-        """The same every `interval_s` seconds, 0.2 to 3600, until the sidecar ends or the iterator is closed."""
+    def watch_status(self, interval_s: float = 2.0) -> Generator[pb.Status]:
+        """The same every `interval_s` seconds, 0.2 to 3600, until the sidecar ends or the generator is closed."""
         request = pb.WatchStatusRequest()
         request.interval.FromTimedelta(timedelta(seconds=interval_s))
         responses = self._stub.WatchStatus(request)
