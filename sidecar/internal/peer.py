@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from sidecar.internal.mac import SealError
 
 _UCRED: Final = struct.Struct("3i")  # struct ucred: pid, uid, gid
+
+
+class Connected(Protocol):
+    """A connected Unix stream socket: `socket.socket`, or what an event loop's transport shows of its own."""
+
+    def getsockopt(self, level: int, option: int, size: int, /) -> bytes: ...
 
 
 class Peer(NamedTuple):
@@ -19,13 +25,13 @@ class Peer(NamedTuple):
     gid: int
 
 
-def peer(connected: socket.socket) -> Peer:
-    """unix(7), SO_PEERCRED. connected: a Unix stream socket; the credentials are those at connect or listen."""
+def peer(connected: Connected) -> Peer:
+    """unix(7), SO_PEERCRED: the credentials are those at connect or listen."""
     raw = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     return Peer(*_UCRED.unpack(raw))
 
 
-def expect(connected: socket.socket, pid: int) -> None:
+def expect(connected: Connected, pid: int) -> None:
     """That process `pid` listens at the other end: without a word said to whoever else does. Raises SealError."""
     found = peer(connected)
     if found.pid != pid:

@@ -1,4 +1,4 @@
-"""The relay's end of calls to the services process: sealed when a stream opens, believed when the answer proves itself."""
+"""The relay's end of calls to the services process: sealed when a stream opens, believed when the answer is proved."""
 
 from __future__ import annotations
 

@@ -43,6 +43,11 @@ def test_the_permissions_of_the_sidecar() -> None:
     assert catalogue.streams() == {f"{service}WatchStatus"}
 
 
+def test_the_protocol_files_are_no_package() -> None:
+    """`proto` is the name of another distribution's package."""
+    assert list(PROTOS.rglob("*.py")) == []
+
+
 def test_a_method_without_one_is_found() -> None:
     options = descriptor_pb2.MethodOptions()
     assert not options.HasExtension(permissions_pb2.permission)
