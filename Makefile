@@ -53,7 +53,17 @@ check: $(EDITABLE)  ## format, lint, types, import rules, protocol files: under 
 		{ echo "docs/metrics.md is not what the table says: make docs"; exit 1; }
 	@$(MAKE) --no-print-directory check-proto
 
-check-proto: $(EDITABLE)  ## write the clients' stubs from the protocol files
+check-proto: $(EDITABLE)
+	@$(BIN)/buf lint
+	@$(BIN)/buf breaking --against $(PROMISED)
+	@made=$$(mktemp -d) && trap "rm -rf $$made" EXIT && tools/stubs $$made && \
+		diff -rq -x __pycache__ -x __init__.py $$made/langtrain/v1 $(STUBS) || \
+		{ echo "$(STUBS) is not what proto/ says: make proto"; exit 1; }
+
+format: $(EDITABLE)  ## put the code into its format
+	@$(BIN)/ruff check --quiet --fix-only . && $(BIN)/ruff format --quiet .
+
+proto: $(EDITABLE)  ## write the clients' stubs from the protocol files
 	@tools/stubs clients/python
 
 proto-promise: $(EDITABLE)  ## at a release: what proto/ says now is never broken from here on
