@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,6 +29,11 @@ class Named(sidecar_pb2_grpc.SidecarServiceServicer):
         auth: Any = context.auth_context()
         (name,) = auth["peer_spiffe_id"]
         return pb.GetStatusResponse(status=pb.Status(version=name.decode()))
+
+
+class Plain(sidecar_pb2_grpc.SidecarServiceServicer):
+    def GetStatus(self, request: pb.GetStatusRequest, context: grpc.ServicerContext) -> pb.GetStatusResponse:
+        return pb.GetStatusResponse(status=pb.Status(version="plain"))
 
 
 @pytest.fixture
@@ -69,6 +75,34 @@ def test_an_unknown_ca_or_no_certificate_is_unavailable(address: str, certificat
     for options in cases:
         with langtrain.Sidecar(address, **options) as sidecar, pytest.raises(langtrain.UnavailableError):
             sidecar.status()
+
+
+def test_plaintext_is_asked_for_by_its_name() -> None:
+    server = grpc.server(ThreadPoolExecutor(2))
+    plain: Any = Plain
+    sidecar_pb2_grpc.add_SidecarServiceServicer_to_server(plain(), server)
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    with langtrain.Sidecar(address, unsafe_plaintext=True) as sidecar:
+        assert sidecar.status().version == "plain"
+    with langtrain.Sidecar(address) as sidecar, pytest.raises(langtrain.UnavailableError):
+        sidecar.status()
+    server.stop(0).wait()
+
+
+def test_a_unix_socket_may_have_tls(certificates: Certificates) -> None:
+    pair = certificates.client
+    with tempfile.TemporaryDirectory(prefix="lt") as directory:
+        target = f"unix:{directory}/s"
+        server = grpc.server(ThreadPoolExecutor(2))
+        named: Any = Named
+        sidecar_pb2_grpc.add_SidecarServiceServicer_to_server(named(), server)
+        own = certificates.server
+        server.add_secure_port(target, credentials(certificates.ca, own.certificate, own.key))
+        server.start()
+        with langtrain.Sidecar(target, certificate=pair.certificate, key=pair.key, ca=certificates.ca) as sidecar:
+            assert sidecar.status().version == "spiffe://example.org/team/alice"
+        server.stop(0).wait()
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, certificates: Certificates) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import socket
 import sys
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -87,6 +91,28 @@ def test_a_replayed_call_is_refused_at_both_sockets(services: Running, where: st
     assert attack(services.sockets / where, DRAIN, sealed) == REFUSED
     assert services.refusals == [Refusal("internal.replayed", DRAIN)]
     assert services.operations.asked == [("drain", None, "", ALICE.name)]
+
+
+def test_of_one_call_sent_by_many_at_once_one_passes(services: Running) -> None:
+    sealed = seal(KEY, DRAIN)
+    places = [services.sockets / name for name in (CALLS, STREAMS)] * 20
+    with ThreadPoolExecutor(8) as pool:
+        codes = Counter(pool.map(lambda place: call(place, DRAIN, (sealed,)).code, places))
+    assert codes == {"OK": 1, "UNAUTHENTICATED": 39}
+    assert len(services.operations.asked) == 1
+    assert Counter(each.reason for each in services.refusals) == {"internal.replayed": 39}
+
+
+def test_open_calls_without_a_seal_keep_nobody_waiting(services: Running) -> None:
+    """More than there are threads, none of them ended by who made them."""
+    with grpc.insecure_channel(f"unix:{services.sockets / STREAMS}") as channel:
+        never = threading.Event()
+        method: Any = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+        held = [method(iter(never.wait, None), timeout=60) for _ in range(40)]
+        with langtrain.Sidecar(services.target) as sidecar:
+            assert next(sidecar.watch_status()).version == "0.1.0"
+        assert {each.code() for each in held} == {grpc.StatusCode.UNAUTHENTICATED}
+        never.set()
 
 
 def test_who_takes_the_sockets_place_proves_nothing(services: Running) -> None:

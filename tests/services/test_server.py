@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import grpc
 import pytest
 
 import langtrain
-from sidecar.internal import mac
+from sidecar.internal import mac, peer
 from sidecar.operations.model import Status
 from sidecar.services.server import CALLS, STREAMS, Services, ServicesError, Settings
 from tests.operations.in_memory import InMemory
@@ -46,6 +47,12 @@ def start(directory: Path) -> None:
         services.start()
     finally:
         services.stop(0)
+
+
+def connect_unix(path: Path) -> socket.socket:
+    connected = socket.socket(socket.AF_UNIX)
+    connected.connect(str(path))
+    return connected
 
 
 def test_only_this_user_reaches_the_sockets(services: Running) -> None:
@@ -92,16 +99,18 @@ def test_streams_leave_short_calls_alone_and_have_an_end_each(services: Running)
 
 def test_a_helper_killed_comes_back_and_takes_nothing_from_before(directory: Path) -> None:
     command = [sys.executable, "-m", "tests.services.helper", str(directory / "s")]
-    socket, sealed = directory / "s" / CALLS, b""
+    place, sealed = directory / "s" / CALLS, b""
     for _ in range(2):
         with Process(command, environment={"KEY": KEY.hex()}) as helper:
             helper.wait_line(lambda line: line == "up")
+            with connect_unix(place) as connected:
+                peer.expect(connected, helper.pid)
             if sealed:
-                assert call(socket, STATUS, (sealed,)).code == "UNAUTHENTICATED"
+                assert call(place, STATUS, (sealed,)).code == "UNAUTHENTICATED"
             sealed = seal(KEY, STATUS)
-            assert call(socket, STATUS, (sealed,)).code == "OK"
+            assert call(place, STATUS, (sealed,)).code == "OK"
             helper.kill()
-    assert call(socket, STATUS, (seal(KEY, STATUS),)).code == "UNAVAILABLE"
+    assert call(place, STATUS, (seal(KEY, STATUS),)).code == "UNAVAILABLE"
 
 
 class Slow(InMemory):

@@ -23,9 +23,12 @@ def connect(
     chain, private, roots = _file(certificate, "certificate"), _file(key, "key"), _file(ca, "ca")
     if (chain is None) != (private is None):
         raise ValueError("certificate and key: expected both or neither, came one of them")
-    if unsafe_plaintext or (target.startswith("unix:") and roots is None and chain is None):
+    local = target.startswith("unix:")
+    if unsafe_plaintext or (local and roots is None and chain is None):
         return grpc.insecure_channel(target)
-    return grpc.secure_channel(target, grpc.ssl_channel_credentials(roots, private, chain))
+    # A path is no name that a certificate could have; who listens there is this host.
+    options = (("grpc.default_authority", "localhost"),) if local else ()
+    return grpc.secure_channel(target, grpc.ssl_channel_credentials(roots, private, chain), options)
 
 
 def _file(path: PathLike | None, name: str) -> bytes | None:
