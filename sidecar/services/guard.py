@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, cast
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from sidecar.errors import SidecarError
 from sidecar.internal import mac
@@ -19,12 +18,11 @@ from sidecar.internal.called import CalledContext
 from sidecar.internal.mac import Caller, SealedCall, SealError
 from sidecar.internal.replays import Replays
 from sidecar.logs import Log
-from sidecar.services.errors import MalformedError, UnknownMethodError, status_of
+from sidecar.services.errors import UnknownMethodError, status_of
+from sidecar.services.handlers import Handler, behaviour_of, like, readable
 from sidecar.services.shares import Shares
 
 log = Log("services")
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # generic for type checkers only
-_MALFORMED: Final = object()  # in place of a request that is no message
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +61,10 @@ class Guard(grpc.ServerInterceptor):
         except SealError as error:
             self._refused(Refusal(error.why, details.method))
             return _refusing(error)
+        handler = continuation(details) or _unknown(details.method)
         proof = mac.prove(self._key, details.method, call.nonce)
-        return self._guarded(continuation(details) or _unknown(details.method), call.caller, proof)
+        guarded = _Guarded(handler, call.caller, proof, self._shares)
+        return like(handler, guarded.many if handler.response_streaming else guarded.one)
 
     def _admit(self, details: grpc.HandlerCallDetails) -> SealedCall:
         sealed = [value for name, value in details.invocation_metadata if name == mac.CALL_HEADER]
@@ -75,79 +75,45 @@ class Guard(grpc.ServerInterceptor):
         self._replays.admit(call, now)
         return call
 
-    def _guarded(self, handler: Handler, caller: Caller, proof: bytes) -> Handler:
-        """`handler`, with what stands around each method."""
-        plain: Any = next(
-            behaviour
-            for behaviour in (handler.unary_unary, handler.unary_stream, handler.stream_unary, handler.stream_stream)
-            if behaviour is not None
-        )
 
-        @contextmanager
-        def around(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            context.send_initial_metadata(((mac.PROOF_HEADER, proof),))
-            try:
-                self._count(caller, context)
-                result = plain(_readable(request, handler.request_streaming), CalledContext(context, caller))
-                yield result
-            except grpc.RpcError:
-                raise  # the caller is gone, which grpcio tells by it
-            except Exception as error:
-                if not isinstance(error, SidecarError):
-                    log.error("service_defect", error)
-                context.abort_with_status(status_of(error))
+class _Guarded:
+    """One call that proved itself: what stands around its method."""
 
-        def one(request: Any, context: grpc.ServicerContext) -> Any:
-            with around(request, context) as response:
-                return response
+    def __init__(self, handler: Handler, caller: Caller, proof: bytes, shares: Shares | None) -> None:
+        self._behaviour = behaviour_of(handler)
+        self._streaming = handler.request_streaming
+        self._caller = caller
+        self._proof = proof
+        self._shares = shares
 
-        def many(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            with around(request, context) as responses:
-                yield from responses
+    def one(self, request: Any, context: grpc.ServicerContext) -> Any:
+        with self._around(request, context) as response:
+            return response
 
-        return _like(handler, many if handler.response_streaming else one)
+    def many(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        with self._around(request, context) as responses:
+            yield from responses
 
-    def _count(self, caller: Caller, context: grpc.ServicerContext) -> None:
-        shares = self._shares
+    @contextmanager
+    def _around(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        context.send_initial_metadata(((mac.PROOF_HEADER, self._proof),))
+        try:
+            self._count(context)
+            yield self._behaviour(readable(request, self._streaming), CalledContext(context, self._caller))
+        except grpc.RpcError:
+            raise  # the caller is gone, which grpcio tells by it
+        except Exception as error:
+            if not isinstance(error, SidecarError):
+                log.error("service_defect", error)
+            context.abort_with_status(status_of(error))
+
+    def _count(self, context: grpc.ServicerContext) -> None:
+        shares, caller = self._shares, self._caller
         if shares is None:
             return
         shares.take(caller)
         if not context.add_callback(lambda: shares.give(caller)):
             shares.give(caller)  # the call is over already
-
-
-def _like(handler: Handler, behaviour: Callable[..., Any]) -> Handler:
-    make: Callable[..., Handler] = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (False, True): grpc.unary_stream_rpc_method_handler,
-        (True, False): grpc.stream_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }[handler.request_streaming, handler.response_streaming]
-    return make(behaviour, _tolerant(handler.request_deserializer), handler.response_serializer)
-
-
-def _tolerant(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
-    """Where grpcio fails to read a request it answers by itself, without our proof: let us answer."""
-    if deserialize is None:
-        return None
-
-    def read(raw: bytes) -> Any:
-        try:
-            return deserialize(raw)
-        except DecodeError:
-            return _MALFORMED
-
-    return read
-
-
-def _readable(request: Any, streaming: bool) -> Any:
-    return map(_checked, request) if streaming else _checked(request)
-
-
-def _checked(request: Any) -> Any:
-    if request is _MALFORMED:
-        raise MalformedError("a request message is not what its type says")
-    return request
 
 
 def _unknown(method: str) -> Handler:
