@@ -193,14 +193,12 @@ def status(
 
     try:
         with langtrain.Sidecar(target, certificate=certificate, key=key, ca=ca) as sidecar:
-            for each in sidecar.watch_status() if watch else (sidecar.status(),):
-                if as_json:
-                    typer.echo(json.dumps(shown.as_json(each), indent=None if watch else 2))
-                else:
-                    console = Console(highlight=False, emoji=False)
-                    if watch and console.is_terminal:
-                        console.clear()
-                    console.print(shown.as_table(each, datetime.now(UTC)))
+            if watch:
+                shown.watch(sidecar.watch_status(), as_json)
+            elif as_json:
+                _print_json(shown.as_json(sidecar.status()))
+            else:
+                shown.print_table(sidecar.status())
     except (langtrain.SidecarError, OSError, ValueError) as error:
         _console().print(f"[red]error[/] {escape(target)}: {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +29,23 @@ def as_json(status: pb.Status) -> dict[str, Any]:
 def as_table(status: pb.Status, now: datetime) -> RenderableType:
     """now: aware, what expiries are counted from."""
     return Group(_head(status), *_tables(status, now))
+
+
+def print_table(status: pb.Status, in_place: bool = False) -> None:
+    """in_place: on a terminal, instead of what is there."""
+    console = Console(highlight=False, emoji=False)
+    if in_place and console.is_terminal:
+        console.clear()
+    console.print(as_table(status, datetime.now(UTC)))
+
+
+def watch(statuses: Iterable[pb.Status], json_lines: bool) -> None:
+    """Show each as it comes."""
+    for status in statuses:
+        if json_lines:
+            print(json.dumps(as_json(status)), flush=True)
+        else:
+            print_table(status, in_place=True)
 
 
 def _head(status: pb.Status) -> Text:
