@@ -28,7 +28,10 @@ def gather(waiting: list[bytes] | deque[bytes], payload: bytes) -> None:
 
 
 class Side:
-    """One direction of one call. unary: exactly one message travels on it.  count: messages that came in."""
+    """One direction of one call.
+
+    unary: exactly one message travels on it.  count: messages that came in.  size: bytes that came in, in whole frames.
+    """
 
     # All of both directions: a class with two bases may have attributes of its own from only one of them.
     __slots__ = (
@@ -46,6 +49,7 @@ class Side:
         "exchange",
         "limit",
         "replay",
+        "size",
         "unary",
     )
     response: ClassVar[bool]
@@ -57,6 +61,7 @@ class Side:
         self.limit = limit
         self.unary = unary
         self.count = 0
+        self.size = 0
         self.encoding = b""
         self._busy = False  # a hook asked something and waits
         self._working = False  # what waited is being looked at or sent: nothing may overtake it
@@ -84,6 +89,7 @@ class Side:
         """Take over what came before the plan was deepened; nothing of it has been looked at."""
         self._inbox, earlier._inbox = earlier._inbox, None
         self._inbox_ends = earlier._inbox_ends
+        self.size = earlier.size
 
     def on_data(self, payload: bytes, end: bool) -> None:
         """A payload from the source; nobody wants it once the call is over."""
@@ -94,6 +100,7 @@ class Side:
 
     def data(self, payload: bytes, end: bool) -> None:
         """As `on_data`, of a call that is not over."""
+        self.size += len(payload)
         if self._busy or self._inbox or self.stalled():
             self.keep(payload, end)
         else:
@@ -188,7 +195,10 @@ class RequestSide(Side):
         self.exchange.on_response_sent(count)
 
     def hook(self, message: Message) -> Any:
-        return self.exchange.plan.request(self.exchange.call, message)
+        exchange = self.exchange
+        if exchange.pool is None and (denied := exchange.route_by(message.raw)) is not None:
+            return denied
+        return exchange.plan.request(exchange.call, message)
 
     def credit(self, count: int) -> None:
         self.exchange.credit_request(count)
