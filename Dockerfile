@@ -17,7 +17,8 @@ COPY sidecar sidecar
 COPY interceptors interceptors
 COPY detectors detectors
 COPY examples/interceptors examples/interceptors
-RUN pip --python /opt/langtrain-sidecar/bin/python install --no-deps . \
+COPY clients/python clients/python
+RUN pip --python /opt/langtrain-sidecar/bin/python install --no-deps . ./clients/python \
     && /opt/langtrain-sidecar/bin/python -m compileall -q /opt/langtrain-sidecar/lib
 
 FROM python:${PYTHON}
@@ -30,7 +31,7 @@ ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PATH=/opt/langtrain-sidecar/bin
 USER 65532:65532
 WORKDIR /var/lib/langtrain-sidecar
 VOLUME /var/lib/langtrain-sidecar
-EXPOSE 8443
+EXPOSE 8443 8086
 STOPSIGNAL SIGTERM
 # -P: the working directory is never a place to import from.
 ENTRYPOINT ["/opt/langtrain-sidecar/bin/python", "-P", "-m", "sidecar"]

@@ -62,6 +62,12 @@ class Codec(Protocol):
         Raises CodecError on a malformed message.
         """
 
+    def batch(self, raw: bytes) -> int:
+        """How many inferences a request message asks for, from 1; 1 where the protocol does not tell.
+
+        Where its inputs say different numbers, the largest. Raises CodecError on a malformed message.
+        """
+
     def decode(self, raw: bytes, response: bool) -> object:
         """The decoded form. Raises CodecError on a malformed message or where the protocol has none."""
 
@@ -110,18 +116,34 @@ class Message:
         return f"Message({len(self.raw)} bytes)"  # content stays out of logs and tracebacks
 
 
-class Headers:
-    """A header block, in order, as it travels: names lower-case ASCII, values bytes.
+NO_NAMES: Final[frozenset[bytes]] = frozenset()
 
-    Changing one copies; what other calls share is never touched. `-bin` values are base64 as on the wire.
-    fields: `set` and `drop` check what they change; `replace` does not, whoever calls it vouches for the fields.
+
+class Headers:
+    """A header block, in order, as it travels: names lower-case ASCII, values bytes. `-bin` values are base64.
+
+    given: the block as it came, shared with other calls and never touched. Edits stand beside it, so that whoever
+    encodes the block encodes only what is new.  without: names whose given fields no longer travel.  added: fields
+    that travel behind the given ones.
     """
 
-    __slots__ = ("changed", "fields")
+    __slots__ = ("added", "given", "without")
 
-    def __init__(self, fields: tuple[RawField, ...]) -> None:
-        self.fields = fields
-        self.changed = False
+    def __init__(self, given: tuple[RawField, ...]) -> None:
+        self.given = given
+        self.without: frozenset[bytes] = NO_NAMES
+        self.added: tuple[RawField, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.without or self.added)
+
+    @property
+    def fields(self) -> tuple[RawField, ...]:
+        """Every field that travels, in order."""
+        without = self.without
+        kept = tuple([field for field in self.given if field[0] not in without]) if without else self.given
+        return kept + self.added
 
     def get(self, name: bytes) -> bytes | None:
         """The first value of `name`, or None."""
@@ -136,18 +158,23 @@ class Headers:
     def set(self, name: bytes, value: bytes) -> None:
         """Replace every value of `name` by one. Raises ValueError for what may not travel in a header."""
         check_field(name, value)
-        self.replace((*[field for field in self.fields if field[0] != name], (name, value)))
+        self.edit(frozenset((name,)), ((name, value),))
 
     def drop(self, name: bytes) -> None:
         """Remove every value of `name`. Raises ValueError for a header that is not a link's to change."""
         check_name(name)
-        kept = tuple([field for field in self.fields if field[0] != name])
-        if len(kept) != len(self.fields):
-            self.replace(kept)
+        if self.get(name) is not None:
+            self.edit(frozenset((name,)), ())
 
-    def replace(self, fields: tuple[RawField, ...]) -> None:
-        self.fields = fields
-        self.changed = True
+    def edit(self, without: frozenset[bytes], added: tuple[RawField, ...]) -> None:
+        """Remove every value of the names in `without`, then put `added` behind.
+
+        Nothing is checked: whoever calls vouches for the fields.
+        """
+        if self.without or self.added:
+            without, earlier = self.without | without, without
+            added = (*[field for field in self.added if field[0] not in earlier], *added)
+        self.without, self.added = without, added
 
 
 NAME_OCTETS = b"abcdefghijklmnopqrstuvwxyz0123456789-_."
@@ -173,6 +200,17 @@ def check_field(name: bytes, value: bytes) -> None:
     check_name(name)
     if value.translate(None, VALUE_OCTETS) or value[:1] == b" " or value[-1:] == b" ":
         raise ValueError(f"value of header {name!r} has octets outside 0x20-0x7e or outer spaces")
+
+
+RETRY_PUSHBACK: Final = b"grpc-retry-pushback-ms"
+
+
+def check_denial_field(name: bytes, value: bytes) -> None:
+    """Raise ValueError unless a denial may carry this trailer: any field of a link's, and gRPC's pushback (A6)."""
+    if name != RETRY_PUSHBACK:
+        check_field(name, value)
+    elif not (value.isdigit() and len(value) <= 10):
+        raise ValueError(f"{RETRY_PUSHBACK.decode()} is a number of milliseconds, got {value!r}")
 
 
 class Trailers:
@@ -254,6 +292,9 @@ class NoCodec:
 
     def models(self, raw: bytes, response: bool) -> tuple[ModelName, ...]:
         return ()
+
+    def batch(self, raw: bytes) -> int:
+        return 1
 
     def decode(self, raw: bytes, response: bool) -> object:
         raise CodecError("this protocol's messages are opaque: no decoded form is configured")

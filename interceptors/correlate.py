@@ -16,7 +16,7 @@ class Correlate(Interceptor):
     observer = True
 
     def on_start(self, call: Call) -> Verdict:
-        theirs = [value for name, value in call.headers.fields if name == b"traceparent"]
+        theirs = call.headers.all(b"traceparent")
         if theirs:
             parent = read_traceparent(theirs)
             if parent is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 
 class Durability(Enum):
@@ -42,9 +43,31 @@ class Event:
     count: int = 1
 
 
+class CallDetail(NamedTuple):
+    """What a call's end adds to its span, for the access log and for the span's attributes.
+
+    source: host the call came from.  Bytes are of messages as they travelled.  Times are seconds, negative where the
+    call never came so far.  logged: whether the access log wants the call.
+    """
+
+    source: str
+    requests: int
+    responses: int
+    request_bytes: int
+    response_bytes: int
+    chain_s: float
+    upstream_s: float
+    first_byte_s: float
+    logged: bool
+
+
 @dataclass(slots=True)
 class SpanFact:
-    """One finished server span, never content. Ids as in `facts.TraceContext`; times are Unix seconds."""
+    """One finished server span, never content. Ids as in `facts.TraceContext`; times are Unix seconds.
+
+    span_id: "" where no span is to be exported, and the access log alone wants the call.
+    detail: put in by whoever sees the call end.
+    """
 
     trace_id: str
     span_id: str
@@ -56,3 +79,4 @@ class SpanFact:
     principal: str
     model: str
     decision: str  # "allowed", or the reason of a denial
+    detail: CallDetail | None = None

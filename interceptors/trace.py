@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from interceptors.contract import PASS, Call, Interceptor, Outcome, RawField, Verdict
+from interceptors.contract import PASS, Call, Interceptor, Outcome, Verdict
 from interceptors.events import SpanFact
 from interceptors.facts import CalledModel, Principal, TraceContext
 from interceptors.w3c import SAMPLED, is_tracestate, read_traceparent
 
-HEADERS: Final = frozenset({b"traceparent", b"tracestate"})
+PARENT: Final = b"traceparent"
+STATE: Final = b"tracestate"
+PARENT_ALONE: Final = frozenset((PARENT,))
+HEADERS: Final = frozenset((PARENT, STATE))
 IDS: Final = 1 << 64
 
 
@@ -35,24 +38,24 @@ class Trace(Interceptor):
         self._bound = round(sample * IDS)
 
     def on_start(self, call: Call) -> Verdict:
-        kept = call.headers.fields
-        theirs = [field for field in kept if field[0] in HEADERS]
-        if theirs:
-            context, flags = self._continue(theirs)
-            states = [value for name, value in theirs if name == b"tracestate"]
-            dropped = {b"traceparent"} if context.parent_id and is_tracestate(states) else HEADERS
-            kept = tuple([field for field in kept if field[0] not in dropped])
-        else:
-            context, flags = self._root()
+        parents: list[bytes] = []
+        states: list[bytes] = []
+        for name, value in call.headers.fields:
+            if name == PARENT:
+                parents.append(value)
+            elif name == STATE:
+                states.append(value)
+        context, flags = self._continue(parents) if parents else self._root()
+        kept = not states or (context.parent_id and is_tracestate(states))
         call.put(context)
         parent = f"00-{context.trace_id}-{context.span_id}-0{flags}".encode()
-        call.headers.replace((*kept, (b"traceparent", parent)))
+        call.headers.edit(PARENT_ALONE if kept else HEADERS, ((PARENT, parent),))
         return PASS
 
     def on_end(self, call: Call, outcome: Outcome) -> None:
         context = call.find(TraceContext)
         if context is None:
-            context = self._continue(call.headers.fields)[0]
+            context = self._continue(call.headers.all(PARENT))[0]
             call.put(context)
         if not (context.sampled or outcome.denied or outcome.status):
             return
@@ -73,9 +76,9 @@ class Trace(Interceptor):
             )
         )
 
-    def _continue(self, fields: Sequence[RawField]) -> tuple[TraceContext, int]:
+    def _continue(self, parents: Sequence[bytes]) -> tuple[TraceContext, int]:
         """A span in the caller's trace, and its flags; a trace of its own where the caller's cannot be read."""
-        parent = read_traceparent([value for name, value in fields if name == b"traceparent"])
+        parent = read_traceparent(parents)
         if parent is None:
             return self._root()
         span_id = self._random_bytes(8).hex()

@@ -23,7 +23,7 @@ from interceptors.contract import (
     Pass,
     Steps,
     Verdict,
-    check_field,
+    check_denial_field,
 )
 
 R = TypeVar("R")
@@ -109,7 +109,7 @@ def _sound(denial: Deny) -> bool:
     """Whether `denial` can be sent; it never reads as success to the caller."""
     try:
         for name, value in denial.trailers:
-            check_field(name, value)
+            check_denial_field(name, value)
         detailed = all(isinstance(detail, Detail) for detail in denial.details)
     except (AttributeError, TypeError, ValueError):
         return False

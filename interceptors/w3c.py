@@ -16,7 +16,8 @@ NO_TRACE: Final = "0" * 32
 NO_SPAN: Final = "0" * 16
 
 # 3.2.2: lower-case hex only; a version above 00 may go on after another dash.
-TRACEPARENT: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?", re.DOTALL)
+LENGTH: Final = 55  # octets of one of version 00
 # 3.3.1.3: a value may begin with spaces, and does not end with one.
 MEMBER: Final = re.compile(rb"([a-z0-9][a-z0-9_\-*/@]{0,255})=[ -+\--<>-~]{0,255}[!-+\--<>-~]")
 
@@ -33,15 +34,19 @@ def read_traceparent(values: Sequence[bytes]) -> Parent | None:
     """The caller's span, or None where the trace is to be restarted. values: of every traceparent header."""
     if len(values) != 1:
         return None
-    parts = TRACEPARENT.fullmatch(values[0].strip(b" \t"))
-    if parts is None:
+    value = values[0].strip(b" \t")
+    if TRACEPARENT.fullmatch(value) is None:
         return None
-    version, trace_id, span_id, flags, rest = parts.groups()
-    if version == b"ff" or (version == b"00" and rest is not None):
+    text = value[:LENGTH].decode()
+    known = SAMPLED  # 3.2.4: of later versions' flags only this one
+    if text[:2] == "00":
+        known = SAMPLED | RANDOM
+        if len(value) > LENGTH:
+            return None
+    elif text[:2] == "ff":
         return None
-    known = SAMPLED | RANDOM if version == b"00" else SAMPLED  # 3.2.4: of later versions' flags only this one
-    parent = Parent(trace_id.decode(), span_id.decode(), int(flags, 16) & known)
-    return None if parent.trace_id == NO_TRACE or parent.span_id == NO_SPAN else parent
+    trace_id, span_id = text[3:35], text[36:52]
+    return None if trace_id == NO_TRACE or span_id == NO_SPAN else Parent(trace_id, span_id, int(text[53:], 16) & known)
 
 
 def is_tracestate(values: Sequence[bytes]) -> bool:

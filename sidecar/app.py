@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import secrets
 import socket
 import time
@@ -21,31 +22,36 @@ from interceptors.authorize import Permission
 from interceptors.chain import Chain
 from interceptors.contract import Call, Code, Deny, Headers, Peer
 from interceptors.facts import PeerCertificate, Principal
+from interceptors.ledger import Ledger, NoLedger
 from sidecar import wiring
 from sidecar.answers import Answers
 from sidecar.audit.recorder_remote import RemoteRecorder
 from sidecar.check import exposure
 from sidecar.check.report import of_error
-from sidecar.config.addresses import TcpAddress
 from sidecar.config.load import build
 from sidecar.config.model import Config
-from sidecar.config.units import Rate as ConfigRate
 from sidecar.errors import SidecarError
+from sidecar.limits.ledger_mmap import MmapLedger
 from sidecar.logs import Log
 from sidecar.processes.child import Birth, Control
 from sidecar.processes.listeners import BACKLOG
 from sidecar.processes.messages import Abandon, Attach, Commit, Message, Prepare, Prepared, Ready
-from sidecar.relay.codecs.registry import Codecs, registry
+from sidecar.relay.codecs.registry import Codecs
 from sidecar.relay.front import Front
-from sidecar.relay.http2.limits import Limits, Rate
+from sidecar.relay.meter import UNMETERED
 from sidecar.relay.relay import Relay
-from sidecar.relay.settings import FrontSettings, UpstreamSettings
+from sidecar.relay.settings import FrontSettings, Target
 from sidecar.relay.tls import ClientTls, ServerTls
 from sidecar.relay.tls_channel import TlsChannel
-from sidecar.relay.upstream import Pool
-from sidecar.telemetry.export_otel import OtelExport
+from sidecar.relay.upstream.pool import Pool
+from sidecar.relaying import address_of, codecs, front_settings, upstream_settings
+from sidecar.telemetry import metrics
+from sidecar.telemetry.pulse import Gauge
+from sidecar.telemetry.watched import Watched
 
 log = Log("app")
+
+LISTEN: Final = "listen-"  # how the names of the listening descriptors begin
 
 CHANGED: Final = Deny(Code.PERMISSION_DENIED, "authorize.changed", "permission denied")
 UNDECIDED: Final = Deny(Code.UNAVAILABLE, "authorize.undecided", "permission cannot be decided at the moment")
@@ -69,7 +75,28 @@ class Fittings:
     client_tls: ClientTls | None
 
 
-def fittings(settings: dict[str, Any]) -> Fittings:
+class LimitLedger:
+    """The ledger of limits, opened when the config first has some."""
+
+    def __init__(self) -> None:
+        self._ledger: MmapLedger | None = None
+
+    def of(self, config: Config) -> Ledger:
+        """Raises LedgerError."""
+        if config.limits and self._ledger is None:
+            self._ledger = MmapLedger(config.limits_file, _limits_trouble)
+        return self._ledger or NoLedger()
+
+    def close(self) -> None:
+        if self._ledger is not None:
+            self._ledger.close()
+
+
+def _limits_trouble(refusal: str) -> None:
+    log.warning("limits_unavailable", refusal=refusal, detail="calls are refused because their limits cannot be kept")
+
+
+def fittings(settings: dict[str, Any], ledger: LimitLedger) -> Fittings:
     """Raises SidecarError where they cannot be made."""
     config = build(settings["config"], Path(settings["directory"]), {})
     now = time.time()
@@ -77,7 +104,7 @@ def fittings(settings: dict[str, Any]) -> Fittings:
     return Fittings(
         config,
         front_settings(config),
-        wiring.chain(config, Random(secrets.randbits(256)).randbytes),  # noqa: S311 - ids need be unique, not secret
+        wiring.chain(config, ids(), ledger.of(config)),
         wiring.standing(config),
         codecs(config),
         ServerTls(server, now) if server is not None else None,
@@ -90,19 +117,23 @@ class _Worker:
 
     def __init__(self, birth: Birth) -> None:
         self._birth = birth
-        self._now = fittings(birth.start.settings)
+        self._ledger = LimitLedger()
+        self._now = fittings(birth.start.settings, self._ledger)
         self._next: tuple[int, Fittings] | None = None  # prepared, with its generation
         self._making = 0  # the generation that is being prepared
         self._wanted = 0  # the generation to switch to as soon as it is
 
     async def run(self) -> int:
         loop, now = asyncio.get_running_loop(), self._now
-        telemetry = now.config.telemetry
         self._recorder = recorder = RemoteRecorder(loop)
-        spans = OtelExport(telemetry.otlp, telemetry.service_name) if telemetry.otlp else None
-        self._relay = relay = Relay(loop, now.front, now.chain, now.codecs, recorder, spans, Answers(loop, {}))
-        jitter = Random(secrets.randbits(64)).random  # noqa: S311 - spreads reconnects, guards nothing
-        self._pool = pool = Pool(loop, relay, upstream_settings(now.config), self._dial(), self._vet, jitter)
+        jitter = Random(secrets.randbits(64)).random  # noqa: S311 - spreads reconnects and samples, guards nothing
+        watched = Watched.of(self._birth.descriptors, loop, now.config.telemetry.access_log, self._known, jitter)
+        meter, spans = (UNMETERED, None) if watched is None else (watched.meter, watched.spans)
+        answers = Answers(loop, {})
+        self._relay = relay = Relay(loop, now.front, now.chain, now.codecs, recorder, spans, answers, meter)
+        self._pool = pool = Pool(
+            loop, relay, upstream_settings(now.config), self._dial(), self._vet, jitter, meter=meter
+        )
         relay.pool = pool
         channel = self._accept if now.server_tls is not None else None
         self._front = front = Front(loop, relay, channel, b"http" if now.client_tls is None else b"https")
@@ -114,18 +145,21 @@ class _Worker:
             control.send(Ready())
             if not await control.started():
                 return 0
+            if watched is not None:
+                watched.begin(self._gauges())
             settle()
             return await self._serve(control)
         finally:
             recorder.close()
-            if spans is not None:
-                spans.close()
+            if watched is not None:
+                watched.end()
+            self._ledger.close()
 
     async def _serve(self, control: Control) -> int:
         """Serve until told to drain; 0 where every open call had ended in time."""
         loop, front = asyncio.get_running_loop(), self._front
         numbers = self._birth.descriptors
-        listening = [socket.socket(fileno=numbers[name]) for name in sorted(numbers)]
+        listening = [socket.socket(fileno=numbers[name]) for name in sorted(numbers) if name.startswith(LISTEN)]
         servers = [await loop.create_server(front.protocol, sock=each, backlog=BACKLOG) for each in listening]
         await control.draining.wait()
         log.info("draining", grace_s=control.grace)
@@ -148,7 +182,7 @@ class _Worker:
         """Make the parts in a thread: files are read and contexts made, for which no call is to wait."""
         assert isinstance(message, Prepare)
         self._next, self._making, self._wanted = None, message.generation, 0
-        made = asyncio.get_running_loop().run_in_executor(None, fittings, message.settings)
+        made = asyncio.get_running_loop().run_in_executor(None, fittings, message.settings, self._ledger)
         made.add_done_callback(partial(self._prepared, message.generation))
 
     def _prepared(self, generation: int, made: asyncio.Future[Fittings]) -> None:
@@ -207,8 +241,32 @@ class _Worker:
         assert self._now.server_tls is not None
         return self._now.server_tls
 
-    def _dial(self) -> Any:
-        return self._now.client_tls.channel if self._now.client_tls is not None else None
+    def _dial(self) -> Callable[[str], TlsChannel] | None:
+        """What makes the TLS side of a connection to a host of the model server's."""
+        tls, configured = self._now.client_tls, self._now.config.upstream.tls
+        given = configured.server_name if configured is not None else None
+        return None if tls is None else lambda host: tls.channel(given or host)
+
+    def _known(self, path: str) -> bool:
+        return self._now.codecs.method(path) is not None
+
+    def _gauges(self) -> dict[Gauge, Callable[[], float]]:
+        """What is so at a moment, for whoever watches."""
+        front, pool, recorder = self._front, self._pool, self._recorder
+        gauges: dict[Gauge, Callable[[], float]] = {
+            (metrics.CONNECTIONS_OPEN, ()): lambda: float(front.connections),
+            (metrics.CALLS_OPEN, ()): lambda: float(front.calls),
+            (metrics.UPSTREAM_QUEUE, ()): lambda: float(pool.state().waiting),
+            (metrics.RECORDER_UP, ()): lambda: float(recorder.failed is None),
+            (metrics.RECORDER_QUEUE, ()): lambda: float(recorder.waiting),
+            (metrics.DRAINING, ()): lambda: float(front.draining),
+        }
+        if self._now.server_tls is not None:
+            gauges[metrics.CERTIFICATE_EXPIRY, ("listen",)] = self._listen_expiry
+        return gauges
+
+    def _listen_expiry(self) -> float:
+        return self._now.server_tls.not_after if self._now.server_tls is not None else math.nan
 
     def _attach(self, message: Attach, connection: socket.socket) -> None:
         if message.role == "recorder":
@@ -223,9 +281,10 @@ class _Worker:
             {"upstream": self._pool.up, "audit": self._recorder.failed or ""},
         )
 
-    async def _vet(self) -> str | None:
-        """Why the model server that just came up may not be used: it may have opened more than it did before."""
-        found = await asyncio.get_running_loop().run_in_executor(None, exposure.examine, self._now.config.upstream)
+    async def _vet(self, place: Target) -> str | None:
+        """Why an endpoint that just came up may not be used: it may have opened more than it did before."""
+        loop, upstream = asyncio.get_running_loop(), self._now.config.upstream
+        found = await loop.run_in_executor(None, exposure.examine, upstream, (address_of(place),))
         for fault in found.faults:
             log.error("upstream_exposed", detail=str(fault))
         return "it can be reached around the sidecar" if found.faults else None
@@ -252,70 +311,13 @@ class Standing:
         return None if same and call.find(Principal) == probe.find(Principal) else CHANGED
 
 
+def ids() -> Callable[[int], bytes]:
+    """Random bytes for ids, which need be unique, not secret."""
+    return Random(secrets.randbits(256)).randbytes  # noqa: S311
+
+
 def settle() -> None:
     """Calls leave no cycles behind, so the collector has little to find; what it does cost is looking."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
-
-
-def rate(value: ConfigRate) -> Rate:
-    return Rate(value.per_second, value.burst)
-
-
-def front_settings(config: Config) -> FrontSettings:
-    """The listener's limits as the relay takes them."""
-    limits = config.listen.limits
-    return FrontSettings(
-        limits=Limits(
-            concurrent_streams=limits.concurrent_streams,
-            header_list=limits.header_list,
-            header_count=limits.header_count,
-            continuations=limits.continuations,
-            stream_window=limits.stream_window,
-            connection_window=limits.connection_window,
-            resets=rate(limits.resets),
-            pings=rate(limits.pings),
-            settings=rate(limits.settings),
-            priorities=rate(limits.priorities),
-            empty_data=rate(limits.empty_data),
-        ),
-        message=limits.message,
-        response_message=limits.response_message,
-        decompressed=limits.decompressed,
-        buffered=limits.buffered,
-        handshake_s=limits.handshake,
-        header_s=limits.header_time,
-        idle_s=limits.idle,
-        keepalive_s=limits.keepalive,
-        connections_per_source=limits.connections_per_source,
-    )
-
-
-def upstream_settings(config: Config) -> UpstreamSettings:
-    """The model server's address and limits as the relay takes them."""
-    upstream, address = config.upstream, config.upstream.address
-    place = (address.host, address.port, "") if isinstance(address, TcpAddress) else ("", 0, address.path)
-    return UpstreamSettings(
-        *place,
-        connections=upstream.connections,
-        connect_s=upstream.connect_timeout,
-        queue=upstream.queue,
-        limits=Limits(
-            # An answer's headers may be larger than what callers may send, never smaller.
-            header_list=max(64 << 10, config.listen.limits.header_list),
-            header_count=max(512, config.listen.limits.header_count),
-            stream_window=upstream.stream_window,
-            connection_window=upstream.connection_window,
-            # The model server is trusted not to flood; its transport probes bandwidth by PING under load.
-            resets=Rate(10_000, 100_000),
-            pings=Rate(1_000, 10_000),
-            settings=Rate(10, 100),
-        ),
-    )
-
-
-def codecs(config: Config) -> Codecs:
-    """What is known of the model server's methods."""
-    upstream = config.upstream
-    return registry(upstream.protocol, upstream.services)

@@ -164,6 +164,34 @@ def certs_dev(
 
 
 @app.command()
+def status(
+    target: Annotated[str, typer.Option(help="host:port, or unix:///path.", envvar="LANGTRAIN_TARGET")],
+    certificate: Annotated[
+        Path | None, typer.Option(envvar="LANGTRAIN_CERTIFICATE", help="PEM file: who asks.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(envvar="LANGTRAIN_KEY", help="PEM file: the certificate's key.")] = None,
+    ca: Annotated[Path | None, typer.Option(envvar="LANGTRAIN_CA", help="PEM file: whom to believe.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a running sidecar how it is. Exits 1 where it is not reached, or does not tell this caller."""
+    import langtrain
+    from sidecar import status as shown
+
+    try:
+        with langtrain.Sidecar(target, certificate=certificate, key=key, ca=ca) as sidecar:
+            if watch:
+                shown.watch(sidecar.watch_status(), as_json)
+            elif as_json:
+                _print_json(shown.as_json(sidecar.status()))
+            else:
+                shown.print_table(sidecar.status())
+    except (langtrain.SidecarError, OSError, ValueError) as error:
+        _console().print(f"[red]error[/] {escape(target)}: {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
 def demo(
     directory: Annotated[
         Path, typer.Option(help="Where the model server's environment is kept between runs.", file_okay=False)

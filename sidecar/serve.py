@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import secrets
+import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -16,12 +18,13 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from interceptors.events import Durability, Event
+from interceptors.ledger import NoLedger
 from sidecar import wiring
 from sidecar.audit.ports import AuditError
 from sidecar.audit.recorder_remote import RemoteRecorder
 from sidecar.check import exposure, material
 from sidecar.check.report import Finding, RefusedError, Report, of_error
-from sidecar.config.addresses import UnixAddress
+from sidecar.config.addresses import TcpAddress, UnixAddress
 from sidecar.config.model import Config
 from sidecar.errors import SettingError
 from sidecar.logs import Log
@@ -30,6 +33,11 @@ from sidecar.processes.listeners import Listeners, TcpListeners, UnixListener
 from sidecar.processes.post import Post, Settings, StartError
 from sidecar.processes.rundir import RunDirectory
 from sidecar.processes.supervisor import Supervisor
+from sidecar.telemetry import metrics
+from sidecar.telemetry.board import Board
+from sidecar.telemetry.pulse import boot_clock
+from sidecar.telemetry.settings import Seats
+from sidecar.telemetry.settings import Settings as TelemetrySettings
 
 log = Log("app")
 
@@ -47,6 +55,7 @@ RELOADABLE: Final = (
     "upstream.unsafe_open_upstream",
     "authentication",
     "authorization",
+    "limits",
     "interceptors",
     "telemetry.sample",
     "unsafe_observe_only",
@@ -56,6 +65,10 @@ KEPT: Final = ("state", "audit")  # sections whose paths are written by the side
 
 class ListenError(SettingError):
     """The listener cannot be opened."""
+
+
+class ProbesError(SettingError):
+    """The probe listener cannot be opened."""
 
 
 def serve(load: Callable[[], Config], directory: Path, file: Path, log_level: str) -> int:
@@ -91,7 +104,7 @@ def tried(load: Callable[[], Config]) -> Config:
         log.warning("weak", path=finding.path, detail=finding.problem)
     if found.faults:
         raise RefusedError(found)
-    wiring.chain(config, Random(0).randbytes)  # noqa: S311 - no call runs through it
+    wiring.chain(config, Random(0).randbytes, NoLedger())  # noqa: S311 - no call runs through it
     return config
 
 
@@ -106,19 +119,26 @@ class _Sidecar:
         self._log_level = log_level
         self._boot = secrets.token_hex(8)
         self._listeners: Listeners
+        self._seats: Seats | None = None  # None where nobody watches
+        self._board: Board | None = None
+        self._probes: socket.socket | None = None
         self._served = False
 
     async def run(self) -> int:
         config = self._config
-        run_directory = _run_directory(config)
-        try:
+        with contextlib.ExitStack() as opened:
+            run_directory = _run_directory(config)
+            opened.callback(run_directory.close)
             self._listeners = listen(config)
-            try:
-                return await self._supervise(run_directory.path)
-            finally:
-                self._listeners.close()
-        finally:
-            run_directory.close()
+            opened.callback(self._listeners.close)
+            if watched_over(config):
+                self._seats = Seats(workers(config))
+                opened.callback(self._seats.close)
+                self._board = Board(self._seats.supervisor())
+                self._probes = listen_probes(config)
+                if self._probes is not None:
+                    opened.callback(self._probes.close)
+            return await self._supervise(run_directory.path)
 
     async def _supervise(self, run_directory: Path) -> int:
         self._recorder = RemoteRecorder(asyncio.get_running_loop())
@@ -146,23 +166,39 @@ class _Sidecar:
             manager.close()
 
     def _posts(self) -> list[Post]:
-        memory = int(self._config.worker_memory)
+        memory, seats, probes = int(self._config.worker_memory), self._seats, self._probes
         posts = [Post("recorder", rank=0)]
+        if seats is not None:
+            handed = seats.telemetry(None if probes is None else probes.fileno())
+            posts.append(Post("telemetry", rank=1, descriptors=handed))
         for slot, sockets in enumerate(self._listeners.sockets):
             handed = {f"listen-{number}": each.fileno() for number, each in enumerate(sockets)}
-            posts.append(Post("worker", slot, memory=memory, descriptors=handed, links=("recorder",), reloads=True))
+            if seats is not None:
+                handed |= seats.worker(slot)
+            links = ("recorder",)
+            posts.append(Post("worker", slot, 2, memory=memory, descriptors=handed, links=links, reloads=True))
         return posts
 
     def _settings(self, config: Config) -> Settings:
         return Settings(
             roles={
                 "recorder": {"file": str(config.events_file), "boot": self._boot},
+                "telemetry": telemetry_settings(config).plain(),
                 "worker": {"config": config.effective(), "directory": str(self._directory)},
             },
             files=(self._file, *watched(config)),
             grace_s=float(config.listen.grace),
             digest=config.digest(),
         )
+
+    def _tell_config(self, config: Config) -> None:
+        if self._board is not None:
+            self._board.inform(metrics.CONFIG, (config.digest(),))
+            self._board.beat(boot_clock())
+
+    def _count_reload(self, result: str) -> None:
+        if self._board is not None:
+            self._board.count(metrics.RELOADS, (result,))
 
     async def _reload(self, _settings: Settings) -> Settings:
         """Reads files and runs the code of interceptors: not on the loop that keeps the children."""
@@ -179,12 +215,15 @@ class _Sidecar:
     def _serving(self) -> None:
         config = self._config
         self._served = True
+        self._tell_config(config)
         self._record("sidecar.started", f"config {config.digest()}")
-        log.info("listening", address=self._listeners.address, upstream=str(config.upstream.address),
+        log.info("listening", address=self._listeners.address, upstream=", ".join(map(str, config.upstream.address)),
                  config=config.digest())  # fmt: skip
 
     def _reloaded(self, settings: Settings) -> None:
         self._config = self._candidate
+        self._tell_config(self._config)
+        self._count_reload("success")
         self._record("sidecar.reloaded", f"config {settings.digest}")
 
     async def _stopping(self, in_time: bool) -> None:
@@ -218,6 +257,45 @@ def listen(config: Config) -> Listeners:
         return TcpListeners(address.host, address.port, workers(config))
     except OSError as error:
         raise ListenError("listen.address", f"cannot listen on {address}: {error.strerror or error}") from None
+
+
+def watched_over(config: Config) -> bool:
+    """Whether anybody is told anything."""
+    return bool(config.telemetry.otlp or config.telemetry.access_log.file != "off" or config.probes.address)
+
+
+def telemetry_settings(config: Config) -> TelemetrySettings:
+    telemetry, probes = config.telemetry, config.probes
+    return TelemetrySettings(
+        workers=workers(config),
+        otlp=telemetry.otlp or "",
+        service_name=telemetry.service_name,
+        access_log=str(telemetry.access_log.file),
+        state=str(config.state.directory),
+        min_free=int(probes.min_free),
+        max_staleness_s=float(probes.max_staleness),
+    )
+
+
+def listen_probes(config: Config) -> socket.socket | None:
+    """The probes' socket, listening; None where they are not wanted. Raises ProbesError."""
+    address = config.probes.address
+    if not isinstance(address, TcpAddress):
+        return None
+    try:
+        family, kind, protocol, _, place = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        opened = socket.socket(family, kind, protocol)
+        with contextlib.ExitStack() as undo:
+            undo.callback(opened.close)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            opened.bind(place)
+            opened.listen()
+            undo.pop_all()
+    except OSError as error:
+        raise ProbesError("probes.address", f"cannot listen on {address}: {error.strerror or error}") from None
+    return opened
 
 
 def workers(config: Config) -> int:

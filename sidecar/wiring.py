@@ -9,13 +9,20 @@ from interceptors.chain import Chain, ChainError
 from interceptors.contract import Interceptor
 from interceptors.correlate import Correlate
 from interceptors.identify import Identify
+from interceptors.ledger import Bucket, Ledger
+from interceptors.limit import Budget, Limit
 from interceptors.record import Record
 from interceptors.trace import Trace
 from sidecar import plugins
+from sidecar.config.access import Rule as ConfigRule
 from sidecar.config.addresses import TcpAddress
+from sidecar.config.limits import Limit as ConfigLimit
 from sidecar.config.model import Config
 from sidecar.errors import SettingError
+from sidecar.relay.codecs.registry import registry
 from sidecar.relay.tls import ClientTlsSettings, ServerTlsSettings, TrustAnchor
+
+WILD = frozenset("*?")  # in patterns of models
 
 
 class WiringError(SettingError):
@@ -44,10 +51,11 @@ def server_tls(config: Config) -> ServerTlsSettings | None:
 
 def client_tls(config: Config) -> ClientTlsSettings | None:
     """None where the model server is reached in plaintext."""
-    tls, address = config.upstream.tls, config.upstream.address
+    tls = config.upstream.tls
     if tls is None:
         return None
-    host = address.host if isinstance(address, TcpAddress) else ""
+    # Each connection says which host it is for; a Unix socket has none, and a config that names one then.
+    host = next((address.host for address in config.upstream.address if isinstance(address, TcpAddress)), "")
     return ClientTlsSettings(
         ca=tls.ca,
         server_name=tls.server_name or host,
@@ -57,16 +65,18 @@ def client_tls(config: Config) -> ClientTlsSettings | None:
     )
 
 
-def chain(config: Config, random_bytes: Callable[[int], bytes]) -> Chain:
-    """Trace (or correlate, where no spans are exported), identify, authorize, the config's own interceptors, record.
+def chain(config: Config, random_bytes: Callable[[int], bytes], ledger: Ledger) -> Chain:
+    """Trace (or correlate, where no spans are exported), identify, authorize, limit (where there are limits), the
+    config's own interceptors, record.
 
-    random_bytes: as of random.Random.randbytes, for ids of spans.  Raises WiringError.
+    random_bytes: as of random.Random.randbytes, for ids of spans.  ledger: of the limits.  Raises WiringError.
     """
     rules = [Rule(rule.identities, rule.methods, rule.models) for rule in config.authorization.rules]
     links: list[Interceptor] = [
         Trace(random_bytes, config.telemetry.sample) if config.telemetry.otlp else Correlate(),
         _identify(config),
         _authorize(rules),
+        *([_limit(config, ledger)] if config.limits else ()),
         *_own(config),
         Record(),
     ]
@@ -98,6 +108,23 @@ def _authorize(rules: list[Rule]) -> Authorize:
     except RuleError as error:
         place, _, problem = str(error).partition(": ")
         raise WiringError(f"authorization.{place}", problem) from error
+
+
+def _limit(config: Config, ledger: Ledger) -> Limit:
+    """What the config or a known protocol spells out has a bucket of its own; callers choose what else there is."""
+    said: list[ConfigRule | ConfigLimit] = [*config.authorization.rules, *config.limits]
+    methods = [method for each in said for method in each.methods or () if "*" not in method]
+    models = [model for each in said for model in each.models or () if not WILD.intersection(model)]
+    known = registry(config.upstream.protocol, config.upstream.services).paths
+    return Limit([budget(limit) for limit in config.limits], ledger, known.union(methods), models)
+
+
+def budget(limit: ConfigLimit) -> Budget:
+    """A limit as the link takes it."""
+    bucket = Bucket(limit.rate.count, int(limit.rate.period), limit.capacity)
+    # However the config lists them, the same parts name the same buckets.
+    per = tuple(sorted(limit.per))
+    return Budget(limit.title, bucket, per, limit.weight, limit.identities, limit.methods, limit.models)
 
 
 def _own(config: Config) -> Iterator[Interceptor]:

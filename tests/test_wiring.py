@@ -3,6 +3,9 @@ from random import Random
 
 import pytest
 
+from interceptors.contract import Method, View
+from interceptors.ledger import Bucket, NoLedger
+from interceptors.limit import Budget
 from sidecar import wiring
 from sidecar.relay.tls import TrustAnchor
 from tests.config.configs import DIRECTORY, SOUND, load
@@ -60,9 +63,32 @@ class Late(Interceptor):
 def test_the_order_of_the_chain(tmp_path: Path, telemetry: str, first: str) -> None:
     (tmp_path / "late.py").write_text(SOURCE.format(needs=""))
     config = load(f"{SOUND}{telemetry}interceptors: [{{use: '{tmp_path}/late.py:Late'}}]\nunsafe_observe_only: true")
-    chain = wiring.chain(config, Random(0).randbytes)
+    chain = wiring.chain(config, Random(0).randbytes, NoLedger())
     assert [link.name for link in chain.links] == [first, "identify", "authorize", "late", "record"]
     assert chain.observe_only
+
+
+LIMITS = """
+authorization: {rules: [{identities: ["dns:a"], methods: ["/a.B/*", "/a.B/C"], models: [m, "n*"]}]}
+limits:
+- {per: identity, rate: 1000/second, burst: 200}
+- {per: [source, model], rate: 10MiB/minute, weight: bytes, name: big, models: [o]}
+"""
+
+
+def test_limits_stand_behind_authorization() -> None:
+    names = [link.name for link in wiring.chain(load(SOUND), Random(0).randbytes, NoLedger()).links]
+    assert names == ["correlate", "identify", "authorize", "record"]
+    chain = wiring.chain(load(SOUND + LIMITS), Random(0).randbytes, NoLedger())
+    assert [link.name for link in chain.links] == ["correlate", "identify", "authorize", "limit", "record"]
+    # Bytes are counted of every message, so that none is passed through unseen.
+    assert chain.plan(Method("/a.B/C", True, True)).request_view is View.BYTES
+
+
+def test_budgets_are_what_the_config_says() -> None:
+    first, second = (wiring.budget(limit) for limit in load(SOUND + LIMITS).limits)
+    assert first == Budget("identity", Bucket(1000, 1, 200), ("identity",))
+    assert second == Budget("big", Bucket(10 << 20, 60, 10 << 20), ("model", "source"), "bytes", models=("o",))
 
 
 def test_a_wrong_order_is_a_fault(tmp_path: Path) -> None:
@@ -71,13 +97,13 @@ def test_a_wrong_order_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(
         wiring.WiringError, match="link 'late' needs the fact int; it is given by no link of this chain"
     ):
-        wiring.chain(config, Random(0).randbytes)
+        wiring.chain(config, Random(0).randbytes, NoLedger())
 
 
 def test_an_interceptor_that_does_not_load_is_named_by_its_place(tmp_path: Path) -> None:
     config = load(f"{SOUND}interceptors: [{{use: 'interceptors.record:Record'}}, {{use: '{tmp_path}/none.py:A'}}]")
     with pytest.raises(wiring.WiringError) as raised:
-        wiring.chain(config, Random(0).randbytes)
+        wiring.chain(config, Random(0).randbytes, NoLedger())
     assert raised.value.path == "interceptors[1]"
 
 
@@ -85,4 +111,4 @@ def test_a_rule_that_the_chain_cannot_read_is_a_fault() -> None:
     rule = f"{{identities: ['dns:a'], methods: ['/a.B/{'c' * 3000}']}}"
     config = load(f"{SOUND}authorization: {{rules: [{rule}]}}")
     with pytest.raises(wiring.WiringError, match=r"^authorization.rules\[0\].methods\[0\]: "):
-        wiring.chain(config, Random(0).randbytes)
+        wiring.chain(config, Random(0).randbytes, NoLedger())

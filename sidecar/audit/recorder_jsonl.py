@@ -107,13 +107,13 @@ class JsonlRecorder:
             return CLOSED
         if self._error is not None:
             return self._error
-        if self._taken - self._written >= self._high:
-            return f"audit file {self._file.path}: {self._taken - self._written} events wait for the disk"
+        if self.waiting >= self._high:
+            return f"audit file {self._file.path}: {self.waiting} events wait for the disk"
         return None
 
     @property
     def waiting(self) -> int:
-        """Events that are not durable yet."""
+        """Events taken that are not on disk yet."""
         return self._taken - self._written
 
     def take(self, event: Event, origin: Origin) -> None:
@@ -150,9 +150,8 @@ class JsonlRecorder:
             log.error("audit_events_unwritten", file=str(self._file.path), count=unwritten)
 
     def _put(self, event: Event, done: Done | None, origin: Origin = OWN) -> None:
-        waiting = self._taken - self._written
-        if waiting >= self._pace.capacity:
-            self._refuse(event, done, f"audit file {self._file.path}: {waiting} events wait for the disk")
+        if self.waiting >= self._pace.capacity:
+            self._refuse(event, done, f"audit file {self._file.path}: {self.waiting} events wait for the disk")
             return
         if done is not None and self._error is not None:
             # Written later, should the disk recover, but nobody is to wait for that.

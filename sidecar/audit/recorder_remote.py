@@ -111,6 +111,11 @@ class RemoteRecorder:
                 return
         self._put(event, done)
 
+    @property
+    def waiting(self) -> int:
+        """Events taken that are not on disk yet."""
+        return self._sequence - self._durable
+
     def close(self) -> None:
         """As Recorder.close."""
         if self._closed:

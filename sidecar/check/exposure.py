@@ -7,7 +7,7 @@ of the model server are processes of their own and are not looked at.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from sidecar.check import sockets_proc
@@ -20,21 +20,23 @@ from sidecar.config.upstream import Upstream
 AROUND = "can be reached around the sidecar"
 
 
-def examine(upstream: Upstream, proc: Path = Path("/proc")) -> Report:
+def examine(upstream: Upstream, found: Sequence[Address] = (), proc: Path = Path("/proc")) -> Report:
     """What is open beside the sidecar now; nothing where the model server is not up or is on another host.
 
-    Call it at start and whenever the model server comes up; it reads /proc, so not on an event loop's thread.
+    Call it at start and whenever an endpoint comes up; it reads /proc, so not on an event loop's thread.
+    found: addresses of endpoints beside those of the config, to which its names have resolved.
     Faults are warnings with `unsafe_open_upstream`.
     """
-    return judge(upstream, sockets_proc.read(proc), sockets_proc.is_own)
+    return judge(upstream, sockets_proc.read(proc), sockets_proc.is_own, found)
 
 
-def judge(upstream: Upstream, sockets: Sockets, is_own: Callable[[str], bool]) -> Report:
+def judge(upstream: Upstream, sockets: Sockets, is_own: Callable[[str], bool], found: Sequence[Address] = ()) -> Report:
     """As `examine`, of a snapshot. is_own: whether an IP address belongs to this host."""
-    doors = [each for each in sockets.listeners if _answers(each, upstream.address, is_own)]
+    addresses = (*upstream.address, *found)
+    doors = [each for each in sockets.listeners if any(_answers(each, address, is_own) for address in addresses)]
     inodes = {door.inode for door in doors}
-    if isinstance(upstream.address, UnixAddress) and upstream.address.path in sockets.unix:
-        inodes.add(sockets.unix[upstream.address.path])
+    paths = [address.path for address in addresses if isinstance(address, UnixAddress)]
+    inodes.update(sockets.unix[path] for path in paths if path in sockets.unix)
     processes = {process for inode in inodes for process in sockets.owners.get(inode, ())}
     others = [
         each

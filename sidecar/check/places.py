@@ -21,6 +21,9 @@ def inspect(config: Config) -> Report:
             report += fault("audit.file", f"expected a file that can be written, came {events}")
     elif config.audit.file:
         report += _directory("audit.file", events.parent)
+    if config.limits and config.limits_file.exists():
+        if not config.limits_file.is_file() or not os.access(config.limits_file, os.R_OK | os.W_OK):
+            report += fault("state.directory", f"expected a file that can be written, came {config.limits_file}")
     return report + _address(config.listen.address)
 
 

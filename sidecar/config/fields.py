@@ -98,7 +98,7 @@ class Within:
 FILE_EXPECTED = "a file path"
 
 
-def _file(value: Any, info: ValidationInfo) -> Path:
+def file_path(value: Any, info: ValidationInfo) -> Path:
     """An absolute path; a relative one starts at the config file's directory, `info.context["directory"]`."""
     if isinstance(value, Path):
         value = str(value)
@@ -110,7 +110,7 @@ def _file(value: Any, info: ValidationInfo) -> Path:
 
 FilePath: TypeAlias = Annotated[
     Path,
-    PlainValidator(_file),
+    PlainValidator(file_path),
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "title": "file path", "minLength": 1}),
 ]
@@ -167,7 +167,7 @@ def _class(value: Any, info: ValidationInfo) -> str:
     if not isinstance(value, str) or not CLASS.fullmatch(value):
         raise expected(CLASS_EXPECTED)
     module, _, name = value.rpartition(":")
-    return f"{_file(module, info)}:{name}" if module.endswith(".py") else value
+    return f"{file_path(module, info)}:{name}" if module.endswith(".py") else value
 
 
 ClassReference: TypeAlias = Annotated[

@@ -19,19 +19,20 @@ from sidecar.config.fields import (
     ClassReference,
     FilePath,
     Many,
-    Name,
     Section,
-    Url,
     Within,
     section_or_defaults,
     written,
 )
+from sidecar.config.limits import Limit
 from sidecar.config.listen import Listen
+from sidecar.config.telemetry import Probes, Telemetry
 from sidecar.config.units import Size
 from sidecar.config.upstream import Upstream
 
 STATE_DIRECTORY = "./state"
 EVENTS_FILE = Path("audit", "events.jsonl")
+LIMITS_FILE = Path("limits.bin")
 
 
 class State(Section):
@@ -60,19 +61,7 @@ class Audit(Section):
     )
 
 
-class Telemetry(Section):
-    """Traces. They carry names, times and outcomes of calls, never content."""
-
-    otlp: Url | None = Field(
-        None, description="OTLP/gRPC endpoint that spans are sent to, such as `http://127.0.0.1:4317`. Unset, none are."
-    )
-    sample: Annotated[float, Field(ge=0, le=1)] = Field(
-        1.0, description="Share of traces begun here that are sampled, 0 to 1; a caller's own decision is kept."
-    )
-    service_name: Name = Field("langtrain-sidecar", description="The `service.name` of its spans.")
-
-
-WORKERS_MAX = 256
+WORKERS_MAX = 64
 
 
 def _workers(value: Any) -> int | Literal["auto"]:
@@ -99,13 +88,23 @@ class Config(Section):
     authorization: Annotated[Authorization, BeforeValidator(section_or_defaults)] = Field(
         written({}), description="What callers may do: nothing, but for what a rule allows."
     )
+    limits: Many[Limit] = Field(
+        (),
+        description="How much callers may call; what is refused by authorization is not counted. All of them apply, "
+        "and a call that one refuses takes from none.",
+    )
     interceptors: Many[Plugin] = Field(
-        (), description="Interceptors of your own, in order; they stand after authorization."
+        (), description="Interceptors of your own, in order; they stand after authorization and limits."
     )
     audit: Annotated[Audit, BeforeValidator(section_or_defaults)] = Field(
         written({}), description="What is recorded of calls."
     )
-    telemetry: Annotated[Telemetry, BeforeValidator(section_or_defaults)] = Field(written({}), description="Traces.")
+    telemetry: Annotated[Telemetry, BeforeValidator(section_or_defaults)] = Field(
+        written({}), description="Traces and the access log."
+    )
+    probes: Annotated[Probes, BeforeValidator(section_or_defaults)] = Field(
+        written({}), description="Health, readiness and metrics for whoever runs the sidecar."
+    )
     workers: Annotated[
         int | Literal["auto"],
         PlainValidator(_workers),
@@ -127,6 +126,11 @@ class Config(Section):
     def events_file(self) -> Path:
         """Where events are recorded."""
         return self.audit.file or self.state.directory / EVENTS_FILE
+
+    @property
+    def limits_file(self) -> Path:
+        """Where the buckets of the limits are kept."""
+        return self.state.directory / LIMITS_FILE
 
     def warnings(self) -> tuple[str, ...]:
         """The key path of every `unsafe_…` setting that is on."""

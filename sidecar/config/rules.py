@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from sidecar.config.access import Mtls
-from sidecar.config.addresses import UnixAddress
+from sidecar.config.addresses import TcpAddress, UnixAddress
 from sidecar.config.faults import Place, visible
 from sidecar.config.model import Config
+from sidecar.config.units import Size
 from sidecar.config.upstream import NAMES_MODELS
 
 
@@ -40,6 +41,8 @@ class CrossRule:
 MTLS = ("authentication", "mtls")
 TLS = ("listen", "tls")
 RULES = ("authorization", "rules")
+LIMITS: Place = ("limits",)
+MOST_DAYS = 366  # in which a limit's bucket refills
 
 
 def plaintext_stays_local(config: Config) -> Iterator[Breach]:
@@ -122,9 +125,13 @@ def _impossible(identity: str, mtls: Mtls, place: Place) -> Breach | None:
     return None
 
 
-def rules_can_tell_models(config: Config) -> Iterator[Breach]:
+def names_models(config: Config) -> bool:
     upstream = config.upstream
-    if upstream.protocol in NAMES_MODELS or any(service.model_field for service in upstream.services):
+    return upstream.protocol in NAMES_MODELS or any(service.model_field for service in upstream.services)
+
+
+def rules_can_tell_models(config: Config) -> Iterator[Breach]:
+    if names_models(config):
         return
     for index, rule in enumerate(config.authorization.rules):
         if rule.models is not None:
@@ -136,13 +143,70 @@ def rules_can_tell_models(config: Config) -> Iterator[Breach]:
             )
 
 
+def limits_are_distinct(config: Config) -> Iterator[Breach]:
+    titles: set[str] = set()
+    for index, limit in enumerate(config.limits):
+        if limit.title in titles:
+            place: Place = ("limits", index, "name") if limit.name else ("limits", index)
+            yield Breach(
+                place, "each limit's name once", f"'{limit.title}' again", "set name, which is yours to choose"
+            )
+        titles.add(limit.title)
+
+
+def limits_have_their_unit(config: Config) -> Iterator[Breach]:
+    for index, limit in enumerate(config.limits):
+        bytes_wanted = limit.weight == "bytes"
+        form = 'of bytes, such as "10MiB/second",' if bytes_wanted else 'without a unit of bytes, such as "100/second",'
+        if bool(limit.rate.size) != bytes_wanted:
+            yield Breach(("limits", index, "rate"), f"a rate {form} for weight {limit.weight}", f"'{limit.rate}'")
+        if limit.burst is not None and isinstance(limit.burst, Size) != bytes_wanted:
+            what = 'a size such as "20MiB"' if bytes_wanted else "a whole number"
+            yield Breach(("limits", index, "burst"), f"{what} for weight {limit.weight}", f"'{limit.burst}'")
+
+
+def limits_refill(config: Config) -> Iterator[Breach]:
+    for index, limit in enumerate(config.limits):
+        days = limit.capacity * limit.rate.period / limit.rate.count / 86400
+        if days > MOST_DAYS:
+            yield Breach(
+                ("limits", index, "burst"), f"a bucket that refills within {MOST_DAYS} days", f"one of {days:.0f} days"
+            )
+
+
+def limits_can_tell(config: Config) -> Iterator[Breach]:
+    for index, limit in enumerate(config.limits):
+        if limit.asks_model and not names_models(config):
+            yield Breach(
+                ("limits", index),
+                "no limit by model or batch with upstream.protocol 'opaque', which tells neither",
+                "one",
+                "set the protocol, or model_field of a service in upstream.services",
+            )
+
+
+def limits_can_identify(config: Config) -> Iterator[Breach]:
+    mtls = config.authentication.mtls
+    for index, limit in enumerate(config.limits):
+        if mtls is None:
+            if "identity" in limit.per or limit.identities:
+                yield Breach(
+                    MTLS, f"a mapping, because limits[{index}] is about identities that only it proves", "nothing"
+                )
+            continue
+        for number, identity in enumerate(limit.identities or ()):
+            breach = _impossible(identity, mtls, ("limits", index, "identities", number))
+            if breach:
+                yield breach
+
+
 def remote_upstreams_have_tls(config: Config) -> Iterator[Breach]:
     upstream = config.upstream
     if upstream.remote and not upstream.tls and not upstream.unsafe_open_upstream:
         yield Breach(
             ("upstream", "tls"),
             "TLS to a model server on another host",
-            f"none to {upstream.address}",
+            f"none to {next(address for address in upstream.address if not address.loopback)}",
             "else set upstream.unsafe_open_upstream: true",
         )
 
@@ -154,7 +218,7 @@ def upstream_tls_is_whole(config: Config) -> Iterator[Breach]:
     for has, lacks in (("certificate", "key"), ("key", "certificate")):
         if getattr(tls, has) and not getattr(tls, lacks):
             yield Breach(("upstream", "tls", lacks), f"a file, because upstream.tls.{has} is set", "nothing")
-    if tls.server_name is None and isinstance(config.upstream.address, UnixAddress):
+    if tls.server_name is None and any(isinstance(address, UnixAddress) for address in config.upstream.address):
         yield Breach(
             ("upstream", "tls", "server_name"), "the name in its certificate, for a Unix socket has none", "nothing"
         )
@@ -175,8 +239,24 @@ def services_are_distinct(config: Config) -> Iterator[Breach]:
 
 
 def sockets_differ(config: Config) -> Iterator[Breach]:
-    if config.upstream.address == config.listen.address:
-        yield Breach(("upstream", "address"), "another address than listen.address", f"'{config.upstream.address}'")
+    if config.listen.address in config.upstream.address:
+        yield Breach(("upstream", "address"), "another address than listen.address", f"'{config.listen.address}'")
+
+
+def connections_grow(config: Config) -> Iterator[Breach]:
+    upstream = config.upstream
+    if upstream.connections_most is not None and upstream.connections_most < upstream.connections:
+        yield Breach(
+            ("upstream", "connections_most"),
+            f"at least upstream.connections, which is {upstream.connections}",
+            f"the number {upstream.connections_most}",
+        )
+
+
+def probes_stand_apart(config: Config) -> Iterator[Breach]:
+    probes, listen = config.probes.address, config.listen.address
+    if isinstance(probes, TcpAddress) and isinstance(listen, TcpAddress) and probes.port == listen.port != 0:
+        yield Breach(("probes", "address"), "another port than listen.address", f"'{probes}'")
 
 
 LISTEN_TLS = (("listen", "address"), TLS, ("listen", "unsafe_plaintext"))
@@ -188,10 +268,17 @@ CROSS_RULES: tuple[CrossRule, ...] = (
     CrossRule((MTLS,), domains_are_distinct),
     CrossRule((MTLS,), identities_can_occur),
     CrossRule((("upstream", "protocol"), ("upstream", "services")), rules_can_tell_models),
+    CrossRule((LIMITS,), limits_are_distinct),
+    CrossRule((LIMITS,), limits_have_their_unit),
+    CrossRule((LIMITS,), limits_refill),
+    CrossRule((LIMITS, ("upstream", "protocol"), ("upstream", "services")), limits_can_tell),
+    CrossRule((LIMITS, MTLS), limits_can_identify),
     CrossRule(
         (("upstream", "address"), ("upstream", "tls"), ("upstream", "unsafe_open_upstream")), remote_upstreams_have_tls
     ),
     CrossRule((("upstream", "address"), ("upstream", "tls")), upstream_tls_is_whole),
     CrossRule((("upstream", "services"),), services_are_distinct),
     CrossRule((("upstream", "address"), ("listen", "address")), sockets_differ),
+    CrossRule((("upstream", "connections"), ("upstream", "connections_most")), connections_grow),
+    CrossRule((("probes", "address"), ("listen", "address")), probes_stand_apart),
 )

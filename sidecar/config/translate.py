@@ -29,6 +29,7 @@ KINDS: Mapping[str, str] = {
 BOUNDS: Mapping[str, tuple[str, str]] = {
     "greater_than_equal": ("ge", "at least"),
     "less_than_equal": ("le", "at most"),
+    "less_than": ("lt", "less than"),
 }
 
 

@@ -1,7 +1,8 @@
 """Quantities as a config spells them: "10s", "500ms", "30d", "16MiB", "64MB", "1000/hour".
 
 Duration is a float of seconds and Size an int of bytes, so that they serve as plain numbers; Rate is a token
-bucket. Each prints as it is written in a config. Text without a unit is refused: 10 could be anything.
+bucket, Throughput a rate of calls or bytes. Each prints as it is written in a config. Text without a unit is refused:
+10 could be anything.
 """
 
 from __future__ import annotations
@@ -30,10 +31,12 @@ PERIODS = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86400.0}
 
 DURATION_PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,3})?(ms|s|m|h|d)$"
 SIZE_PATTERN = r"^[0-9]{1,15}(B|kB|MB|GB|KiB|MiB|GiB)$"
+THROUGHPUT_PATTERN = r"^[1-9][0-9]{0,11}(B|kB|MB|GB|KiB|MiB|GiB)?/(second|minute|hour|day)$"
 RATE_PATTERN = r"^[1-9][0-9]{0,11}/(second|minute|hour|day)$"
 
 DURATION_EXPECTED = 'a duration with a unit, such as "500ms", "10s", "5m", "1h" or "30d"'
 SIZE_EXPECTED = 'a size with a unit, such as "512B", "64KiB", "16MiB" or "64MB"'
+THROUGHPUT_EXPECTED = 'a rate such as "100/second" or "1000/day", or of bytes, such as "10MiB/second"'
 RATE_EXPECTED = 'a rate such as "100/second" or "1000/hour", or {rate: 100/second, burst: 200}'
 
 
@@ -145,6 +148,39 @@ class Rate:
         burst = {"type": "integer", "exclusiveMinimum": 0}
         whole = {"type": "object", "properties": {"rate": rate, "burst": burst}, "required": ["rate"]}
         return {"title": "rate", "anyOf": [rate, {**whole, "additionalProperties": False}]}
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """`count` each `period` seconds, of bytes where it was written with a size's unit: "10MiB/second"."""
+
+    count: int
+    period: float
+    size: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Throughput:
+        """Raises ValueError for text that is not N/unit or size/unit."""
+        size, unit = _match(THROUGHPUT_PATTERN, text, THROUGHPUT_EXPECTED).groups()
+        amount = text.partition("/")[0]
+        return cls(Size.parse(amount) if size else int(amount), PERIODS[unit], size or "")
+
+    def __str__(self) -> str:
+        unit = next(unit for unit, seconds in PERIODS.items() if seconds == self.period)
+        return f"{Size(self.count) if self.size else self.count}/{unit}"
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def read(value: Any) -> Throughput:
+            if isinstance(value, Throughput):
+                return value
+            return cls.parse(_text(value, THROUGHPUT_EXPECTED))
+
+        return _printed(read)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"type": "string", "title": "rate", "pattern": THROUGHPUT_PATTERN}
 
 
 def _match(pattern: str, text: str, wanted: str) -> re.Match[str]:

@@ -19,7 +19,7 @@ from sidecar.processes.messages import LARGEST, ChannelError, Message, decode, e
 
 HEAD: Final = struct.Struct("!IB")
 READ: Final = 64 << 10  # bytes
-MOST_DESCRIPTORS: Final = 16  # of one message
+MOST_DESCRIPTORS: Final = 250  # of one message; the kernel passes 253 (SCM_MAX_FD)
 SPACE: Final = socket.CMSG_LEN(MOST_DESCRIPTORS * array("i").itemsize)  # bytes
 MOST_UNSENT: Final = 2 * LARGEST  # bytes that wait for a peer that does not read
 

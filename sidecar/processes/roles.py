@@ -6,5 +6,6 @@ from typing import Final
 
 ROLES: Final = {
     "recorder": "sidecar.audit.process",
+    "telemetry": "sidecar.telemetry.process",
     "worker": "sidecar.app",
 }

@@ -61,6 +61,7 @@ class FrontWire(Wire):
             self.closing = True
             cast(asyncio.Transport, transport).abort()
             return
+        self._front.relay.meter.connection_opened()
         super().connection_made(transport)
 
     def ready(self) -> None:
@@ -148,10 +149,16 @@ class FrontWire(Wire):
 
     def refused(self, error: TlsError) -> None:
         if isinstance(error, TlsRefused):
+            self._front.relay.meter.tls_refused(error.reason)
             self._front.refused(self.source, "connection.refused", error.reason)
 
     def faulted(self, fault: ConnectionFault) -> None:
-        self._front.refused(self.source, "connection.refused", f"http2.{fault.code.name.lower()}")
+        reason, meter = f"http2.{fault.code.name.lower()}", self._front.relay.meter
+        if fault.code is ErrorCode.ENHANCE_YOUR_CALM:
+            meter.abused(fault.reason)
+        else:
+            meter.connection_failed(reason)
+        self._front.refused(self.source, "connection.refused", reason)
         _log.info("connection_fault", peer=self.address, code=fault.code.name, reason=fault.reason)
 
     def gone(self, reason: str) -> None:
@@ -220,7 +227,7 @@ class Front:
 
     def admit(self, wire: FrontWire) -> bool:
         if self._sources[wire.source] >= self.relay.settings.connections_per_source:
-            self.refused(wire.source, "connection.refused", "front.too_many_connections")
+            self._abused(wire, "front.too_many_connections")
             return False
         self._sources[wire.source] += 1
         wire.counted = True
@@ -251,7 +258,7 @@ class Front:
     def _shed(self) -> None:
         """Connections to the model server are shared: who leaves most of his answers unread yields to all others."""
         unread = {wire: count for wire in self._wires if (count := wire.unread())}
-        if unread and (self.relay.pool.short or sum(unread.values()) > self.relay.settings.buffered):
+        if unread and (self.relay.short or sum(unread.values()) > self.relay.settings.buffered):
             worst = max(unread, key=unread.__getitem__)
             _log.warning("slow_reader", peer=worst.address, unread=unread[worst])
             worst.shed()
@@ -276,11 +283,16 @@ class Front:
             connection.drain()
             wire.touch()
         elif not wire.keepalive(now, settings.keepalive_s, _ANSWER_S):
+            self.relay.meter.connection_failed("front.keepalive")
             wire.end(ErrorCode.NO_ERROR, "keepalive was not answered")
 
     def _time_out(self, wire: FrontWire, reason: str) -> None:
-        self.refused(wire.source, "connection.refused", reason)
+        self._abused(wire, reason)
         wire.end(ErrorCode.ENHANCE_YOUR_CALM, reason)
+
+    def _abused(self, wire: FrontWire, reason: str) -> None:
+        self.relay.meter.abused(reason)
+        self.refused(wire.source, "connection.refused", reason)
 
     async def drain(self, grace_s: float) -> bool:
         """Take no new calls, wait for open ones, then cut what is left. Whether all had ended in time."""

@@ -164,8 +164,8 @@ class Deframer:
             raise _truncated()
 
 
-def unframe(frame: bytes, encoding: bytes, limit: int) -> bytes:
-    """The uncompressed message in a frame. limit: bytes after decompression. Raises WireFault."""
+def unframe(frame: bytes, encoding: bytes, limit: int) -> bytes | None:
+    """The uncompressed message in a frame, or None where it inflates beyond `limit` bytes. Raises WireFault."""
     if not frame[0]:
         return frame[PREFIX:]
     wbits = _WBITS.get(encoding)
@@ -179,9 +179,7 @@ def unframe(frame: bytes, encoding: bytes, limit: int) -> bytes:
     except zlib.error:
         raise WireFault(Code.INTERNAL, "message.compression", "a message does not decompress") from None
     if len(raw) > limit:
-        raise WireFault(
-            Code.RESOURCE_EXHAUSTED, "message.decompressed_too_large", f"message inflates beyond {limit} bytes"
-        )
+        return None
     if not inflater.eof or inflater.unused_data:
         raise WireFault(Code.INTERNAL, "message.compression", "a message's compressed form is cut or followed by more")
     return raw

@@ -1,16 +1,19 @@
 """A direction that some link looks at: whole messages, charged to a budget while they are here.
 
 Window is given back as bytes enter a message, since a message may be larger than the window; once messages wait for
-the sink, nothing more is taken from the source.
+the sink, nothing more is taken from the source. What would keep the event loop is not done on it: long messages are
+inflated and packed in a thread, and many short ones give way to other calls.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from interceptors.contract import Code, Deny, Message
 from sidecar.relay.grpc_wire import ENCODINGS, Deframer, WireFault, cardinality, frame, unframe
@@ -19,7 +22,23 @@ from sidecar.relay.sides import RequestSide, ResponseSide, Side
 if TYPE_CHECKING:
     from sidecar.relay.driver import Exchange
 
+T = TypeVar("T")
 _END = None  # stands in `_todo` for the half-close
+_AT_ONCE: Final = 128 << 10  # bytes inflated or packed on the loop: below a millisecond
+_TURN: Final = 64  # messages looked at before others have their turn
+_BUFFERED: Final = Deny(Code.RESOURCE_EXHAUSTED, "relay.buffered", "too many messages are held for inspection")
+
+
+def _inflate(item: bytes, encoding: bytes, limit: int) -> bytes | Deny:
+    """A message inflated, or what is wrong with it: raised, it would come back with the frames that it passed."""
+    try:
+        raw = unframe(item, encoding, limit)
+    except WireFault as fault:
+        return fault.deny
+    if raw is None:
+        public = f"message inflates beyond {limit} bytes"
+        return Deny(Code.RESOURCE_EXHAUSTED, "message.decompressed_too_large", public)
+    return raw
 
 
 class Inspecting(Side):
@@ -47,15 +66,25 @@ class Inspecting(Side):
             return
         self._working = True
         todo, exchange = self._todo, self.exchange
+        looked = 0
         while (todo or self._inbox) and not self._busy and not exchange.over and not self.stalled():
-            if todo:
+            if looked == _TURN:
+                self.wait()
+                exchange.relay.soon(self.go)
+            elif todo:
+                looked += 1
                 self._look(todo.popleft())
             else:
                 assert self._inbox is not None
-                self._cut(*self._inbox.popleft())
+                payload = self._inbox.popleft()
+                self._cut(payload, self._inbox_ends and not self._inbox)
         self._working = False
         if not exchange.over:
             self._settle()
+
+    def go(self) -> None:
+        self._busy = False
+        self.catch_up()
 
     def drained(self) -> None:
         if not self._busy:
@@ -66,7 +95,9 @@ class Inspecting(Side):
         deframer = self._deframer
         try:
             if payload:
-                self._charge(len(payload))
+                if not self._hold(len(payload)):
+                    return
+                self.credit(len(payload))
                 self._todo.extend(deframer.feed(payload))
                 self.count = deframer.count
             if end:
@@ -75,21 +106,52 @@ class Inspecting(Side):
             if self.unary:
                 cardinality(self.count, end and not self.response)
         except WireFault as fault:
-            self.exchange.deny(fault.deny)
+            self.misused(fault.deny)
 
     def _look(self, item: bytes | None) -> None:
         """Show one message to the links, or the half-close."""
-        exchange = self.exchange
-        exchange.call.now = exchange.relay.wall()
         if item is _END:
             self._finish()
             return
+        settings = self.exchange.relay.settings
         try:
-            message = Message(unframe(item, self.encoding, exchange.relay.settings.decompressed))
+            raw = unframe(item, self.encoding, min(settings.decompressed, _AT_ONCE) if item[0] else 0)
         except WireFault as fault:
-            exchange.deny(self.refusal(fault.deny))
+            self.misused(self.refusal(fault.deny))
             return
+        if raw is None:
+            self._aside(partial(_inflate, item, self.encoding, settings.decompressed), partial(self._inflated, item))
+        else:
+            self._show(item, raw)
+
+    def _aside(self, work: Callable[[], T], done: Callable[[asyncio.Future[T]], None]) -> None:
+        """Run `work` in a thread and go on with `done`, unless the call has ended meanwhile."""
+
+        def back(future: asyncio.Future[T]) -> None:
+            if not self.exchange.over:
+                self._busy = False
+                done(future)
+                self.catch_up()
+
+        self._busy = True
+        self.exchange.relay.aside(work, back)
+
+    def _inflated(self, item: bytes, future: asyncio.Future[bytes | Deny]) -> None:
+        raw = future.result()
+        if isinstance(raw, Deny):
+            self.misused(self.refusal(raw))
+            return
+        if self._hold(len(raw)):
+            self._show(item, raw)
+
+    def _show(self, item: bytes, raw: bytes) -> None:
+        """Give a message to the links."""
+        exchange, message = self.exchange, Message(raw)
+        relay = exchange.relay
+        exchange.call.now = relay.wall()
+        began = relay.timer()
         result = self.hook(message)
+        exchange.chain_s += relay.timer() - began
         if type(result) is GeneratorType:
             self._busy = True
             exchange.drive(result, partial(self._answered, item, message))
@@ -105,12 +167,27 @@ class Inspecting(Side):
         if isinstance(result, Deny):
             self.exchange.deny(result)
             return
-        for out in result:
-            self.send(item if out is message else frame(out.raw, self.encoding if item[0] else b""), False)
+        encoding = self.encoding if item[0] else b""
+        if encoding and any(out is not message and len(out.raw) > _AT_ONCE for out in result):
+            self._aside(partial(self._packed, item, message, result, encoding), self._send_packed)
+        else:
+            self._send_all(self._packed(item, message, result, encoding))
+
+    @staticmethod
+    def _packed(item: bytes, message: Message, result: list[Message], encoding: bytes) -> list[bytes]:
+        return [item if out is message else frame(out.raw, encoding) for out in result]
+
+    def _send_packed(self, future: asyncio.Future[list[bytes]]) -> None:
+        self._send_all(future.result())
+
+    def _send_all(self, frames: list[bytes]) -> None:
+        for each in frames:
+            self.send(each, False)
 
     def _finish(self) -> None:
         """Half-close: the flush hooks, then the sink's end."""
         exchange = self.exchange
+        exchange.call.now = exchange.relay.wall()
         result: Any = exchange.plan.flush(exchange.call, self.response)
         if type(result) is GeneratorType:
             self._busy = True
@@ -129,11 +206,13 @@ class Inspecting(Side):
             self.send(frame(message.raw), False)
         self.finished()
 
-    def _charge(self, count: int) -> None:
+    def _hold(self, count: int) -> bool:
+        """Charge for `count` bytes of messages; where there is no memory for them the call is over, and it is False."""
         if not self.exchange.relay.charge(count):
-            raise WireFault(Code.RESOURCE_EXHAUSTED, "relay.buffered", "too many messages are held for inspection")
+            self.exchange.deny(_BUFFERED)
+            return False
         self._charged += count
-        self.credit(count)
+        return True
 
     def _settle(self) -> None:
         """Give back what is charged for messages that have left."""

@@ -29,7 +29,9 @@ class Passing(Side):
     def on_data(self, payload: bytes, end: bool) -> None:
         if self.exchange.over:
             self.credit(len(payload))
-        elif self._busy or self._inbox:
+            return
+        self.size += len(payload)
+        if self._busy or self._inbox:
             self.keep(payload, end)
         else:
             self.take(payload, end)
@@ -50,7 +52,7 @@ class Passing(Side):
             try:
                 ready = self._feed(payload, end)
             except WireFault as fault:
-                self.exchange.deny(fault.deny)
+                self.misused(fault.deny)
                 return
             if not end:
                 self._part(ready)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from interceptors.chain import Chain
 from interceptors.contract import NO_CODEC, Ask, Call, Codec, Method
 from interceptors.events import Durability, Event, SpanFact
-from interceptors.plan import Plan
 from sidecar.logs import Log
 from sidecar.relay.deadlines import Deadlines
-from sidecar.relay.requests import Request
+from sidecar.relay.meter import UNMETERED, Meter
+from sidecar.relay.own import OwnServices
+from sidecar.relay.requests import Request, Shape
+from sidecar.relay.routes import Route
 from sidecar.relay.settings import FrontSettings
 from sidecar.relay.wire import Flusher
 
+T = TypeVar("T")
 _log = Log("relay")
 _COMMIT = Durability.COMMIT  # bound once: looking a member up on its Enum costs more than what is done with it
 
@@ -50,7 +53,13 @@ class Pool(Protocol):
 
     def want(self, exchange: Any) -> None: ...
 
+    def want_later(self, exchange: Any, seconds: float) -> None: ...
+
     def forget(self, exchange: Any) -> None: ...
+
+    def excuses(self, wire: Any) -> bool: ...
+
+    def retries(self, attempts: int, answer: Any) -> float | None: ...
 
 
 Answers = Callable[[Ask[Any], Callable[[Any, Exception | None], None]], None]
@@ -68,6 +77,7 @@ class Relay:
         recorder: Recorder,
         spans: Spans | None,
         answers: Answers,
+        meter: Meter = UNMETERED,
     ) -> None:
         self.settings = settings
         self.chain = chain
@@ -75,9 +85,14 @@ class Relay:
         self.answers = answers
         self.deadlines = Deadlines(loop)
         self.flusher = Flusher(loop)
+        self.meter = meter
         self.clock = loop.time
+        self.timer = time.perf_counter  # for durations: the loop's clock stands still within a turn
+        self.soon = loop.call_soon
         self.wall = time.time
-        self.pool: Pool
+        self.pool: Pool  # of the model server
+        self.own: OwnServices | None = None
+        self._loop = loop
         self._codecs = codecs
         self._spans = spans
         self._buffered = 0
@@ -90,7 +105,7 @@ class Relay:
         self.chain = chain
         self._codecs = codecs
 
-    def shape(self, request: Request) -> tuple[Method, Codec, Plan]:
+    def shape(self, request: Request) -> Shape:
         """What is known of the method a request names, and the plan for its calls; kept with the request."""
         path = request.path
         method = self._codecs.method(path)
@@ -99,8 +114,20 @@ class Relay:
             method = Method(path)
         else:
             codec = self._codecs.codec(path)
-        request.shape = shape = method, codec, self.chain.plan(method)
+        route = Route.MODEL_SERVER if self.own is None else self.own.route(path)
+        request.shape = shape = method, codec, self.chain.plan(method), route
         return shape
+
+    def pool_of(self, route: Route) -> Pool | None:
+        """Where calls of a route go; None where a message has yet to say."""
+        if route is Route.MODEL_SERVER or self.own is None:
+            return self.pool
+        return None if route is Route.BY_MESSAGE else self.own.pool(route)
+
+    @property
+    def short(self) -> bool:
+        """Whether unread answers hold nearly all the window of some connection, so that others' may soon not come."""
+        return self.pool.short or (self.own is not None and any(pool.short for pool in self.own.pools))
 
     def charge(self, count: int) -> bool:
         """Take `count` bytes of the budget for held messages; False when there are not so many."""
@@ -111,6 +138,10 @@ class Relay:
 
     def uncharge(self, count: int) -> None:
         self._buffered -= count
+
+    def aside(self, work: Callable[[], T], done: Callable[[asyncio.Future[T]], None]) -> None:
+        """Run in a thread what takes longer than the loop may, and which releases the interpreter while it does."""
+        self._loop.run_in_executor(None, work).add_done_callback(done)
 
     def publish(self, events: Sequence[object], recorded: Callable[[BaseException | None], None]) -> int:
         """Hand events on; how many must be durable first, `recorded` being called once for each."""

@@ -7,14 +7,15 @@ refused by `http2.fields` already.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from interceptors.contract import Code, Codec, Deny, Method, RawField
+from interceptors.contract import Code, Codec, Deny, Headers, Method, RawField
 from interceptors.plan import Plan
 from sidecar.relay.grpc_wire import is_binary_value, parse_timeout
 from sidecar.relay.http2.blocks import encode, encode_fresh
 from sidecar.relay.http2.fields import RequestHead
+from sidecar.relay.routes import Route
 
 PATH = re.compile(rb"/[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*/[A-Za-z_][A-Za-z0-9_]*")
 _CONTENT_TYPE = re.compile(rb"application/grpc(?:\+[!#$%&'*+.^_`|~0-9A-Za-z-]+)?(?: ?;[ -~]*)?")
@@ -32,6 +33,10 @@ _CONSUMED = frozenset(
     (b"host", b"content-length", b"grpc-timeout", b"forwarded", b"x-forwarded-client-cert", b"x-real-ip")
 )
 _CONSUMED_PREFIXES = (b"x-forwarded-", b"x-langtrain-")
+_MOST_BLOCKS = 8
+
+
+Shape: TypeAlias = tuple[Method, Codec, Plan, Route]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +59,11 @@ def travels(field: RawField) -> bool:
 class Request:
     """What the relay needs of a canonical request; shared by all calls with the same header block.
 
-    path: "/package.Service/Method".  timeout: seconds or None.  shape: the method, its codec and its plan, once known.
+    path: "/package.Service/Method".  timeout: seconds or None.  shape: the method, its codec, its plan and
+    who answers it, once known.
     """
 
-    __slots__ = ("_block", "_start", "_stays", "authority", "encoding", "fields", "path", "shape", "timeout")
+    __slots__ = ("_blocks", "_start", "_travelling", "authority", "encoding", "fields", "path", "shape", "timeout")
 
     def __init__(self, head: RequestHead, scheme: bytes) -> None:
         assert head.path is not None
@@ -65,7 +71,7 @@ class Request:
         self.fields = head.fields
         self.timeout: float | None = None
         self.encoding = b""
-        self.shape: tuple[Method, Codec, Plan] | None = None
+        self.shape: Shape | None = None
         self.authority = head.authority
         for name, value in head.fields:
             if name == b"grpc-timeout":
@@ -78,28 +84,23 @@ class Request:
             (b":method", b"POST"), (b":scheme", scheme), (b":path", head.path),
             (b":authority", self.authority or b"localhost"),
         ))  # fmt: skip
-        self._block = b""
-        # By identity: a link may set again, and then vouches for, what the caller may not send.
-        self._stays = frozenset([id(field) for field in head.fields if not travels(field)])
+        self._travelling = [field for field in head.fields if travels(field)]
+        self._blocks: dict[frozenset[bytes], bytes] = {}  # encoded, by the names that links took out
 
-    def block(self, fields: tuple[RawField, ...]) -> bytes:
-        """The header block for the upstream, without `grpc-timeout`. fields: this request's, edited by links or not."""
-        own = self.fields
-        if fields is own:
-            return self._block or self._encode_own()
-        if fields[: len(own)] == own:
-            # Links only added headers: the caller's own are encoded already.
-            return (self._block or self._encode_own()) + encode_fresh(fields[len(own) :])
-        return self._start + encode(self._travelling(fields))
+    def block(self, headers: Headers) -> bytes:
+        """The header block for the upstream, without `grpc-timeout`. headers: this request's, edited by links or not.
 
-    def _encode_own(self) -> bytes:
-        # Not before it is asked for: where each call has headers of its own, links have often edited them.
-        self._block = self._start + encode(self._travelling(self.fields))
-        return self._block
+        What links added goes as it is: they may set, and then vouch for, what the caller may not send.
+        """
+        block = self._blocks.get(headers.without) or self._encode(headers.without)
+        return block + encode_fresh(headers.added) if headers.added else block
 
-    def _travelling(self, fields: tuple[RawField, ...]) -> Iterable[RawField]:
-        stays = self._stays
-        return [field for field in fields if id(field) not in stays] if stays else fields
+    def _encode(self, without: frozenset[bytes]) -> bytes:
+        if len(self._blocks) >= _MOST_BLOCKS:
+            self._blocks.clear()
+        block = self._start + encode([field for field in self._travelling if field[0] not in without])
+        self._blocks[without] = block
+        return block
 
 
 def _invalid(reason: str, public: str) -> Deny:

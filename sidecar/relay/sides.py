@@ -16,15 +16,29 @@ if TYPE_CHECKING:
     from sidecar.relay.driver import Exchange
 
 REPLAY: Final = 64 << 10  # bytes of a request kept so that a stream the upstream refused can be opened again
+_JOINED: Final = 4 << 10  # bytes up to which payloads that wait are joined
+
+
+def gather(waiting: list[bytes] | deque[bytes], payload: bytes) -> None:
+    """Put a payload behind others, joined with the last: whoever sends single bytes must not cost an object each."""
+    if waiting and len(waiting[-1]) + len(payload) <= _JOINED:
+        waiting[-1] += payload
+    else:
+        waiting.append(payload)
 
 
 class Side:
-    """One direction of one call. unary: exactly one message travels on it.  count: messages that came in."""
+    """One direction of one call.
+
+    unary: exactly one message travels on it.  count: messages that came in.  size: bytes that came in, in whole frames.
+    """
 
     # All of both directions: a class with two bases may have attributes of its own from only one of them.
     __slots__ = (
         "_busy",
+        "_ended",
         "_inbox",
+        "_inbox_ends",
         "_passage",
         "_replay_size",
         "_unsent",
@@ -35,6 +49,7 @@ class Side:
         "exchange",
         "limit",
         "replay",
+        "size",
         "unary",
     )
     response: ClassVar[bool]
@@ -46,16 +61,19 @@ class Side:
         self.limit = limit
         self.unary = unary
         self.count = 0
+        self.size = 0
         self.encoding = b""
         self._busy = False  # a hook asked something and waits
         self._working = False  # what waited is being looked at or sent: nothing may overtake it
-        self._inbox: deque[tuple[bytes, bool]] | None = None  # payloads not yet looked at, their window not returned
+        self._inbox: deque[bytes] | None = None  # payloads not yet looked at, their window not returned
+        self._inbox_ends = False  # the half-close stands behind them
         self._passage: Passage | None = None  # made when a payload is not exactly one message
         # Of requests:
-        self._unsent: list[tuple[bytes, bool]] | None = None  # waits for the upstream stream
+        self._ended = False  # all of it has been given to `send`
+        self._unsent: list[bytes] | None = None  # waits for the upstream stream
         self._unsent_size = 0
         # Sent and kept, to be sent again on another stream; None once it is too long or the response has begun.
-        self.replay: list[tuple[bytes, bool]] | None = None
+        self.replay: list[bytes] | None = None
         self._replay_size = 0
 
     def wait(self) -> None:
@@ -70,6 +88,8 @@ class Side:
     def adopt(self, earlier: Side) -> None:
         """Take over what came before the plan was deepened; nothing of it has been looked at."""
         self._inbox, earlier._inbox = earlier._inbox, None
+        self._inbox_ends = earlier._inbox_ends
+        self.size = earlier.size
 
     def on_data(self, payload: bytes, end: bool) -> None:
         """A payload from the source; nobody wants it once the call is over."""
@@ -80,6 +100,7 @@ class Side:
 
     def data(self, payload: bytes, end: bool) -> None:
         """As `on_data`, of a call that is not over."""
+        self.size += len(payload)
         if self._busy or self._inbox or self.stalled():
             self.keep(payload, end)
         else:
@@ -88,7 +109,8 @@ class Side:
     def keep(self, payload: bytes, end: bool) -> None:
         if self._inbox is None:
             self._inbox = deque()
-        self._inbox.append((payload, end))
+        gather(self._inbox, payload)
+        self._inbox_ends = end
 
     def catch_up(self) -> None:
         """Look at what has been kept, as far as nothing waits again."""
@@ -97,7 +119,8 @@ class Side:
             return
         self._working = True
         while inbox and not self._busy and not self.exchange.over and not self.stalled():
-            self.take(*inbox.popleft())
+            payload = inbox.popleft()
+            self.take(payload, self._inbox_ends and not inbox)
         self._working = False
 
     def drained(self) -> None:
@@ -119,6 +142,10 @@ class Side:
 
     def take(self, payload: bytes, end: bool) -> None:
         """Look at a payload now."""
+        raise NotImplementedError
+
+    def misused(self, deny: Deny) -> None:
+        """The source's bytes are not what gRPC allows."""
         raise NotImplementedError
 
     def stalled(self) -> bool:
@@ -152,7 +179,11 @@ class RequestSide(Side):
 
     def on_trailers(self, trailers: TrailerBlock) -> None:
         # PROTOCOL-HTTP2.md, "Request": a request is headers, messages and END_STREAM; nothing travels in trailers.
-        self.exchange.deny(Deny(Code.INVALID_ARGUMENT, "request.trailers", "a request has trailers, expected none"))
+        self.misused(Deny(Code.INVALID_ARGUMENT, "request.trailers", "a request has trailers, expected none"))
+
+    def misused(self, deny: Deny) -> None:
+        self.exchange.blamed = True
+        self.exchange.deny(deny)
 
     def on_reset(self, code: int, reason: str) -> None:
         self.exchange.on_client_gone(code, reason)
@@ -164,7 +195,10 @@ class RequestSide(Side):
         self.exchange.on_response_sent(count)
 
     def hook(self, message: Message) -> Any:
-        return self.exchange.plan.request(self.exchange.call, message)
+        exchange = self.exchange
+        if exchange.pool is None and (denied := exchange.route_by(message.raw)) is not None:
+            return denied
+        return exchange.plan.request(exchange.call, message)
 
     def credit(self, count: int) -> None:
         self.exchange.credit_request(count)
@@ -177,11 +211,11 @@ class RequestSide(Side):
             self.replay = []
             self._send_on(payload, end)
         else:
-            unsent = self._unsent
-            if unsent is None:
-                unsent = self._unsent = []
-            unsent.append((payload, end))
+            if self._unsent is None:
+                self._unsent = []
+            gather(self._unsent, payload)
             self._unsent_size += len(payload)
+            self._ended = end
             # A unary request that is not whole, or is followed by more, never reaches the model server: its
             # stream is opened when the side has ended, or when it is too long to be kept; one that is looked at is
             # kept whole already.
@@ -190,13 +224,14 @@ class RequestSide(Side):
 
     def _send_on(self, payload: bytes, end: bool) -> None:
         exchange, size = self.exchange, len(payload)
+        self._ended = end
         replay = self.replay
         if replay is not None:
             self._replay_size += size
             if self._replay_size > REPLAY:
                 self.replay = None
             else:
-                replay.append((payload, end))
+                gather(replay, payload)
         wire, up = exchange.up_wire, exchange.up
         assert wire is not None
         assert up is not None
@@ -207,8 +242,8 @@ class RequestSide(Side):
 
     def finished(self) -> None:
         unsent = self._unsent
-        if unsent and not unsent[-1][1]:
-            payload, _ = unsent.pop()
+        if unsent:
+            payload = unsent.pop()
             self._unsent_size -= len(payload)
             self.send(payload, True)
         else:
@@ -217,10 +252,11 @@ class RequestSide(Side):
     def opened(self) -> None:
         """The upstream stream is there: send what waited."""
         self.replay, self._replay_size = [], 0
-        unsent, self._unsent, self._unsent_size = self._unsent, None, 0
+        unsent, self._unsent, self._unsent_size = self._unsent or [], None, 0
         working, self._working = self._working, True
-        for payload, end in unsent or ():
-            self._send_on(payload, end)
+        ended, last = self._ended, len(unsent)
+        for number, payload in enumerate(unsent, 1):
+            self._send_on(payload, ended and number == last)
         self._working = working
         self.drained()
 
@@ -229,7 +265,7 @@ class RequestSide(Side):
         if self.replay is None:
             return False
         self._unsent, self.replay = self.replay + (self._unsent or []), None
-        self._unsent_size = sum(len(payload) for payload, _ in self._unsent)
+        self._unsent_size = sum(map(len, self._unsent))
         return True
 
 
@@ -247,6 +283,9 @@ class ResponseSide(Side):
     def on_trailers(self, trailers: TrailerBlock) -> None:
         if not self.exchange.over:
             self.exchange.on_response_trailers(trailers)
+
+    def misused(self, deny: Deny) -> None:
+        self.exchange.deny(deny)
 
     def on_reset(self, code: int, reason: str) -> None:
         self.exchange.on_upstream_reset(code, reason)

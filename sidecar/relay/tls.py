@@ -180,9 +180,13 @@ class ClientTls:
         self.not_after = identity.not_after if identity else None
         self.warnings = tuple(reader.warnings)
 
-    def channel(self) -> TlsChannel:
-        """The channel of a new connection; write what its `start` returns first."""
-        return TlsChannel(self._context, _admit_server, server_side=False, server_hostname=self._server_name)
+    def channel(self, server_name: str = "") -> TlsChannel:
+        """The channel of a new connection, to another server than the settings name where one is given.
+
+        Write what its `start` returns first.
+        """
+        name = server_name or self._server_name
+        return TlsChannel(self._context, _admit_server, server_side=False, server_hostname=name)
 
 
 VERIFY_MODES: Final = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}

@@ -13,7 +13,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from interceptors.contract import Code
-from interceptors.events import SpanFact
+from interceptors.events import CallDetail, SpanFact
 
 SCHEMA = "https://opentelemetry.io/schemas/1.40.0"
 SCOPE = InstrumentationScope("langtrain-sidecar", schema_url=SCHEMA)
@@ -32,7 +32,7 @@ def span(fact: SpanFact, resource: Resource) -> ReadableSpan:
     trace_id = int(fact.trace_id, 16)
     # Peers may send a status outside the table (gRPC reads it as UNKNOWN): it is written as its number.
     status = NAMES.get(fact.status, str(fact.status))
-    attributes: dict[str, str] = {
+    attributes: dict[str, str | int | float] = {
         "rpc.system.name": "grpc",
         "rpc.method": fact.name,
         "rpc.response.status_code": status,
@@ -42,6 +42,8 @@ def span(fact: SpanFact, resource: Resource) -> ReadableSpan:
         attributes["langtrain.principal"] = fact.principal
     if fact.model:
         attributes["langtrain.model"] = fact.model
+    if fact.detail is not None:
+        attributes.update(detailed(fact.detail))
     failed = fact.status in ERRORS or fact.status not in NAMES
     if failed:
         attributes["error.type"] = status
@@ -58,6 +60,23 @@ def span(fact: SpanFact, resource: Resource) -> ReadableSpan:
         end_time=nanoseconds(fact.end),
         instrumentation_scope=SCOPE,
     )
+
+
+def detailed(detail: CallDetail) -> dict[str, str | int | float]:
+    """Where the call came from, what it moved, and where its time went; durations in seconds."""
+    attributes: dict[str, str | int | float] = {
+        "client.address": detail.source,
+        "langtrain.request.messages": detail.requests,
+        "langtrain.request.bytes": detail.request_bytes,
+        "langtrain.response.messages": detail.responses,
+        "langtrain.response.bytes": detail.response_bytes,
+        "langtrain.chain.duration": detail.chain_s,
+    }
+    if detail.upstream_s >= 0.0:
+        attributes["langtrain.upstream.duration"] = detail.upstream_s
+    if detail.first_byte_s >= 0.0:
+        attributes["langtrain.upstream.first_byte"] = detail.first_byte_s
+    return attributes
 
 
 def nanoseconds(moment: float) -> int:

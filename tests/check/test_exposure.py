@@ -14,6 +14,7 @@ from sidecar.check.exposure import examine, judge
 from sidecar.check.report import Report
 from sidecar.check.sockets import Listener, Process, Sockets
 from sidecar.check.sockets_proc import is_own
+from sidecar.config.addresses import TcpAddress
 from sidecar.config.upstream import Upstream
 from tests.config.configs import SOUND, load
 
@@ -101,6 +102,21 @@ def test_an_address_of_this_host_is_not_another_host() -> None:
     assert len(judged(settings, sockets(model=["10.0.0.1:8001"]))) == 1
 
 
+def test_every_endpoint_is_looked_at() -> None:
+    table = sockets(model=["127.0.0.1:8001"], other=["0.0.0.0:8002"])
+    assert [line[:22] for line in judged("address: [127.0.0.1:8001, 127.0.0.1:8002]", table)] == [
+        "fault upstream.address"
+    ]
+
+
+def test_a_name_that_turns_out_to_be_this_host() -> None:
+    named = upstream("address: model.example.org:8001, tls: {ca: a}")
+    table = sockets(model=["0.0.0.0:8001"])
+    assert told(judge(named, table, lambda host: host == "10.0.0.1")) == []
+    found = judge(named, table, lambda host: host == "10.0.0.1", [TcpAddress("10.0.0.1", 8001)])
+    assert [line[:22] for line in told(found)] == ["fault upstream.address"]
+
+
 def test_what_is_unsafe_by_config_is_a_warning() -> None:
     lines = judged("address: 127.0.0.1:8001, unsafe_open_upstream: true", sockets(model=["0.0.0.0:8001", "[::1]:9"]))
     assert [line.split(":")[0] for line in lines] == ["warning upstream.address", "warning upstream.ports"]
@@ -184,7 +200,7 @@ def test_a_real_server_on_a_unix_socket(tmp_path: Path) -> None:
 
 
 def test_a_host_without_tables_says_nothing(tmp_path: Path) -> None:
-    assert told(examine(upstream(), tmp_path)) == []
+    assert told(examine(upstream(), proc=tmp_path)) == []
 
 
 def test_own_addresses_are_told_from_others() -> None:

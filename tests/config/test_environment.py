@@ -18,7 +18,7 @@ PREFIX = "LANGTRAIN_SIDECAR__"
         ("LISTEN__LIMITS__PINGS", "{rate: 5/minute, burst: 9}", "listen.limits.pings", Rate(5, 60.0, 9)),
         ("UPSTREAM__PORTS", "[8000, 8002]", "upstream.ports", (8000, 8002)),
         ("UPSTREAM__PORTS", "- 8000\n- 8002", "upstream.ports", (8000, 8002)),
-        ("UPSTREAM__ADDRESS", "[127.0.0.1:9]", "upstream.address", TcpAddress("127.0.0.1", 9)),
+        ("UPSTREAM__ADDRESS", "[127.0.0.1:9]", "upstream.address", (TcpAddress("127.0.0.1", 9),)),
         ("UPSTREAM__UNSAFE_OPEN_UPSTREAM", "true", "upstream.unsafe_open_upstream", True),
         ("TELEMETRY__SAMPLE", "0.5", "telemetry.sample", 0.5),
         ("TELEMETRY__SERVICE_NAME", "5", "telemetry.service_name", "5"),

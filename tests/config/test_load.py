@@ -18,7 +18,14 @@ BASE = "listen: {tls: {client_ca: ca.pem}}\n"  # sound; each fault below stands 
     [
         ("upstream: {address: 8001}", "upstream.address (line 2): expected host:port, [v6 address]:port or unix:///absolute/path, came the number 8001"),
         ("upstream: {address: 'host:0'}", "upstream.address (line 2): expected a port from 1 to 65535: nothing can be reached at port 0, came 'host:0'"),
-        ("upstream: {address: [a:1, b:1]}", "upstream.address (line 2): expected one address; this version forwards to a single model server, came a list of 2"),
+        ("upstream: {address: ['[::1]:1', '[::1]:1']}", "upstream.address (line 2): expected each entry once, came '[::1]:1' twice"),
+        ("upstream: {address: []}", "upstream.address (line 2): expected a list of at least one, came an empty list"),
+        ("upstream: {address: ['[::1]:1', b]}", "upstream.address[1] (line 2): expected host:port, [v6 address]:port or unix:///absolute/path, came 'b'"),
+        ("upstream: {health: {check: http}}", "upstream.health.check (line 2): expected 'tcp' or 'grpc', came 'http'"),
+        ("upstream: {health: {service: a/b}}", "upstream.health.service (line 2): expected a gRPC service name such as \"package.Service\", came 'a/b'"),
+        ("upstream: {ejection: {share: 1}}", "upstream.ejection.share (line 2): expected less than 1, came the number 1"),
+        ("upstream: {retries: {attempts: -1}}", "upstream.retries.attempts (line 2): expected at least 0, came the number -1"),
+        ("upstream: {when_unready: hang}", "upstream.when_unready (line 2): expected 'fail_fast' or 'wait', came 'hang'"),
         ("upstream: {adress: a:1}", "upstream.adress (line 2): expected a known key; did you mean 'address'?"),
         ("upstream: {protocol: oip}", "upstream.protocol (line 2): expected 'auto', 'open-inference', 'tf-serving' or 'opaque', came 'oip'"),
         ("upstream: {ports: 8000}", "upstream.ports (line 2): expected a list, came the number 8000"),
@@ -48,14 +55,19 @@ BASE = "listen: {tls: {client_ca: ca.pem}}\n"  # sound; each fault below stands 
         ("telemetry: {otlp: 'http://u:hunter2@h:1'}", 'telemetry.otlp (line 2): expected a URL such as "http://127.0.0.1:4317", of http or https, with a port and nothing else, came one with credentials, a path or a query, withheld'),
         ("telemetry: {sample: 1.5}", "telemetry.sample (line 2): expected at most 1, came the number 1.5"),
         ("telemetry: {sample: .nan}", "telemetry.sample (line 2): expected a finite number, came the number nan"),
+        ("telemetry: {access_log: {file: 5}}", "telemetry.access_log.file (line 2): expected a file path, stderr or off, came the number 5"),
+        ("telemetry: {access_log: {sample: 2}}", "telemetry.access_log.sample (line 2): expected at most 1, came the number 2"),
+        ("probes: {address: 'unix:///run/probes'}", "probes.address (line 2): expected host:port or [v6 address]:port, came 'unix:///run/probes'"),
+        ("probes: {address: 0.0.0.0:8443}", "probes.address (line 2): expected another port than listen.address, came '0.0.0.0:8443'"),
+        ("probes: {max_staleness: 1ms}", "probes.max_staleness (line 2): expected a value from 1s to 1h, came '1ms'"),
         ('telemetry: {service_name: "a\\tb"}', "telemetry.service_name (line 2): expected a text of 1 to 255 printable characters, came 'a\\tb'"),
         ("workers: 0", "workers (line 2): expected a number from 1 to 256, or auto, came the number 0"),
         ("workers: true", "workers (line 2): expected a number from 1 to 256, or auto, came true"),
         ("worker_memory: 1MiB", "worker_memory (line 2): expected a value from 128MiB to 1024GiB, came '1MiB'"),
         ("unsafe_observe_only: off", "unsafe_observe_only (line 2): expected true or false, came 'off'"),
-        ("pasword: hunter2", "pasword (line 2): expected a known key; known keys: listen, upstream, state, authentication, authorization, interceptors, audit, telemetry, workers, worker_memory, unsafe_observe_only"),
+        ("pasword: hunter2", "pasword (line 2): expected a known key; known keys: listen, upstream, state, authentication, authorization, limits, interceptors, audit, telemetry, probes, workers, worker_memory, unsafe_observe_only"),
         ("autorization: {}", "autorization (line 2): expected a known key; did you mean 'authorization'?"),
-        ('"a\\e[31m": 1', "a\\x1b[31m (line 2): expected a known key; known keys: listen, upstream, state, authentication, authorization, interceptors, audit, telemetry, workers, worker_memory, unsafe_observe_only"),
+        ('"a\\e[31m": 1', "a\\x1b[31m (line 2): expected a known key; known keys: listen, upstream, state, authentication, authorization, limits, interceptors, audit, telemetry, probes, workers, worker_memory, unsafe_observe_only"),
     ],
 )  # fmt: skip
 def test_one_fault(text: str, fault: str) -> None:
@@ -118,7 +130,7 @@ authentication: {mtls: {trust_domains: [example.org]}}
 def test_a_config_says_only_what_differs_from_the_defaults() -> None:
     config = load(SOUND)
     assert config.listen.address == TcpAddress("127.0.0.1", 8443)
-    assert config.upstream.address == TcpAddress("127.0.0.1", 8001)
+    assert config.upstream.address == (TcpAddress("127.0.0.1", 8001),)
     assert config.listen.limits.resets == Rate(100, 1.0, 200)
     assert config.listen.limits.message == 16 << 20
     assert config.listen.grace == 30.0
@@ -147,12 +159,19 @@ authentication: {mtls: {trust_domains: [a, {name: b, ca: b.pem}]}}
 """
     config = load(text)
     assert config.listen.address == UnixAddress("/run/s.sock")
-    assert config.upstream.address == TcpAddress("::1", 8001)
+    assert config.upstream.address == (TcpAddress("::1", 8001),)
     assert config.authentication.mtls is not None
     assert [(each.name, each.ca) for each in config.authentication.mtls.trust_domains] == [
         ("a", None),
         ("b", Path("/etc/sidecar/b.pem")),
     ]
+
+
+def test_several_addresses_are_several_endpoints() -> None:
+    several = load(SOUND + 'upstream: {address: ["[::1]:8001", "unix:///run/m.sock"]}')
+    assert several.upstream.address == (TcpAddress("::1", 8001), UnixAddress("/run/m.sock"))
+    assert several.effective()["upstream"]["address"] == ["[::1]:8001", "unix:///run/m.sock"]
+    assert load(SOUND).effective()["upstream"]["address"] == "127.0.0.1:8001"
 
 
 def test_nothing_changes_in_a_config() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from sidecar.config import reference
-from sidecar.config.units import DURATION_PATTERN, RATE_PATTERN, SIZE_PATTERN
+from sidecar.config.units import DURATION_PATTERN, RATE_PATTERN, SIZE_PATTERN, THROUGHPUT_PATTERN
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -41,6 +41,7 @@ def test_every_setting_says_what_it_is() -> None:
 def test_every_setting_outside_a_list_has_a_default() -> None:
     required = {name: held["required"] for name, held in sections() if "required" in held}
     assert required == {
+        "Limit": ["per", "rate"],
         "Mtls": ["trust_domains"],
         "OpaqueMethod": ["name"],
         "OpaqueService": ["service"],
@@ -59,7 +60,12 @@ def test_whatever_is_unsafe_is_off_and_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("pattern", "good", "bad"),
-    [(DURATION_PATTERN, "10s", "10"), (SIZE_PATTERN, "16MiB", "16"), (RATE_PATTERN, "1/second", "1")],
+    [
+        (DURATION_PATTERN, "10s", "10"),
+        (SIZE_PATTERN, "16MiB", "16"),
+        (RATE_PATTERN, "1/second", "1MiB/second"),
+        (THROUGHPUT_PATTERN, "1MiB/second", "1MiB"),
+    ],
 )
 def test_the_schema_tells_units_apart(pattern: str, good: str, bad: str) -> None:
     assert re.search(pattern, good)

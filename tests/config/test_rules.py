@@ -88,6 +88,18 @@ def test_plaintext_elsewhere_is_unsafe(address: str) -> None:
             "upstream.services[0].methods[1].name (line 2): expected each method once, came 'C' again",
         ),
         (
+            LISTEN + "upstream: {address: [127.0.0.1:1, '10.0.0.1:1']}",
+            "upstream.tls (line 2): expected TLS to a model server on another host, came none to 10.0.0.1:1; else set upstream.unsafe_open_upstream: true",
+        ),
+        (
+            LISTEN + "upstream: {connections: 3, connections_most: 2}",
+            "upstream.connections_most (line 2): expected at least upstream.connections, which is 3, came the number 2",
+        ),
+        (
+            LISTEN + "upstream: {address: [127.0.0.1:1, 127.0.0.1:8443]}",
+            "upstream.address (line 2): expected another address than listen.address, came '127.0.0.1:8443'",
+        ),
+        (
             LISTEN + "upstream: {address: 127.0.0.1:8443}",
             "upstream.address (line 2): expected another address than listen.address, came '127.0.0.1:8443'",
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sidecar.demo import steps
 from sidecar.demo.calls import Caller
 from sidecar.demo.collector import collecting
 from sidecar.demo.guard import Guard
+from sidecar.telemetry.board import Board
 from sidecar.telemetry.export_otel import OtelExport
 
 TRACE = steps.Trace("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
@@ -98,7 +100,7 @@ def test_each_event_is_there_once_and_for_its_reason(
 def test_a_span_below_the_clients_is_received(monkeypatch: pytest.MonkeyPatch) -> None:
     fact = SpanFact(TRACE.trace_id, "00f067aa0ba902b7", TRACE.span_id, "a.B/C", 1.0, 1.25, 0, "", "", "allowed")
     with collecting() as collector:
-        export = OtelExport(collector.address, "test")
+        export = OtelExport(collector.address, "test", Board(os.memfd_create("board")))
         export.offer(fact)
         export.close()
         step, span = steps.traced(collector, TRACE)

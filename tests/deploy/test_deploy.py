@@ -47,7 +47,7 @@ def configs() -> dict[str, Config]:
 def test_the_config_is_sound_and_safe(name: str) -> None:
     config = configs()[name]
     assert config.warnings() == ()
-    assert config.upstream.address.loopback
+    assert all(address.loopback for address in config.upstream.address)
     assert str(config.state.directory) == "/var/lib/langtrain-sidecar"
 
 

@@ -39,6 +39,14 @@ def test_the_interceptors_that_are_shown_run() -> None:
     assert Playbook(scored()) >> request(b"odd") << denied(Code.UNAVAILABLE, "scored.no_answer")
 
 
+def test_the_limits_that_are_shown_load(tmp_path: Path) -> None:
+    (quickstart,) = blocks(REPOSITORY / "docs" / "quickstart.md", "yaml")
+    (shown,) = blocks(REPOSITORY / "docs" / "limits.md", "yaml")
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(quickstart + shown, "utf-8")
+    assert [limit.title for limit in load(file, {}).limits] == ["free-tier", "identity-model.batch", "source.bytes"]
+
+
 def test_the_quick_starts_config_loads(tmp_path: Path) -> None:
     (shown,) = blocks(REPOSITORY / "docs" / "quickstart.md", "yaml")
     file = tmp_path / "sidecar.yaml"

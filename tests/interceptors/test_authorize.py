@@ -11,7 +11,19 @@ from hypothesis import strategies as st
 
 from interceptors.authorize import MOST_DECISIONS, Authorize, Rule, RuleError
 from interceptors.chain import Chain
-from interceptors.contract import PASS, Call, Code, CodecError, Deny, Headers, Interceptor, Method, ModelName, View
+from interceptors.contract import (
+    PASS,
+    Call,
+    Code,
+    CodecError,
+    Deny,
+    Headers,
+    Interceptor,
+    Method,
+    ModelName,
+    NoCodec,
+    View,
+)
 from interceptors.facts import CalledModel, Principal
 from tests.interceptors.links import scripted
 from tests.playbook import PEER, Playbook, Session, denied, end, request, run
@@ -23,7 +35,7 @@ NO_RULE = Deny(Code.PERMISSION_DENIED, "authorize.no_rule", "permission denied")
 NO_MODEL = Deny(Code.PERMISSION_DENIED, "authorize.model", "permission denied")
 
 
-class Names:
+class Names(NoCodec):
     """A codec whose messages are model names by commas; "-" names none, "broken" cannot be read."""
 
     def models(self, raw: bytes, response: bool) -> tuple[ModelName, ...]:

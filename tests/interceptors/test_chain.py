@@ -21,6 +21,7 @@ from interceptors.contract import (
     Message,
     Method,
     ModelName,
+    NoCodec,
     Outcome,
     Trailers,
     View,
@@ -62,6 +63,8 @@ UNSOUND: list[Any] = [
     (Code.ABORTED, "test.no", None),
     (Code.ABORTED, "test.no", "no", (b"detail",)),
     (Code.ABORTED, "test.no", "no", (), ((b"grpc-status", b"0"),)),
+    (Code.ABORTED, "test.no", "no", (), ((b"grpc-retry-pushback-ms", b"-1"),)),
+    (Code.ABORTED, "test.no", "no", (), ((b"grpc-retry-pushback-ms", b"soon"),)),
     (Code.ABORTED, "test.no", "no", (), ((b"x-a", b"a\r\nb"),)),
     (Code.ABORTED, "test.no", "no", (), (b"x-a",)),
 ]
@@ -73,7 +76,7 @@ class Fact:
     """Something that a link knows."""
 
 
-class Words:
+class Words(NoCodec):
     """A codec whose decoded form is a list of words. decodes: how often it was asked."""
 
     def __init__(self) -> None:
@@ -465,6 +468,20 @@ def test_a_link_cannot_set_a_calls_own_headers(name: bytes) -> None:
 def test_a_link_cannot_set_a_value_that_may_not_travel(value: bytes) -> None:
     with pytest.raises(ValueError, match="octets"):
         Headers(()).set(b"x-a", value)
+
+
+def test_edits_stand_beside_what_came() -> None:
+    came = ((b"a", b"1"), (b"b", b"2"), (b"a", b"3"))
+    headers = Headers(came)
+    assert (headers.fields, headers.changed, headers.all(b"a")) == (came, False, (b"1", b"3"))
+    headers.drop(b"c")
+    assert not headers.changed
+    headers.set(b"a", b"4")
+    headers.set(b"c", b"5")
+    assert (headers.fields, headers.get(b"a")) == (((b"b", b"2"), (b"a", b"4"), (b"c", b"5")), b"4")
+    headers.set(b"a", b"6")
+    headers.drop(b"c")
+    assert (headers.fields, headers.get(b"c"), headers.given) == (((b"b", b"2"), (b"a", b"6")), None, came)
 
 
 # --- facts and obligations ----------------------------------------------------------------------------------------

@@ -324,6 +324,8 @@ class Tapped(Half):
 class Server(End):
     """An h2 server: one connection of the model server's.  answers: run on each call that has half-closed."""
 
+    address = ""  # where it was reached
+
     streams: dict[int, Tapped]  # type: ignore[assignment]
 
     def __init__(self, settings: Mapping[Any, int] | None = None) -> None:

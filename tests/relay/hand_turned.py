@@ -60,6 +60,19 @@ class HandTurned:
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=cast(Any, self))
 
+    def run_in_executor(self, executor: None, work: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Runs `work` in a later turn."""
+        future = self.create_future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except Exception as error:
+                future.set_exception(error)
+
+        self.call_soon(run)
+        return future
+
     def create_task(self, coro: Any, *, name: Any = None, context: Any = None) -> asyncio.Task[Any]:
         return asyncio.Task(coro, loop=cast(Any, self), name=name)
 

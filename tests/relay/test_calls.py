@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 import pytest
+from h2.settings import SettingCodes
 
 from interceptors.contract import PASS, Code, Deny, Outcome
 from interceptors.events import Durability, Event, SpanFact
 from sidecar.relay.grpc_wire import parse_timeout
 from tests.interceptors.links import diary, gives, scripted
 from tests.relay.ends import CANCEL, Call, pick
-from tests.relay.world import SHAPES, World
+from tests.relay.world import SHAPES, World, peer_wire
 
 NO: Final = Deny(Code.PERMISSION_DENIED, "test.no", "no")
 LOOKS: Final[dict[str, Any]] = {
@@ -245,3 +246,58 @@ def test_messages_and_time_are_counted(links: Any) -> None:
     outcome = pages[0][1]
     assert (outcome.status, outcome.requests, outcome.responses, outcome.denied) == (0, 3, 2, None)
     assert outcome.seconds == pytest.approx(3)
+
+
+# --- what a caller's own faults cost it ------------------------------------------------------------------------------
+
+
+def test_a_deadline_that_has_passed_opens_nothing(links: Any, shape: str) -> None:
+    with World(links) as world:
+        call = ping(world, shape, (b"grpc-timeout", b"0n"))
+        assert call.status == Code.DEADLINE_EXCEEDED
+        assert world.tap == []
+
+
+@pytest.mark.parametrize("body", [b"\7" + bytes(4), bytes(5) + bytes(5), b"\0\xff\xff\xff\xff"])
+def test_resets_that_a_caller_leads_to_count_as_its_own(links: Any, body: bytes) -> None:
+    """CVE-2025-8671, a layer up: what is answered and then reset for its messages, while the caller has not ended."""
+    with World(links) as world:
+        for _ in range(300):
+            if world.client.gone:
+                break
+            world.call("unary").send(body)
+            world.settle()
+        assert world.client.gone
+        assert [event.reason for event in world.recorder.events if event.kind == "connection.refused"] == [
+            "http2.enhance_your_calm"
+        ]
+
+
+def test_denied_callers_are_not_blamed_for_their_resets() -> None:
+    with World([scripted("deny", on_start=gives(NO))]) as world:
+        for _ in range(300):
+            call = world.call("bidi")
+            world.settle()
+            assert call.status == Code.PERMISSION_DENIED
+        assert not world.client.gone
+
+
+def test_small_payloads_cost_no_object_each(links: Any) -> None:
+    """Where they wait for a stream of the model server's, and where they are kept to be sent again."""
+    with World(links, server={SettingCodes.MAX_CONCURRENT_STREAMS: 1}) as world:
+        first = world.call("bidi")
+        waits = world.call("bidi")
+        for call in (first, waits):
+            for _ in range(2000):
+                call.message(b"")
+        world.settle()
+        sides: list[Any] = [stream.owner for stream in peer_wire(world).connection.streams.values()]  # type: ignore[union-attr]
+        assert [len(side.replay or side._unsent) <= 4 for side in sides] == [True, True]
+        del sides
+        first.cancel()
+        waits.message(b"last", end=True)
+        world.settle()
+        assert world.tap[-1].messages == [b""] * 2000 + [b"last"]
+        world.tap[-1].answer(b"pong")
+        world.settle()
+        assert waits.status == 0

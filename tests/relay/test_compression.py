@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zlib
 from typing import Any, Final
 
@@ -150,3 +151,77 @@ def test_an_unknown_encoding_hurts_only_what_is_compressed_with_it() -> None:
         call.send(framed(TEXT), end=True)
         world.settle()
         assert (call.status, call.messages) == (0, [TEXT])
+
+
+# --- what takes longer than the loop may -----------------------------------------------------------------------------
+
+LONG: Final = random.Random(7).randbytes(100_000) + bytes(300_000)  # beyond what is inflated at once
+
+
+@pytest.mark.parametrize("cut", [999, 16_384])
+@pytest.mark.parametrize("encoding", [b"gzip", b"deflate"])
+def test_long_messages_keep_their_order(encoding: bytes, cut: int) -> None:
+    """They are inflated and packed elsewhere, while short ones come behind them."""
+    messages = [b"first", LONG, b"second", LONG[::-1], b"", LONG, b"last"]
+    with World([LOOK, GROW], cut=pieces(cut), cut_back=pieces(cut)) as world:
+        world.answer = echo(encoding)
+        call = world.call("bidi", (b"grpc-encoding", encoding))
+        for raw in messages:
+            call.send(packed(raw, encoding))
+        call.half_close()
+        world.settle()
+        assert call.status == 0
+        assert unpacked(world.tap[0].data, encoding) == [(1, raw + b"!") for raw in messages]
+        assert unpacked(call.data, encoding) == [(1, raw + b"!?") for raw in messages]
+
+
+@pytest.mark.parametrize("body", [packed(bytes(200_001), b"gzip"), packed(LONG, b"gzip")[:-9] + bytes(9)])
+def test_what_turns_out_elsewhere_to_be_wrong_is_refused(body: bytes) -> None:
+    limit = 200_000 if len(body) < 10_000 else 1 << 20
+    with World([LOOK], settings=FrontSettings(decompressed=limit)) as world:
+        call = world.call("bidi", (b"grpc-encoding", b"gzip"))
+        call.send(body + packed(TEXT, b"gzip"), end=True)
+        world.settle()
+        assert call.status == (Code.RESOURCE_EXHAUSTED if limit == 200_000 else Code.INTERNAL)
+        assert world.tap[0].data == b""
+
+
+def test_what_is_inflated_is_charged_while_it_is_here() -> None:
+    """A few compressed bytes do not get round the budget for held messages."""
+    with World([LOOK], settings=FrontSettings(buffered=300_000)) as world:
+        call = world.call("bidi", (b"grpc-encoding", b"gzip"))
+        call.send(packed(LONG, b"gzip"), end=True)
+        world.settle()
+        assert call.status == Code.RESOURCE_EXHAUSTED
+
+
+def test_a_call_that_is_over_takes_nothing_back() -> None:
+    with World([LOOK]) as world:
+        call = world.call("bidi", (b"grpc-encoding", b"gzip"))
+        world.settle()
+        call.send(packed(LONG, b"gzip"))
+        transport = world.transport(world.client)
+        transport.feed(world.client.take())  # inflating has begun, and no turn has passed
+        call.cancel()
+        world.settle()
+        assert world.tap[0].reset is not None
+
+
+def test_many_short_messages_give_way_to_other_calls() -> None:
+    order: list[str] = []
+
+    def look(call: Call, message: Message) -> object:
+        order.append(call.method.path)
+        return PASS
+
+    with World([scripted("see", on_request=look)]) as world:
+        flood, ping = world.call("client"), world.call("bidi")
+        flood.message(*[b""] * 3000, end=True)
+        ping.message(b"ping", end=True)
+        world.settle()
+        assert order.count("/t.S/Client") == 3000
+        assert order.index("/t.S/Bidi") < 200
+        for tapped in world.tap:
+            tapped.answer(b"pong")
+        world.settle()
+        assert (flood.status, ping.status) == (0, 0)

@@ -9,7 +9,7 @@ from h2.settings import SettingCodes
 
 from interceptors.contract import PASS
 from sidecar.relay.http2.limits import Limits
-from sidecar.relay.settings import FrontSettings, UpstreamSettings
+from sidecar.relay.settings import FrontSettings, Target, UpstreamSettings
 from tests.interceptors.links import gives, scripted
 from tests.relay.ends import Call, Half, Tapped, framed
 from tests.relay.world import World
@@ -17,7 +17,7 @@ from tests.relay.world import World
 STREAM, CONNECTION = 100_000, 400_000  # bytes: the windows of the relay, both sides
 LIMITS: Final = Limits(stream_window=STREAM, connection_window=CONNECTION)
 FRONT: Final = FrontSettings(limits=LIMITS)
-UPSTREAM: Final = UpstreamSettings("192.0.2.9", 1, limits=LIMITS)
+UPSTREAM: Final = UpstreamSettings((Target("192.0.2.9", 1),), limits=LIMITS)
 SMALL: Final = {SettingCodes.INITIAL_WINDOW_SIZE: 1_000}
 MOST: Final = STREAM + 25_000  # of one call: its window, a payload, and a message that is not whole yet
 LOOKS: Final[dict[str, Any]] = {
@@ -213,7 +213,7 @@ def test_trailers_wait_behind_data(links: Any) -> None:
 def test_messages_that_are_cut_by_small_windows_always_arrive() -> None:
     """Short messages are kept until they are whole: that must not need more window than there is."""
     limits = Limits(stream_window=65_535, connection_window=65_535)
-    settings, upstream = FrontSettings(limits=limits), UpstreamSettings("192.0.2.9", 1, limits=limits)
+    settings, upstream = FrontSettings(limits=limits), UpstreamSettings((Target("192.0.2.9", 1),), limits=limits)
     for first in (4_000, 32_000, 33_000, 50_000, 60_000):
         with World(settings=settings, upstream=upstream) as world:
             call, tapped = started(world)
@@ -227,7 +227,7 @@ def test_messages_that_are_cut_by_small_windows_always_arrive() -> None:
 def test_short_messages_of_many_streams_in_small_pieces() -> None:
     """Each stream holds part of a message, together more than the connection's window."""
     limits = Limits(stream_window=65_536, connection_window=65_536)
-    settings, upstream = FrontSettings(limits=limits), UpstreamSettings("192.0.2.9", 1, limits=limits)
+    settings, upstream = FrontSettings(limits=limits), UpstreamSettings((Target("192.0.2.9", 1),), limits=limits)
     with World(settings=settings, upstream=upstream) as world:
         pairs = [started(world) for _ in range(20)]
         for back in (False, True):

@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 import hpack
 import pytest
 from google.protobuf import any_pb2
-from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2, status_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -246,8 +246,6 @@ _TEXT = b"text " * 50
         (gzip.compress(_TEXT) + b"\x00", b"gzip", Code.INTERNAL, "message.compression"),
         (gzip.compress(_TEXT) + gzip.compress(_TEXT), b"gzip", Code.INTERNAL, "message.compression"),
         (zlib.compress(_TEXT) + b"tail", b"deflate", Code.INTERNAL, "message.compression"),
-        (gzip.compress(bytes(1001)), b"gzip", Code.RESOURCE_EXHAUSTED, "message.decompressed_too_large"),
-        (zlib.compress(bytes(1 << 20)), b"deflate", Code.RESOURCE_EXHAUSTED, "message.decompressed_too_large"),
     ],
 )
 def test_what_does_not_open(octets: bytes, encoding: bytes, code: Code, reason: str) -> None:
@@ -260,6 +258,7 @@ def test_what_does_not_open(octets: bytes, encoding: bytes, code: Code, reason: 
 def test_exactly_the_limit_opens(encoding: bytes) -> None:
     for size in (0, 1, 1000, 100_000):
         assert unframe(frame(bytes(size), encoding), encoding, size) == bytes(size)
+        assert unframe(frame(bytes(size + 1), encoding), encoding, size) is None
 
 
 def test_a_bomb_unfolds_no_further_than_the_limit() -> None:
@@ -267,8 +266,7 @@ def test_a_bomb_unfolds_no_further_than_the_limit() -> None:
     assert len(bomb) < 70_000
     tracemalloc.start()
     try:
-        with pytest.raises(WireFault):
-            unframe(bomb, b"gzip", 1 << 20)
+        assert unframe(bomb, b"gzip", 1 << 20) is None
         assert tracemalloc.get_traced_memory()[1] < 4 << 20
     finally:
         tracemalloc.stop()

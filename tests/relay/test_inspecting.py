@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from h2.settings import SettingCodes
 
-from interceptors.contract import HOLD, PASS, Call, Code, CodecError, Deny, Forward, Message, ModelName, View
+from interceptors.contract import HOLD, PASS, Call, Code, CodecError, Deny, Forward, Message, ModelName, NoCodec, View
 from sidecar.relay.settings import FrontSettings
 from tests.interceptors.links import appends, asks, gives, scripted
 from tests.relay.ends import CANCEL, Tapped, framed
@@ -228,7 +228,7 @@ def test_a_message_that_is_cut_short_or_too_long() -> None:
                 assert CANCEL in [tapped.reset for tapped in world.tap] or shape == "unary"
 
 
-class Text:
+class Text(NoCodec):
     """A codec whose decoded form is a str."""
 
     def models(self, raw: bytes, response: bool) -> tuple[ModelName, ...]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interceptors.contract import Code, Deny
+from interceptors.contract import Code, Deny, Headers
 from sidecar.relay.http2.blocks import HeaderBlocks, encode
 from sidecar.relay.http2.errors import ConnectionFault
 from sidecar.relay.http2.fields import Field, RequestHead
@@ -251,9 +251,11 @@ def test_large_metadata(count: int, size: int, expected: str) -> None:
 
 def _upstream(fields: list[Field], scheme: bytes = b"http") -> list[Field]:
     request = Request(RequestHead(fields), scheme)
-    return [
-        (bytes(name), bytes(value)) for name, value in hpack.Decoder().decode(request.block(request.fields), raw=True)
-    ]
+    return _decoded(request.block(Headers(request.fields)))
+
+
+def _decoded(block: bytes) -> list[Field]:
+    return [(bytes(name), bytes(value)) for name, value in hpack.Decoder().decode(block, raw=True)]
 
 
 def test_the_relay_writes_the_pseudo_headers() -> None:
@@ -291,11 +293,28 @@ def test_what_the_call_says_of_itself_goes_on() -> None:
 def test_fields_that_links_changed() -> None:
     fields = _with((b"x-a", b"1"), (b"x-forwarded-for", b"me"))
     request = Request(RequestHead(fields), b"http")
-    added = request.block((*request.fields, (b"x-added", b"2")))
-    assert hpack.Decoder().decode(added, raw=True) == [*_upstream(fields), (b"x-added", b"2")]
-    dropped = request.block(tuple(field for field in request.fields if field[0] != b"x-a"))
-    assert b"x-a" not in dict(hpack.Decoder().decode(dropped, raw=True))
-    assert b"x-forwarded-for" not in dict(hpack.Decoder().decode(dropped, raw=True))
+
+    def sent(*names: bytes, added: tuple[Field, ...] = ()) -> list[Field]:
+        headers = Headers(request.fields)
+        headers.edit(frozenset(names), added)
+        return _decoded(request.block(headers))
+
+    whole = _upstream(fields)
+    long = (b"x-" + b"n" * 200, b"v" * 300)
+    assert sent(added=((b"x-added", b"2"), long)) == [*whole, (b"x-added", b"2"), long]
+    without = [field for field in whole if field[0] != b"x-a"]
+    assert sent(b"x-a") == sent(b"x-a") == without
+    assert sent(b"x-a", added=((b"x-a", b"2"),)) == [*without, (b"x-a", b"2")]
+    # Whatever links take out, few blocks are kept with a request.
+    assert all(sent(b"x-a", b"x-%d" % number) == without for number in range(100))
+
+
+def test_a_link_may_vouch_for_what_the_caller_may_not_say() -> None:
+    request = Request(RequestHead(_with((b"x-forwarded-for", b"me"))), b"http")
+    headers = Headers(request.fields)
+    headers.set(b"x-forwarded-for", b"192.0.2.1")
+    sent = _decoded(request.block(headers))
+    assert [value for name, value in sent if name == b"x-forwarded-for"] == [b"192.0.2.1"]
 
 
 def test_what_the_relay_needs_to_know() -> None:

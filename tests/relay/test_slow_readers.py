@@ -8,7 +8,7 @@ from h2.settings import SettingCodes
 from interceptors.contract import Code
 from interceptors.record import Record
 from sidecar.relay.http2.limits import Limits
-from sidecar.relay.settings import FrontSettings, UpstreamSettings
+from sidecar.relay.settings import FrontSettings, Target, UpstreamSettings
 from tests.relay.ends import Call, Client, Tapped
 from tests.relay.world import World
 
@@ -17,7 +17,7 @@ WINDOW = 1 << 20
 
 
 def narrow() -> UpstreamSettings:
-    return UpstreamSettings("192.0.2.9", 1, limits=Limits(stream_window=256 << 10, connection_window=WINDOW))
+    return UpstreamSettings((Target("192.0.2.9", 1),), limits=Limits(stream_window=256 << 10, connection_window=WINDOW))
 
 
 def ask(client: Client, count: int) -> list[Call]:

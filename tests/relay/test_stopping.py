@@ -11,8 +11,8 @@ import uvloop
 from interceptors.chain import Chain
 from interceptors.contract import NO_CODEC
 from sidecar.relay.relay import Relay
-from sidecar.relay.settings import FrontSettings, UpstreamSettings
-from sidecar.relay.upstream import Pool
+from sidecar.relay.settings import FrontSettings, Target, UpstreamSettings
+from sidecar.relay.upstream.pool import Pool
 from tests.relay.world import Answers, Codecs, Recorder
 
 
@@ -23,7 +23,7 @@ def test_a_pool_stopped_at_any_moment_of_its_connecting(turns: int, caplog: pyte
         server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         relay = Relay(loop, FrontSettings(), Chain([]), Codecs(NO_CODEC), Recorder(), None, Answers())
-        relay.pool = pool = Pool(loop, relay, UpstreamSettings("127.0.0.1", port), None, None, lambda: 0.5)
+        relay.pool = pool = Pool(loop, relay, UpstreamSettings((Target("127.0.0.1", port),)), None, None, lambda: 0.5)
         pool.start()
         for _ in range(turns):
             await asyncio.sleep(0)

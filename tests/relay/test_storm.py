@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from interceptors.contract import PASS, Interceptor, Outcome
 from sidecar.relay.http2.limits import Limits, Rate
-from sidecar.relay.settings import FrontSettings, UpstreamSettings
+from sidecar.relay.settings import FrontSettings, Target, UpstreamSettings
 from tests.interceptors.links import Hold, asks, diary, gives, scripted
 from tests.relay.ends import Call, Client, Half, Tapped, framed, pick
 from tests.relay.world import SHAPES, World, pieces
@@ -214,7 +214,8 @@ def test_storm(chain: str, seed: int, cut: int, held: bool) -> None:
     pages: list[tuple[str, Outcome]] = []
     links: tuple[Any, ...] = (diary(pages), *CHAINS[chain]())
     options: dict[str, Any] = {
-        "settings": FrontSettings(limits=LIMITS), "upstream": UpstreamSettings("192.0.2.9", 1, limits=LIMITS),
+        "settings": FrontSettings(limits=LIMITS),
+        "upstream": UpstreamSettings((Target("192.0.2.9", 1),), limits=LIMITS),
         "server": {SettingCodes.MAX_CONCURRENT_STREAMS: 5}, "cut": pieces(cut), "cut_back": pieces(cut),
     }  # fmt: skip
     with World(links, **options) as world:

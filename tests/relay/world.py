@@ -18,8 +18,9 @@ from sidecar.relay import front as front_module
 from sidecar.relay.driver import Exchange
 from sidecar.relay.front import Front, FrontWire
 from sidecar.relay.relay import Relay
-from sidecar.relay.settings import FrontSettings, UpstreamSettings
-from sidecar.relay.upstream import Pool
+from sidecar.relay.settings import FrontSettings, Target, UpstreamSettings
+from sidecar.relay.upstream.pool import Pool
+from sidecar.relay.upstream.resolve import Lookup
 from tests.relay.ends import Call, Client, Server, Tapped
 from tests.relay.hand_turned import HandTurned, Transport
 
@@ -123,6 +124,8 @@ class World:
         cut_back: Callable[[bytes], Iterable[bytes]] = WHOLE,
         frame: int = 16_384,
         connect: bool = True,
+        lookup: Lookup | None = None,
+        admit: Callable[[Any], str | None] = lambda _: None,
     ) -> None:
         self.loop = HandTurned()
         loop: Any = self.loop
@@ -132,11 +135,15 @@ class World:
         self.relay = Relay(loop, settings or FrontSettings(), chain, Codecs(codec), self.recorder, None, self.answers)
         self.faults: list[tuple[str, str, str]] = []  # of hooks: link, hook, type of the exception
         self.relay.report = self._report  # type: ignore[method-assign]
+        self.relay.timer = self.loop.time
         self.relay.wall = lambda: 1_700_000_000.0 + loop.now
-        self.pool = Pool(loop, self.relay, upstream or UpstreamSettings("192.0.2.9", 1), None, None, lambda: 0.5)
+        settings_up = upstream or UpstreamSettings((Target("192.0.2.9", 1),))
+        self.pool = Pool(loop, self.relay, settings_up, None, None, lambda: 0.5, admit=admit, lookup=lookup)
         self.relay.pool = self.pool
         self.front = Front(loop, self.relay, None, b"http")
         self.listening = True  # whether the model server takes connections
+        self.refusing: set[str] = set()  # addresses of the model server that take none
+        self.dialled: list[str] = []  # addresses that connections were tried to, in order
         self.server_settings = server
         self.servers: list[Server] = []
         self.answer: Callable[[Tapped], None] | None = None  # the model server's, to every call that has half-closed
@@ -166,9 +173,12 @@ class World:
         return Watched
 
     def _connect(self, protocol: Any) -> Transport:
-        if not self.listening:
+        address = protocol.endpoint.address
+        self.dialled.append(address)
+        if not self.listening or address in self.refusing:
             raise ConnectionRefusedError(111, "Connection refused")
         server = Server(self.server_settings)
+        server.address = address
         server.answers = lambda call: self.answer(call) if self.answer is not None else None
         server.frame, server.clock = self._frame, self.loop.time
         self.servers.append(server)
@@ -186,6 +196,10 @@ class World:
         """Connect any client that takes and receives bytes."""
         end.frame = self._frame
         self._ends.append((end, Transport(self.loop, self.front.protocol())))
+
+    def at(self, address: str) -> Server:
+        """The newest connection to one address of the model server."""
+        return next(server for server in reversed(self.servers) if server.address == address)
 
     def transport(self, end: Any) -> Transport:
         return next(transport for one, transport in self._ends if one is end)
@@ -281,7 +295,7 @@ class World:
         finally:
             self._patch.stop()
             gc.enable()
-            for task in self.pool._tasks:
+            for task in self.pool.tasks:
                 task.cancel()
             self.loop.turn()
 

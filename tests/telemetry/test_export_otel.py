@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import ipaddress
+import os
 import socket
 import subprocess
 import sys
@@ -21,8 +22,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from interceptors.events import SpanFact
+from sidecar.telemetry.board import Board
 from sidecar.telemetry.export_otel import OtelExport, Pace
-from sidecar.telemetry.ports import SpanSink, TelemetryError
+from sidecar.telemetry.ports import TelemetryError
 from tests.telemetry.collector import Collector
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -59,12 +61,16 @@ def export() -> Iterator[Callable[..., OtelExport]]:
     opened: list[OtelExport] = []
 
     def make(port: int, pace: Pace = QUICK, scheme: str = "http") -> OtelExport:
-        opened.append(OtelExport(f"{scheme}://127.0.0.1:{port}", "sidecar-under-test", pace))
+        opened.append(OtelExport(f"{scheme}://127.0.0.1:{port}", "sidecar-under-test", board(), pace))
         return opened[-1]
 
     yield make
     for one in opened:
         one.close()
+
+
+def board() -> Board:
+    return Board(os.memfd_create("board"))
 
 
 def text(pairs: Any) -> dict[str, str]:
@@ -78,7 +84,7 @@ def until(condition: Callable[[], object], deadline_s: float = 20.0) -> None:
 
 
 def test_a_span_arrives_whole(collector: Collector, export: Callable[..., OtelExport]) -> None:
-    sink: SpanSink = export(collector.port)
+    sink = export(collector.port)
     sink.offer(fact())
     [span] = collector.wait(1)
     assert (span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex()) == (
@@ -151,7 +157,9 @@ def test_a_collector_that_is_away_costs_a_count(
 ) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        sink = export(nobody.getsockname()[1], Pace(interval_s=0.01, capacity=100, close_s=0.1, timeout_s=0.5))
+        sink = export(
+            nobody.getsockname()[1], Pace(interval_s=0.01, batch=128, capacity=100, close_s=0.1, timeout_s=0.5)
+        )
         for _ in range(1000):
             sink.offer(fact())
         assert sink.dropped >= 772  # all but the ring and one batch
@@ -227,7 +235,7 @@ def test_https_means_tls(tmp_path: Path, export: Callable[..., OtelExport], monk
 )
 def test_what_is_no_endpoint_is_refused_unseen(endpoint: str) -> None:
     with pytest.raises(TelemetryError) as refused:
-        OtelExport(endpoint, "x")
+        OtelExport(endpoint, "x", board())
     assert str(refused.value) == "telemetry endpoint: expected http://host:port or https://host:port"
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from interceptors.contract import NO_CODEC, Codec, CodecError, Method, ModelName
+from sidecar.relay.codecs.batches import Count, one
 from sidecar.relay.codecs.fields import Fields
 from sidecar.relay.codecs.names import Find, everywhere, none
 from sidecar.relay.codecs.tables import COMMON, OPEN_INFERENCE, TF_SERVING, Service
@@ -48,14 +49,18 @@ class OpaqueService(Protocol):
 class WireCodec:
     """The Codec of one method whose messages are protobuf; their decoded form is `Fields`."""
 
-    __slots__ = ("_request", "_response")
+    __slots__ = ("_count", "_request", "_response")
 
-    def __init__(self, request: Find = none, response: Find = none) -> None:
+    def __init__(self, request: Find = none, response: Find = none, count: Count = one) -> None:
         self._request = request
         self._response = response
+        self._count = count
 
     def models(self, raw: bytes, response: bool) -> tuple[ModelName, ...]:
         return self._response(raw) if response else self._request(raw)
+
+    def batch(self, raw: bytes) -> int:
+        return self._count(raw)
 
     def decode(self, raw: bytes, response: bool) -> Fields:
         return Fields.decode(raw)
@@ -86,11 +91,16 @@ class Codecs:
             return known[1]
         return self._services.get(service_of(path), NO_CODEC)
 
+    @property
+    def paths(self) -> frozenset[str]:
+        """Every method that is known by its name."""
+        return frozenset(self._methods)
+
     def know(self, name: str, service: Service) -> None:
         for method, row in service.items():
             path = f"/{name}/{method}"
             shape = Method(path, row.unary_request, row.unary_response)
-            self._methods[path] = shape, WireCodec(row.request, row.response)
+            self._methods[path] = shape, WireCodec(row.request, row.response, row.count)
 
     def describe(self, service: OpaqueService) -> None:
         """Take what the config says of a service in place of what was known of it."""

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from typing import NamedTuple, TypeAlias
 
+from sidecar.relay.codecs.batches import Count, examples, one, shapes, tensors
 from sidecar.relay.codecs.names import Find, each_spec, either, none, pair, spec, streamed
 
 
 class Row(NamedTuple):
-    """request, response: how messages on that side name models."""
+    """request, response: how messages on that side name models.  count: how a request says its batch size."""
 
     request: Find = none
     response: Find = none
     unary_request: bool = True
     unary_response: bool = True
+    count: Count = one
 
 
 Service: TypeAlias = dict[str, Row]
@@ -27,6 +29,11 @@ MODEL = pair(1, 2)
 # Triton and MLServer: repository_name = 1, model_name = 2. KServe: model_name = 1.
 REPOSITORY_MODEL = either(2, 1)
 
+BATCH = shapes(5, 3)  # ModelInferRequest { repeated InferInputTensor inputs = 5; }, { repeated int64 shape = 3; }
+EXAMPLES = examples(2)
+# A map's entry has its value in field 2, as NamedTensorProto has its tensor.
+TENSORS = tensors((2, 2))
+
 OPEN_INFERENCE: dict[str, Service] = {
     "inference.GRPCInferenceService": {
         "ServerLive": Row(),
@@ -34,8 +41,8 @@ OPEN_INFERENCE: dict[str, Service] = {
         "ServerMetadata": Row(),
         "ModelReady": Row(MODEL),
         "ModelMetadata": Row(MODEL, pair(1)),
-        "ModelInfer": Row(MODEL, MODEL),
-        "ModelStreamInfer": Row(MODEL, streamed, False, False),
+        "ModelInfer": Row(MODEL, MODEL, count=BATCH),
+        "ModelStreamInfer": Row(MODEL, streamed, False, False, BATCH),
         "ModelConfig": Row(MODEL),
         "ModelStatistics": Row(MODEL),
         "RepositoryIndex": Row(),
@@ -59,10 +66,10 @@ OPEN_INFERENCE: dict[str, Service] = {
 
 TF_SERVING: dict[str, Service] = {
     "tensorflow.serving.PredictionService": {
-        "Classify": Row(spec(1), spec(2)),
-        "Regress": Row(spec(1), spec(2)),
-        "Predict": Row(spec(1), spec(2)),
-        "MultiInference": Row(each_spec(1, 1), each_spec(1, 1)),
+        "Classify": Row(spec(1), spec(2), count=EXAMPLES),
+        "Regress": Row(spec(1), spec(2), count=EXAMPLES),
+        "Predict": Row(spec(1), spec(2), count=TENSORS),
+        "MultiInference": Row(each_spec(1, 1), each_spec(1, 1), count=EXAMPLES),
         "GetModelMetadata": Row(spec(1), spec(1)),
     },
     "tensorflow.serving.ModelService": {
@@ -71,7 +78,7 @@ TF_SERVING: dict[str, Service] = {
         "HandleReloadConfigRequest": Row(),
     },
     "tensorflow.serving.SessionService": {
-        "SessionRun": Row(spec(1), spec(3)),
+        "SessionRun": Row(spec(1), spec(3), count=TENSORS),
     },
 }
 

@@ -100,8 +100,15 @@ class Walk:
     def int64(self, slot: Slot) -> int:
         """An int64 field."""
         expect(slot, VARINT)
-        value = varint(self.data, slot.begin)[0]
-        return value - (1 << 64) if value >> 63 else value
+        return signed(varint(self.data, slot.begin)[0])
+
+    def packed_int64(self, slot: Slot) -> int:
+        """The first number of a packed repeated int64 that is not empty."""
+        expect(slot, LENGTH)
+        try:
+            return signed(varint(memoryview(self.data)[slot.begin : slot.end], 0)[0])
+        except IndexError:
+            raise CodecError(f"field {slot.number} ends within a number") from None
 
 
 def expect(slot: Slot, kind: int) -> None:
@@ -122,6 +129,11 @@ def varint(data: Buffer, at: int) -> tuple[int, int]:
             raise CodecError("a varint is beyond 64 bits")
         if byte < 0x80:
             return value, at
+
+
+def signed(value: int) -> int:
+    """An int64 from the 64 bits of its varint."""
+    return value - (1 << 64) if value >> 63 else value
 
 
 def spelt_short(data: Buffer, at: int, last: int, what: str) -> tuple[int, int]:

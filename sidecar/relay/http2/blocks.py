@@ -57,8 +57,10 @@ def encode_field(field: Field) -> bytes:
     encoded = _WHOLE.get(field)
     if encoded is None:
         index = _NAMES.get(name)
-        head = _integer(index, 4, _NEVER) if index else b"\x10" + _integer(len(name), 7, 0) + name
-        encoded = head + _integer(len(value), 7, 0) + value
+        if index is None:
+            encoded = _literal(name, value)
+        else:
+            encoded = _integer(index, 4, _NEVER) + _integer(len(value), 7, 0) + value
     if len(encoded) <= _MEMO_LONGEST:
         if len(_memo) >= _MEMO_MOST:
             _memo.clear()
@@ -73,9 +75,14 @@ def encode(fields: Iterable[Field]) -> bytes:
 
 def encode_fresh(fields: Iterable[Field]) -> bytes:
     """As `encode`, for fields that differ from call to call and would only fill the memo."""
-    return b"".join([
-        b"\x10" + _integer(len(name), 7, 0) + name + _integer(len(value), 7, 0) + value for name, value in fields
-    ])  # fmt: skip
+    return b"".join([_literal(name, value) for name, value in fields])
+
+
+def _literal(name: bytes, value: bytes) -> bytes:
+    """RFC 7541 §6.2.3, the name spelt out."""
+    if len(name) < 0x7F and len(value) < 0x7F:
+        return b"\x10%c%b%c%b" % (len(name), name, len(value), value)
+    return b"\x10" + _integer(len(name), 7, 0) + name + _integer(len(value), 7, 0) + value
 
 
 class _Head(Protocol):

@@ -1,4 +1,5 @@
-"""The parts of the known protocols that name models, as protobuf's own parser sees them: the tests' oracle.
+"""The parts of the known protocols that name models or tell a batch's size, as protobuf's own parser sees them: the
+tests' oracle.
 
 Field numbers and types as in Triton's grpc_service.proto, KServe's grpc_predict_v2.proto and
 tensorflow_serving/apis/*.proto.
@@ -36,7 +37,18 @@ MESSAGES: dict[str, list[tuple[str, int, Any, bool]]] = {
     ],
     "TritonModelLoad": [("repository_name", 1, STRING, False), ("model_name", 2, STRING, False)],
     "KserveModelLoad": [("model_name", 1, STRING, False)],
-    "PredictRequest": [("model_spec", 1, "ModelSpec", False), ("output_filter", 3, STRING, True)],
+    "PredictRequest": [
+        ("model_spec", 1, "ModelSpec", False),
+        ("inputs", 2, "NamedTensor", True),  # a map on the wire
+        ("output_filter", 3, STRING, True),
+    ],
+    "NamedTensor": [("key", 1, STRING, False), ("value", 2, "TensorProto", False)],
+    "TensorProto": [("dtype", 1, INT64, False), ("tensor_shape", 2, "TensorShape", False)],
+    "TensorShape": [("dim", 2, "Dim", True)],
+    "Dim": [("size", 1, INT64, False), ("name", 2, STRING, False)],
+    "ClassificationRequest": [("model_spec", 1, "ModelSpec", False), ("input", 2, "Input", False)],
+    "Input": [("example_list", 1, "Examples", False), ("example_list_with_context", 2, "Examples", False)],
+    "Examples": [("examples", 1, BYTES, True), ("context", 2, BYTES, False)],
     "SessionRunResponse": [("model_spec", 3, "ModelSpec", False)],
     "InferenceTask": [("model_spec", 1, "ModelSpec", False), ("method_name", 2, STRING, False)],
     "MultiInferenceRequest": [("tasks", 1, "InferenceTask", True)],

@@ -9,7 +9,7 @@ import pytest
 from h2.settings import SettingCodes
 
 from interceptors.contract import PASS, Code
-from sidecar.relay.settings import UpstreamSettings
+from sidecar.relay.settings import Target, UpstreamSettings
 from sidecar.relay.sides import REPLAY
 from tests.interceptors.links import asks, gives, scripted
 from tests.relay.ends import REFUSED_STREAM, Call, Tapped
@@ -210,7 +210,7 @@ def test_calls_wait_while_a_connection_is_made(links: Any) -> None:
 
 
 def test_connections_that_do_not_last_are_made_ever_less_often() -> None:
-    with World() as world:
+    with World(upstream=UpstreamSettings((Target("192.0.2.9", 1),), backoff_most_s=5)) as world:
         made: list[float] = []
         start = world.loop.now
         while world.loop.now < start + 20:
@@ -226,7 +226,7 @@ def test_connections_that_do_not_last_are_made_ever_less_often() -> None:
 
 
 def test_the_backoff_grows_and_is_bounded() -> None:
-    with World(upstream=UpstreamSettings("192.0.2.9", 1, backoff_first_s=1, backoff_most_s=4)) as world:
+    with World(upstream=UpstreamSettings((Target("192.0.2.9", 1),), backoff_first_s=1, backoff_most_s=4)) as world:
         attempts: list[float] = []
         connect = world.loop.connector
 
@@ -294,25 +294,32 @@ def test_a_connection_that_falls_silent_during_a_call_is_given_up() -> None:
     with World() as world:
         call = ping(world)
         world.server.mute = True
-        world.advance(315)
+        world.advance(14)
         assert call.status is None
-        world.advance(10)
+        world.advance(2)
         assert call.status == Code.UNAVAILABLE
+        assert call.message_text == b"model server: no answer to a PING within 5 s"
         world.answer = pong
         world.advance(1)
         assert ping(world).status == 0
 
 
 def test_pings_are_rarer_than_grpc_servers_put_up_with() -> None:
-    """grpc/doc/keepalive.md: none without a call, and in a call not more than one in five minutes."""
+    """grpc/doc/keepalive.md: none without a call; in a silence two, then not more than one in five minutes."""
     with World() as world:
         world.advance(3000)  # not so long that the client, idle, is sent away
         assert world.server.pings == []
-        call = ping(world)
-        world.advance(3600)
-        times = world.server.pings
-        assert len(times) > 10
-        assert all(later - earlier > 300 for earlier, later in pairwise(times))
+        call = ping(world, "bidi")
+        for _ in range(2):
+            world.advance(3600)
+            first, second, *later = world.server.pings
+            assert second - first > 10
+            assert len(later) > 10
+            assert all(after - before > 300 for before, after in pairwise([second, *later]))
+            world.server.pings.clear()
+            if not world.tap[0].headed:
+                world.tap[0].head()
+            world.tap[0].message(b"not silent")
         call.cancel()
 
 
@@ -332,7 +339,7 @@ def test_calls_wait_for_a_free_stream_in_order(links: Any) -> None:
 
 
 def test_the_queue_has_an_end_in_length_and_in_time(links: Any) -> None:
-    settings = UpstreamSettings("192.0.2.9", 1, queue=2, queue_s=3)
+    settings = UpstreamSettings((Target("192.0.2.9", 1),), queue=2, queue_s=3)
     with World(links, server=ONE_STREAM, upstream=settings) as world:
         held, waits, also, refused = (ping(world) for _ in range(4))
         assert refused.status == Code.UNAVAILABLE
@@ -383,8 +390,9 @@ def test_a_server_that_allows_no_stream_at_all() -> None:
         assert not world.tap
 
 
-def test_a_server_that_goes_away_as_it_comes() -> None:
-    """Settings and GOAWAY in one breath: the connection is of no use, another is made."""
+@pytest.mark.parametrize(("times", "status"), [(1, 0), (20, 0), (100, Code.UNAVAILABLE)])
+def test_a_server_that_goes_away_as_it_comes(times: int, status: int) -> None:
+    """Settings and GOAWAY in one breath: the connection is of no use, another is made, and no call is lost."""
     with World() as world:
         connect = world.loop.connector
         assert connect is not None
@@ -394,7 +402,7 @@ def test_a_server_that_goes_away_as_it_comes() -> None:
             nonlocal count
             count += 1
             transport = connect(protocol)
-            if count == 1:
+            if count <= times:
                 world.server.goaway(0)
             return transport
 
@@ -402,15 +410,28 @@ def test_a_server_that_goes_away_as_it_comes() -> None:
         world.lose(world.server)
         world.answer = pong
         call = ping(world)
-        world.advance(1)
-        assert call.status in (0, Code.UNAVAILABLE)
+        world.advance(6)
+        assert call.status == status
+        world.advance(200)
         assert ping(world).status == 0
 
 
 def test_several_connections_share_the_calls() -> None:
-    with World(upstream=UpstreamSettings("192.0.2.9", 1, connections=3)) as world:
+    with World(upstream=UpstreamSettings((Target("192.0.2.9", 1),), connections=3)) as world:
         calls = [world.call("bidi") for _ in range(6)]
         world.settle()
         assert [len(server.calls) for server in world.servers] == [2, 2, 2]
         for call in calls:
             call.cancel()
+
+
+def test_one_of_several_connections_is_tried_again_ever_less_often() -> None:
+    """Also while the others serve."""
+    with World(upstream=UpstreamSettings((Target("192.0.2.9", 1),), connections=2)) as world:
+        world.refusing = {"192.0.2.9:1"}
+        world.lose(world.servers[0])
+        world.dialled.clear()
+        world.advance(20)
+        assert 8 < len(world.dialled) < 20
+        world.answer = pong
+        assert ping(world).status == 0

@@ -1,0 +1,171 @@
+"""The access log: one JSON line a call, never content, written by a thread of the telemetry process.
+
+Files are appended to in whole lines and may be rotated by renaming: the writer looks before each batch whether its
+file still stands at the path, and opens it anew where it does not, or when told to.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from interceptors.contract import Code
+from interceptors.events import SpanFact
+from sidecar.logs import Log
+from sidecar.telemetry import metrics
+from sidecar.telemetry.board import Board
+from sidecar.telemetry.ring import Ring
+
+log = Log("access_log")
+NAMES: Final = {int(code): code.name for code in Code}
+CAPACITY: Final = 8192  # lines that may wait
+BATCH: Final = 512  # lines in one write
+INTERVAL_S: Final = 0.5  # the longest that a line waits for others
+CLOSE_S: Final = 3.0  # the longest that closing takes
+QUEUE_FULL: Final = ("queue_full",)
+UNWRITTEN: Final = ("write",)
+FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+def line(fact: SpanFact) -> str:
+    """One call. Times are UTC and seconds; -1 where the call never reached the model server."""
+    detail = fact.detail
+    moment = datetime.fromtimestamp(fact.end, UTC).isoformat(timespec="milliseconds")
+    said: dict[str, object] = {
+        "time": moment,
+        "method": fact.name,
+        "status": NAMES.get(fact.status, str(fact.status)),
+        "decision": fact.decision,
+        "principal": fact.principal,
+        "model": fact.model,
+        "trace_id": fact.trace_id,
+        "seconds": round(fact.end - fact.start, 6),
+    }
+    if detail is not None:
+        said |= {
+            "source": detail.source,
+            "requests": detail.requests,
+            "responses": detail.responses,
+            "request_bytes": detail.request_bytes,
+            "response_bytes": detail.response_bytes,
+            "chain_seconds": round(detail.chain_s, 6),
+            "upstream_seconds": round(detail.upstream_s, 6),
+        }
+    # ensure_ascii escapes everything that a terminal might act on, except DEL.
+    return json.dumps(said, ensure_ascii=True).replace("\x7f", "\\u007f") + "\n"
+
+
+class LineFile:
+    """A file that is appended to, wherever its path leads just now."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = -1
+        self._torn = False  # the last line is not whole
+
+    def write(self, data: bytes) -> None:
+        """Append whole lines. Raises OSError where not all of them could be written."""
+        if not self._stands():
+            self.close()
+            self._fd = os.open(self._path, FLAGS, 0o640)
+            self._torn = False
+        if self._torn:
+            data = b"\n" + data
+        self._torn = True
+        write_all(self._fd, data)
+        self._torn = False
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _stands(self) -> bool:
+        if self._fd < 0:
+            return False
+        try:
+            there, ours = os.stat(self._path), os.fstat(self._fd)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+
+class Stderr:
+    """The program's standard error, shared with its log: whole lines of both."""
+
+    def write(self, data: bytes) -> None:
+        write_all(2, data)
+
+    def close(self) -> None:
+        """Leaves it open."""
+
+
+def write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+class AccessLog:
+    """path: the file, None for stderr.  board: where lines are counted, the process's own."""
+
+    def __init__(self, path: Path | None, board: Board, capacity: int = CAPACITY) -> None:
+        self._out = Stderr() if path is None else LineFile(path)
+        self._board = board
+        for why in (QUEUE_FULL, UNWRITTEN):
+            board.row(metrics.LINES_DROPPED, why)  # both threads count, and only one may make rows
+        self._ring: Ring[SpanFact] = Ring(capacity)
+        self._failing = False
+        self._reopen = False
+        self._closing = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
+        self._thread.start()
+
+    def offer(self, fact: SpanFact) -> None:
+        """Take one call, or count it as dropped where there is no room. Never blocks."""
+        if self._closing or not self._ring.put(fact):
+            self._board.count(metrics.LINES_DROPPED, QUEUE_FULL)
+        elif len(self._ring) == BATCH:
+            self._wake.set()
+
+    def reopen(self) -> None:
+        """Open the file anew before the next line, as after SIGHUP."""
+        self._reopen = True
+        self._wake.set()
+
+    def close(self) -> None:
+        """Write what is held, within a bounded time."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join(CLOSE_S)
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait(INTERVAL_S)
+            self._wake.clear()
+            if self._reopen:
+                self._reopen = False
+                self._out.close()
+            while facts := self._ring.take(BATCH):
+                self._write(facts)
+            if self._closing:
+                self._out.close()
+                return
+
+    def _write(self, facts: Sequence[SpanFact]) -> None:
+        try:
+            self._out.write("".join(map(line, facts)).encode("ascii"))
+        except OSError as error:
+            self._board.count(metrics.LINES_DROPPED, UNWRITTEN, len(facts))
+            if not self._failing:
+                log.error("access_log_unwritten", detail=error.strerror or str(error))
+            self._failing = True
+        else:
+            self._board.count(metrics.LINES_WRITTEN, by=len(facts))
+            self._failing = False
