@@ -57,7 +57,7 @@ def test_check_lists_every_fault_of_a_config(directory: Path) -> None:
     assert (ran.status, ran.out) == (1, "")
     assert ran.err.splitlines()[0].startswith("fault [red]x (line 6): expected a known key")
     assert ran.err.splitlines()[1:] == [
-        "fault workers (line 5): expected a number from 1 to 256, or auto, came the number 0",
+        "fault workers (line 5): expected a number from 1 to 64, or auto, came the number 0",
         "2 faults",
     ]
 

@@ -30,7 +30,7 @@ def test_messages_cut_anywhere(cut: int) -> None:
     ("data", "problem"),
     [
         (HEAD.pack(LARGEST + 1, 0), "beyond the limits"),
-        (HEAD.pack(2, 200), "beyond the limits"),
+        (HEAD.pack(2, 251), "beyond the limits"),
         (frame(Go(), descriptors=1), "expected 1 descriptors"),
         (HEAD.pack(2, 0) + b"{}", "of a known kind"),
     ],
