@@ -2,7 +2,7 @@
 
 SidecarError                INTERNAL
 ├── config.ConfigError      FAILED_PRECONDITION   every fault of a config at once
-├── SettingError            INTERNAL              one setting that only shows wrong when it is used
+├── SettingError            INTERNAL              settings that only show wrong when they are used
 ├── RequestError            INVALID_ARGUMENT      fields of a request to our own services
 └── …Error                  each package's top names its own
 
@@ -30,12 +30,11 @@ class SidecarError(Exception):
 
 
 class SettingError(SidecarError):
-    """path: key path of the setting to change.  problem: what is wrong, in one line."""
+    """faults: key path of each setting to change, and what is wrong with it, in one line."""
 
-    def __init__(self, path: str, problem: str) -> None:
-        self.path = path
-        self.problem = problem
-        super().__init__(f"{path}: {problem}")
+    def __init__(self, path: str, problem: str, *others: tuple[str, str]) -> None:
+        self.faults = ((path, problem), *others)
+        super().__init__("; ".join(f"{where}: {what}" for where, what in self.faults))
 
 
 class RequestError(SidecarError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from interceptors.authorize import Authorize, Rule, RuleError
 from interceptors.chain import Chain, ChainError
@@ -16,6 +16,7 @@ from interceptors.trace import Trace
 from sidecar import plugins
 from sidecar.config.access import Rule as ConfigRule
 from sidecar.config.addresses import TcpAddress
+from sidecar.config.faults import visible
 from sidecar.config.limits import Limit as ConfigLimit
 from sidecar.config.model import Config
 from sidecar.errors import SettingError
@@ -71,15 +72,14 @@ def chain(config: Config, random_bytes: Callable[[int], bytes], ledger: Ledger) 
 
     random_bytes: as of random.Random.randbytes, for ids of spans.  ledger: of the limits.  Raises WiringError.
     """
-    rules = [Rule(rule.identities, rule.methods, rule.models) for rule in config.authorization.rules]
     links: list[Interceptor] = [
         Trace(random_bytes, config.telemetry.sample) if config.telemetry.otlp else Correlate(),
         _identify(config),
-        _authorize(rules),
+        _authorize(config),
         *([_limit(config, ledger)] if config.limits else ()),
-        *_own(config),
-        Record(),
     ]
+    last = Record()
+    links += [*_own(config, {link.name for link in (*links, last)}), last]
     try:
         return Chain(links, config.unsafe_observe_only)
     except ChainError as error:
@@ -91,8 +91,7 @@ def standing(config: Config) -> Chain:
 
     Raises WiringError.
     """
-    rules = [Rule(rule.identities, rule.methods, rule.models) for rule in config.authorization.rules]
-    return Chain([_identify(config), _authorize(rules)], config.unsafe_observe_only)
+    return Chain([_identify(config), _authorize(config)], config.unsafe_observe_only)
 
 
 def _identify(config: Config) -> Identify:
@@ -102,7 +101,8 @@ def _identify(config: Config) -> Identify:
     )
 
 
-def _authorize(rules: list[Rule]) -> Authorize:
+def _authorize(config: Config) -> Authorize:
+    rules = [Rule(rule.identities, rule.methods, rule.models) for rule in config.authorization.rules]
     try:
         return Authorize(rules)
     except RuleError as error:
@@ -127,9 +127,26 @@ def budget(limit: ConfigLimit) -> Budget:
     return Budget(limit.title, bucket, per, limit.weight, limit.identities, limit.methods, limit.models)
 
 
-def _own(config: Config) -> Iterator[Interceptor]:
+def _own(config: Config, taken: set[str]) -> list[Interceptor]:
+    """The config's own links. taken: names of others, which reasons and logs tell links apart by.
+
+    Raises WiringError with every fault.
+    """
+    links: list[Interceptor] = []
+    faults: list[tuple[str, str]] = []
     for number, plugin in enumerate(config.interceptors):
         try:
-            yield plugins.load(plugin.use, plugin.settings)
+            link = plugins.load(plugin.use, plugin.settings)
         except plugins.PluginError as error:
-            raise WiringError(f"interceptors[{number}]", str(error)) from error
+            faults.append((f"interceptors[{number}]", str(error)))
+            continue
+        name = getattr(link, "name", "")
+        if name in taken:
+            faults.append(
+                (f"interceptors[{number}]", f"expected a name that no other link has, came '{visible(name)}'")
+            )
+        taken.add(name)
+        links.append(link)
+    if faults:
+        raise WiringError(*faults[0], *faults[1:])
+    return links

@@ -101,10 +101,13 @@ def test_a_wrong_order_is_a_fault(tmp_path: Path) -> None:
 
 
 def test_an_interceptor_that_does_not_load_is_named_by_its_place(tmp_path: Path) -> None:
-    config = load(f"{SOUND}interceptors: [{{use: 'interceptors.record:Record'}}, {{use: '{tmp_path}/none.py:A'}}]")
+    (tmp_path / "late.py").write_text(SOURCE.format(needs="int"))
+    uses = ["interceptors.record:Record", f"{tmp_path}/none.py:A", f"{tmp_path}/late.py:Late", f"{tmp_path}/late.py:No"]
+    config = load(SOUND + f"interceptors: [{', '.join(f'{{use: {use!r}}}' for use in uses)}]")
     with pytest.raises(wiring.WiringError) as raised:
         wiring.chain(config, Random(0).randbytes, NoLedger())
-    assert raised.value.path == "interceptors[1]"
+    assert [path for path, _ in raised.value.faults] == ["interceptors[0]", "interceptors[1]", "interceptors[3]"]
+    assert raised.value.faults[0][1] == "expected a name that no other link has, came 'record'"
 
 
 def test_a_rule_that_the_chain_cannot_read_is_a_fault() -> None:

@@ -70,7 +70,7 @@ def of_error(error: SidecarError) -> Report:
     if isinstance(error, ConfigError):
         return Report(tuple(map(Finding.of, error.faults)))
     if isinstance(error, SettingError):
-        return fault(error.path, error.problem)
+        return total(fault(path, problem) for path, problem in error.faults)
     return fault("", str(error))
 
 

@@ -93,7 +93,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
 def as_pairs(error: SidecarError) -> list[list[str]]:
     """An error's faults as Failed and Prepared carry them."""
     if isinstance(error, SettingError):
-        return [[error.path, error.problem]]
+        return [[path, problem] for path, problem in error.faults]
     return [["", str(error)]]
 
 

@@ -152,6 +152,25 @@ def test_a_model_name_with_nul_is_no_name_of_a_model(pattern: str) -> None:
         assert run(chain(rule(models=[pattern])), INFER, [raw], codec=Names()).denied == NO_MODEL
 
 
+@pytest.mark.parametrize(
+    ("header", "allowed"),
+    [
+        ((b"mm-model-id", b"a"), True),
+        ((b"mm-model-id", b"secret"), False),
+        ((b"mm-vmodel-id", b"a"), True),
+        ((b"mm-vmodel-id", b"secret"), False),
+        ((b"mm-model-id-bin", b"YQ=="), False),
+        ((b"mm-balanced", b"true"), True),
+    ],
+)
+def test_metadata_that_chooses_a_model_is_authorised(header: tuple[bytes, bytes], allowed: bool) -> None:
+    """ModelMesh calls the model that it names, not the message's."""
+    book = Playbook(chain(rule(models=["a"])), method=STREAM, headers=[header], codec=Names())
+    assert (book >> request(b"a")).session.told.denied == (None if allowed else NO_MODEL)
+    free = Playbook(chain(rule()), method=STREAM, headers=[header], codec=Names())
+    assert (free >> request(b"a")).session.told.denied is None
+
+
 def test_every_message_of_a_stream_is_authorised() -> None:
     links = [known(A), Authorize([rule(models=["digits", "fraud-*"])])]
     book = (
