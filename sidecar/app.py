@@ -46,7 +46,6 @@ from sidecar.relay.internal_calls import InternalCalls
 from sidecar.relay.meter import UNMETERED
 from sidecar.relay.own import OwnServices
 from sidecar.relay.relay import Relay
-from sidecar.relay.routes import Routes
 from sidecar.relay.settings import EjectionSettings, FrontSettings, Target, UpstreamSettings
 from sidecar.relay.tls import ClientTls, ServerTls
 from sidecar.relay.tls_channel import TlsChannel
@@ -207,7 +206,7 @@ class _Worker:
             return made
 
         internal = InternalCalls(bytes.fromhex(start.key), boot_clock, secrets.token_bytes)
-        return OwnServices(Routes(start.settings["streams"]), internal, pool(CALLS), pool(STREAMS))
+        return OwnServices(internal, pool(CALLS), pool(STREAMS))
 
     def _meet(self, message: Message) -> None:
         assert isinstance(message, Neighbour)

@@ -25,7 +25,6 @@ from sidecar.processes.lifecycle import State
 from sidecar.processes.supervisor import Supervisor
 from sidecar.relaying import codecs
 from sidecar.reloading import restarts
-from sidecar.services import catalogue
 from sidecar.telemetry.watched import version
 
 log = logs.Log("app")
@@ -136,5 +135,7 @@ async def _aside(work: Callable[[], Any]) -> Any:
 
 def _read(config: Config) -> tuple[Any, ...]:
     """The chains and the certificates of a config."""
+    from sidecar.services import catalogue  # protobuf, which the supervisor needs for nothing else
+
     chain = wiring.chain(config, Random(0).randbytes, NoLedger())  # noqa: S311 - no call runs through it
     return overview.chains(chain, codecs(config), catalogue.permissions()), overview.certificates(config)

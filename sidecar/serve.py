@@ -33,7 +33,6 @@ from sidecar.processes.post import Post, Settings, StartError
 from sidecar.processes.rundir import RunDirectory
 from sidecar.processes.supervisor import Supervisor
 from sidecar.reloading import restarts, watched
-from sidecar.services import catalogue
 from sidecar.telemetry import metrics
 from sidecar.telemetry.board import Board
 from sidecar.telemetry.pulse import boot_clock
@@ -175,11 +174,7 @@ class _Sidecar:
                 "recorder": {"file": str(config.events_file), "boot": self._boot},
                 "services": {"model_server": overview.model_server(config)},
                 "telemetry": telemetry_settings(config).plain(),
-                "worker": {
-                    "config": config.effective(),
-                    "directory": str(self._directory),
-                    "streams": sorted(catalogue.streams()),
-                },
+                "worker": {"config": config.effective(), "directory": str(self._directory)},
             },
             files=(self._file, *watched(config)),
             grace_s=float(config.listen.grace),

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from sidecar.config import document
 from sidecar.config.faults import ConfigError, Fault, Place, path_of
 from sidecar.config.model import Config
 from sidecar.config.shape import did_you_mean, field_at, keys_at
@@ -52,6 +51,8 @@ def _value(text: str, field: FieldInfo) -> Any:
         return text
     block = "".join(f"  {line}\n" for line in text.split("\n"))
     try:
+        from sidecar.config import document  # as in `load.parse`
+
         return document.read(f"value:\n{block}").data["value"]
     except (ConfigError, KeyError):
         return text

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from sidecar.config import document, environment, translate
+from sidecar.config import environment, translate
 from sidecar.config.faults import ConfigError, Fault, Place, path_of, visible
 from sidecar.config.model import Config
 from sidecar.config.rules import CROSS_RULES, Breach
@@ -40,6 +40,8 @@ def load(file: Path, environ: Mapping[str, str]) -> Config:
 
 def parse(text: str, directory: Path, environ: Mapping[str, str]) -> Config:
     """As `load`, for text. directory: absolute, where relative file paths start."""
+    from sidecar.config import document  # workers are given plain data, and need no reader of YAML
+
     read = document.read(text)
     return build(read.data, directory, environ, read.lines)
 

@@ -40,7 +40,7 @@ from sidecar.relay.inspecting import InspectedRequest, InspectedResponse
 from sidecar.relay.internal_calls import PUBLIC
 from sidecar.relay.passing import PassingRequest, PassingResponse
 from sidecar.relay.requests import Refusal, Request
-from sidecar.relay.routes import MALFORMED, Route
+from sidecar.relay.routes import MALFORMED, Route, route_by
 
 if TYPE_CHECKING:
     from sidecar.relay.front import FrontWire
@@ -238,10 +238,8 @@ class Exchange:
 
     def route_by(self, raw: bytes) -> Deny | None:
         """Choose where the call goes by its first message, or give why it goes nowhere."""
-        own = self.relay.own
-        assert own is not None
         try:
-            self.pool = self.relay.pool_of(own.route_by(self.call.method.path, raw))
+            self.pool = self.relay.pool_of(route_by(self.call.method.path, raw))
         except CodecError:
             return MALFORMED
         return None

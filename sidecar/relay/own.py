@@ -1,4 +1,4 @@
-"""The sidecar's own services as the relay reaches them: which calls are theirs, how those are sealed, and the pools."""
+"""The sidecar's own services as the relay reaches them: how their calls are sealed, and the pools of connections."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from interceptors.contract import Call, RawField
 from sidecar.relay.http2.fields import ResponseHead
 from sidecar.relay.internal_calls import InternalCalls
-from sidecar.relay.routes import Route, Routes
+from sidecar.relay.routes import Route
 
 if TYPE_CHECKING:
     from sidecar.relay.relay import Pool
@@ -16,21 +16,13 @@ if TYPE_CHECKING:
 class OwnServices:
     """calls, streams: pools of connections to the services process's two sockets."""
 
-    def __init__(self, routes: Routes, internal: InternalCalls, calls: Pool, streams: Pool) -> None:
-        self._routes = routes
+    def __init__(self, internal: InternalCalls, calls: Pool, streams: Pool) -> None:
         self._internal = internal
         self._pools = {Route.CALLS: calls, Route.STREAMS: streams}
 
     @property
     def pools(self) -> tuple[Pool, ...]:
         return tuple(self._pools.values())
-
-    def route(self, path: str) -> Route:
-        return self._routes.route(path)
-
-    def route_by(self, path: str, raw: bytes) -> Route:
-        """Where a BY_MESSAGE call goes. raw: its first message, decompressed. Raises CodecError."""
-        return self._routes.by_message(path, raw)
 
     def pool(self, route: Route) -> Pool:
         """Of CALLS or STREAMS."""

@@ -16,6 +16,7 @@ from sidecar.relay.meter import UNMETERED, Meter
 from sidecar.relay.own import OwnServices
 from sidecar.relay.requests import Request, Shape
 from sidecar.relay.routes import Route
+from sidecar.relay.routes import route as route_of
 from sidecar.relay.settings import FrontSettings
 from sidecar.relay.wire import Flusher
 
@@ -114,7 +115,7 @@ class Relay:
             method = Method(path)
         else:
             codec = self._codecs.codec(path)
-        route = Route.MODEL_SERVER if self.own is None else self.own.route(path)
+        route = Route.MODEL_SERVER if self.own is None else route_of(path)
         request.shape = shape = method, codec, self.chain.plan(method), route
         return shape
 

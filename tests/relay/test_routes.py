@@ -8,13 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interceptors.contract import CodecError
-from sidecar.relay.routes import HEALTH_CHECK, HEALTH_WATCH, Route, Routes, health_service
-
-ROUTES = Routes(["/langtrain.v1.SidecarService/WatchStatus"])
+from sidecar.relay.routes import HEALTH_CHECK, HEALTH_WATCH, Route, health_service, route, route_by
 
 
 @pytest.mark.parametrize(
-    ("path", "route"),
+    ("path", "to"),
     [
         ("/langtrain.v1.SidecarService/GetStatus", Route.CALLS),
         ("/langtrain.v1.SidecarService/WatchStatus", Route.STREAMS),
@@ -34,8 +32,8 @@ ROUTES = Routes(["/langtrain.v1.SidecarService/WatchStatus"])
         ("/inference.GRPCInferenceService/ModelInfer", Route.MODEL_SERVER),
     ],
 )
-def test_paths(path: str, route: Route) -> None:
-    assert ROUTES.route(path) is route
+def test_paths(path: str, to: Route) -> None:
+    assert route(path) is to
 
 
 @pytest.mark.parametrize(
@@ -52,8 +50,8 @@ def test_paths(path: str, route: Route) -> None:
 )
 def test_health_checks(service: str, ours: bool) -> None:
     raw = HealthCheckRequest(service=service).SerializeToString()
-    assert ROUTES.by_message(HEALTH_CHECK, raw) is (Route.CALLS if ours else Route.MODEL_SERVER)
-    assert ROUTES.by_message(HEALTH_WATCH, raw) is (Route.STREAMS if ours else Route.MODEL_SERVER)
+    assert route_by(HEALTH_CHECK, raw) is (Route.CALLS if ours else Route.MODEL_SERVER)
+    assert route_by(HEALTH_WATCH, raw) is (Route.STREAMS if ours else Route.MODEL_SERVER)
 
 
 @pytest.mark.parametrize(
@@ -71,13 +69,13 @@ def test_health_checks(service: str, ours: bool) -> None:
 def test_what_could_be_read_in_two_ways_is_refused(raw: bytes) -> None:
     for path in (HEALTH_CHECK, HEALTH_WATCH):
         with pytest.raises(CodecError):
-            ROUTES.by_message(path, raw)
+            route_by(path, raw)
 
 
 def test_the_last_of_several_names_counts() -> None:
     ours, theirs = (HealthCheckRequest(service=name).SerializeToString() for name in ("langtrain.a", "b"))
-    assert ROUTES.by_message(HEALTH_CHECK, ours + theirs) is Route.MODEL_SERVER
-    assert ROUTES.by_message(HEALTH_CHECK, theirs + ours) is Route.CALLS
+    assert route_by(HEALTH_CHECK, ours + theirs) is Route.MODEL_SERVER
+    assert route_by(HEALTH_CHECK, theirs + ours) is Route.CALLS
 
 
 @given(st.binary(max_size=60))

@@ -18,8 +18,8 @@ import grpc
 
 from sidecar.internal import mac
 from sidecar.internal.mac import Caller, SealError
-from sidecar.relay.routes import Route, Routes
-from sidecar.services import catalogue
+from sidecar.relay.routes import Route, route_by
+from sidecar.relay.routes import route as route_of
 from sidecar.services.server import CALLS, STREAMS
 
 LONGEST_S = 60.0  # of a call without a deadline, whose time that remains is beyond what a call may be given
@@ -36,7 +36,6 @@ class Front(grpc.GenericRpcHandler):
     def __init__(self, directory: Path, key: bytes, model_server: str, caller: Caller = ALICE) -> None:
         self._key = key
         self._caller = caller
-        self._routes = Routes(catalogue.streams())
         places = {
             Route.CALLS: f"unix:{directory / CALLS}",
             Route.STREAMS: f"unix:{directory / STREAMS}",
@@ -60,10 +59,10 @@ class Front(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(forward)
 
     def _forward(self, path: str, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        route = self._routes.route(path)
+        route = route_of(path)
         if route is Route.BY_MESSAGE:
             first = next(requests)
-            route, requests = self._routes.by_message(path, first), chain((first,), requests)
+            route, requests = route_by(path, first), chain((first,), requests)
         nonce = secrets.token_bytes(mac.NONCE_SIZE)
         sealed = mac.seal(self._key, self._caller, path, nonce, boottime())
         metadata = () if route is Route.MODEL_SERVER else ((mac.CALL_HEADER, sealed),)

@@ -8,6 +8,7 @@ from importlib import import_module
 from google.protobuf import descriptor_pb2
 
 from langtrain.v1 import permissions_pb2
+from sidecar.relay import routes
 from sidecar.services import catalogue
 from tests.processes import REPOSITORY
 
@@ -40,7 +41,7 @@ def test_the_permissions_of_the_sidecar() -> None:
         f"{service}GetLogLevel": "sidecar.logs.read",
         f"{service}SetLogLevel": "sidecar.logs.write",
     }
-    assert catalogue.streams() == {f"{service}WatchStatus"}
+    assert catalogue.streams() == {f"{service}WatchStatus"} == routes.STREAMS.difference(routes.REFLECTION)
 
 
 def test_the_protocol_files_are_no_package() -> None:
