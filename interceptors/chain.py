@@ -34,7 +34,7 @@ class Chain:
         given: dict[type, str] = {}
         for link in links:
             check(link)
-            for fact in sorted(link.needs - given.keys(), key=lambda kind: kind.__name__):
+            for fact in sorted(set(link.needs) - set(given), key=lambda kind: kind.__name__):
                 after = [other.name for other in links if fact in getattr(other, "gives", ())]
                 where = f"only {', '.join(after)}, which must stand before it" if after else "no link of this chain"
                 raise ChainError(f"link {link.name!r} needs the fact {fact.__name__}; it is given by {where}")

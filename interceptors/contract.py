@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 from enum import IntEnum
+from mypy_extensions import mypyc_attr
 from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 T = TypeVar("T")
@@ -323,12 +324,13 @@ class Peer:
 RAISED: Final = (Exception, SystemExit)
 
 
-class Fault(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Fault:
     """An exception that a hook raised, for the operator's log; its text may hold content, so callers never see it."""
 
     link: str
     hook: str
-    error: BaseException
+    error: Any
 
 
 MOST_NOTED: Final = 16  # faults and would-be denials kept of one call; a stream could bring one with every message
@@ -439,6 +441,7 @@ class Outcome:
     cause: str = ""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Interceptor:
     """Override what you need. One instance serves every call: per-call state goes in `call.put`."""
 

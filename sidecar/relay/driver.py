@@ -24,6 +24,7 @@ from interceptors.contract import (
 from interceptors.plan import Plan
 from sidecar.relay.answer import answer_of, as_trailers, edited_block, reset_code, taken_apart
 from sidecar.relay.asking import Asking
+from sidecar.relay.directions import REQUESTS, RESPONSES
 from sidecar.relay.grpc_wire import (
     denial_block,
     http_refusal_block,
@@ -34,9 +35,10 @@ from sidecar.relay.http2.connection import ServerConnection
 from sidecar.relay.http2.errors import ErrorCode
 from sidecar.relay.http2.fields import Field, ResponseHead, TrailerBlock
 from sidecar.relay.http2.streams import ENDED, Stream
-from sidecar.relay.inspecting import InspectedRequest, InspectedResponse
-from sidecar.relay.passing import PassingRequest, PassingResponse
+from sidecar.relay.inspecting import Inspecting
+from sidecar.relay.passing import Passing
 from sidecar.relay.requests import Refusal, Request
+from sidecar.relay.sides import Side
 
 if TYPE_CHECKING:
     from sidecar.relay.front import FrontWire
@@ -98,7 +100,7 @@ class Exchange:
         self._responding = False  # the model server's head has come
         self.waiting = False  # in the pool's queue
         self._last: ResponseHead | TrailerBlock | None = None  # what ended the response
-        self._response: PassingResponse | InspectedResponse | None = None
+        self._response: Side | None = None
         self._deadline_slot = 0
         self.asking: list[Asking] | None = None  # hooks that wait for an answer
 
@@ -152,19 +154,19 @@ class Exchange:
         self.request_side = self.down.owner = self._make_request_side()
         self.request_side.adopt(earlier)
 
-    def _make_request_side(self) -> PassingRequest | InspectedRequest:
+    def _make_request_side(self) -> Side:
         limit, unary = self.relay.settings.message, self.call.method.unary_request
         if self.plan.request_view is _METADATA:
-            return PassingRequest(self, limit, unary)
-        side = InspectedRequest(self, limit, unary)
+            return Passing(self, REQUESTS, limit, unary)
+        side = Inspecting(self, REQUESTS, limit, unary)
         side.encoding = self.request.encoding
         return side
 
-    def _make_response_side(self) -> PassingResponse | InspectedResponse:
+    def _make_response_side(self) -> Side:
         limit, unary = self.relay.settings.response_message, self.call.method.unary_response
         if self.plan.response_view is _METADATA:
-            return PassingResponse(self, limit, unary)
-        return InspectedResponse(self, limit, unary)
+            return Passing(self, RESPONSES, limit, unary)
+        return Inspecting(self, RESPONSES, limit, unary)
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer a request that is not canonical; of the links only observers learn of it."""
@@ -172,7 +174,7 @@ class Exchange:
         self._began = relay.clock()
         self.call = Call(_NO_METHOD, Headers(()), self.front.peer, relay.wall())
         self.plan = relay.chain.plan(_NO_METHOD)
-        self.request_side = self.down.owner = PassingRequest(self, 0, False)
+        self.request_side = self.down.owner = Passing(self, REQUESTS, 0, False)
         if isinstance(refusal, Deny):
             self.deny(refusal)
             return
@@ -545,7 +547,7 @@ class Exchange:
             response.let_go()
         # The sides point here and the streams at them: cut, so that nothing is left for the cycle collector.
         down.owner = None
-        del self.request_side
+        self.request_side = None  # type: ignore[assignment]
         self._response = None
         if not self.front.dirty:
             self.front.touch()

@@ -18,7 +18,7 @@ from sidecar.relay.http2.fields import RequestHead
 from sidecar.relay.http2.streams import Stream
 from sidecar.relay.relay import Relay
 from sidecar.relay.requests import Request, refuse
-from sidecar.relay.sides import RequestSide
+from sidecar.relay.sides import Side
 from sidecar.relay.tls_channel import TlsChannel
 from sidecar.relay.tls_errors import TlsError, TlsRefused
 from sidecar.relay.wire import Wire
@@ -104,7 +104,7 @@ class FrontWire(Wire):
         """Drop the calls whose answers the client has not read."""
         assert self.connection is not None
         for stream in list(self.connection.streams.values()):
-            if stream.queue is not None and isinstance(stream.owner, RequestSide):
+            if stream.queue is not None and isinstance(stream.owner, Side):
                 stream.owner.exchange.shed()
 
     def _accept(self, stream: Stream, head: RequestHead, end: bool) -> None:
