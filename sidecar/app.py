@@ -22,7 +22,7 @@ import uvloop
 
 from interceptors.events import Durability, Event
 from interceptors.ledger import NoLedger
-from sidecar import wiring
+from sidecar import build, wiring
 from sidecar.answers import Answers
 from sidecar.audit.recorder_jsonl import JsonlRecorder
 from sidecar.check import exposure
@@ -116,7 +116,7 @@ class _Sidecar:
             started = partial(Event, tenant="", durability=Durability.COMMIT)
             recorder.record(started("sidecar.started", time.time(), reason=f"config {config.digest()}"))
             log.info("listening", address=listening_at(server), upstream=", ".join(map(str, config.upstream.address)),
-                     config=config.digest())  # fmt: skip
+                     config=config.digest(), build=build.of())  # fmt: skip
             gc.collect()
             gc.freeze()
             # Calls leave no cycles behind, so the collector has little to find; what it does cost is looking.

@@ -56,6 +56,7 @@ _NO_METHOD: Final = Method("", True, True)  # of a request whose path says none
 class Exchange:
     """One call, from its first header to its last event."""
 
+    __deletable__ = ("request_side",)  # for mypyc
     __slots__ = (
         "_answer_block",
         "_answered",
@@ -547,7 +548,7 @@ class Exchange:
             response.let_go()
         # The sides point here and the streams at them: cut, so that nothing is left for the cycle collector.
         down.owner = None
-        self.request_side = None  # type: ignore[assignment]
+        del self.request_side
         self._response = None
         if not self.front.dirty:
             self.front.touch()

@@ -30,14 +30,13 @@ _GOODBYE_S: Final = 2.0  # for an idle client to answer the farewell of a drain
 _LINGER_S: Final = 5.0  # for a closed connection whose last bytes nobody reads
 
 
-class FrontWire(Wire):
+class FrontWire(Wire[ServerConnection | None]):
     """One client's connection."""
 
-    connection: ServerConnection | None
     peer: Peer
 
     def __init__(self, front: Front, channel: TlsChannel | None) -> None:
-        super().__init__(front.relay.flusher, channel, front.relay.clock())
+        super().__init__(front.relay.flusher, channel, None, front.relay.clock())
         self._front = front
         self._expiry: asyncio.TimerHandle | None = None
         self.source = ""

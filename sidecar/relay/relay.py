@@ -85,6 +85,7 @@ class Relay:
         self.clock = loop.time
         self.soon = loop.call_soon
         self.wall = time.time
+        self.report = report
         self.pool: Pool
         self._loop = loop
         self._codecs = codecs
@@ -131,7 +132,8 @@ class Relay:
                 self._spans.offer(event)
         return waits
 
-    def report(self, call: Call) -> None:
-        """Log what hooks raised. The text of an exception may hold content: only its type is logged."""
-        for fault in call.faults:
-            _log.error("interceptor_fault", fault.error, link=fault.link, hook=fault.hook, method=call.method.path)
+
+def report(call: Call) -> None:
+    """Log what hooks raised. The text of an exception may hold content: only its type is logged."""
+    for fault in call.faults:
+        _log.error("interceptor_fault", fault.error, link=fault.link, hook=fault.hook, method=call.method.path)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import gc
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final
-from unittest import mock
 
 from interceptors.chain import Chain
 from interceptors.contract import NO_CODEC, Ask, Codec, Interceptor, Method
 from interceptors.contract import Call as ContractCall
 from interceptors.events import Event
 from interceptors.facts import PeerCertificate
-from sidecar.relay import front as front_module
 from sidecar.relay.driver import Exchange
 from sidecar.relay.front import Front, FrontWire
 from sidecar.relay.relay import Relay
@@ -134,7 +131,7 @@ class World:
         chain = links if isinstance(links, Chain) else Chain(links)
         self.relay = Relay(loop, settings or FrontSettings(), chain, Codecs(codec), self.recorder, None, self.answers)
         self.faults: list[tuple[str, str, str]] = []  # of hooks: link, hook, type of the exception
-        self.relay.report = self._report  # type: ignore[method-assign]
+        self.relay.report = self._report
         self.relay.wall = lambda: 1_700_000_000.0 + loop.now
         settings_up = upstream or UpstreamSettings((Target("192.0.2.9", 1),))
         self.pool = Pool(loop, self.relay, settings_up, None, None, lambda: 0.5, admit=admit, lookup=lookup)
@@ -148,9 +145,6 @@ class World:
         self.answer: Callable[[Tapped], None] | None = None  # the model server's, to every call that has half-closed
         self._ends: list[tuple[Any, Transport]] = []  # an end, and the relay's transport towards it
         self._cut, self._cut_back, self._frame = cut, cut_back, frame
-        self._exchanges: weakref.WeakSet[Exchange] = weakref.WeakSet()
-        self._patch = mock.patch.object(front_module, "Exchange", self._watched())
-        self._patch.start()
         self.loop.connector = self._connect
         self.pool.start()
         self.front.start()
@@ -160,16 +154,6 @@ class World:
     def _report(self, call: ContractCall) -> None:
         """In place of a log, which would keep the exceptions, and they the frames that raised them."""
         self.faults += [(fault.link, fault.hook, type(fault.error).__name__) for fault in call.faults]
-
-    def _watched(self) -> type[Exchange]:
-        exchanges = self._exchanges
-
-        class Watched(Exchange):
-            def __init__(self, *args: Any) -> None:
-                super().__init__(*args)
-                exchanges.add(self)
-
-        return Watched
 
     def _connect(self, protocol: Any) -> Transport:
         address = protocol.endpoint.address
@@ -260,7 +244,7 @@ class World:
     @property
     def open(self) -> int:
         """Exchanges that something still holds, without help from the cycle collector."""
-        return len(self._exchanges)
+        return sum(type(found) is Exchange for found in gc.get_objects())
 
     def rests(self) -> None:
         """Nothing of any call is left. Raises AssertionError."""
@@ -292,7 +276,6 @@ class World:
             if kind is None:
                 self.rests()
         finally:
-            self._patch.stop()
             gc.enable()
             for task in self.pool.tasks:
                 task.cancel()
