@@ -6,8 +6,7 @@ streams towards the model server only when the first was refused unread. Sockets
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import GeneratorType
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final
 
 from interceptors.contract import (
@@ -125,11 +124,11 @@ class Exchange:
             self.deny(Deny(Code.UNAVAILABLE, "record.failed", "calls cannot be recorded at the moment"))
             return
         result: Any = plan.start(call)
-        if type(result) is GeneratorType:
+        if result is None and method.unary_request and not call.obligations:
+            pass  # opened upstream when the request is whole
+        elif isinstance(result, Generator):
             side.wait()
             self.drive(result, self._started)
-        elif result is None and method.unary_request and not call.obligations:
-            pass  # opened upstream when the request is whole
         else:
             self._started(result)
         if end and not self.over:
@@ -291,7 +290,7 @@ class Exchange:
         headers = Headers(answer.fields)
         self.call.now = self.relay.wall()
         result: Any = self.plan.headers(self.call, headers)
-        if type(result) is GeneratorType:
+        if isinstance(result, Generator):
             response.wait()
             self.drive(result, lambda denied: self._headed(denied, head, headers, True))
         else:
@@ -415,7 +414,7 @@ class Exchange:
         trailers = as_trailers(last)
         self.call.now = self.relay.wall()
         result: Any = self.plan.trailers(self.call, trailers)
-        if type(result) is GeneratorType:
+        if isinstance(result, Generator):
             self.drive(result, lambda denied: self._trailed(denied, last, trailers))
         else:
             self._trailed(result, last, trailers)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
-from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from interceptors.contract import Code, Deny, Message
@@ -152,7 +151,7 @@ class Inspecting(Side):
         exchange, message = self.exchange, Message(raw)
         exchange.call.now = exchange.relay.wall()
         result = self.direction.hook(exchange, message)
-        if type(result) is GeneratorType:
+        if isinstance(result, Generator):
             self._busy = True
             exchange.drive(result, partial(self._answered, item, message))
         else:
@@ -189,7 +188,7 @@ class Inspecting(Side):
         exchange = self.exchange
         exchange.call.now = exchange.relay.wall()
         result: Any = exchange.plan.flush(exchange.call, self.direction.response)
-        if type(result) is GeneratorType:
+        if isinstance(result, Generator):
             self._busy = True
             exchange.drive(result, self._flushed)
         else:
