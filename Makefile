@@ -6,19 +6,21 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.installed-requirements.lock
 DEVELOPMENT := $(VENV)/.installed-requirements-dev.lock
 EDITABLE := $(VENV)/.installed-project
-CODE := sidecar interceptors detectors tests bench examples tools
-PROTOS = $(shell find proto -name '*.proto' 2>/dev/null)
+CODE := sidecar interceptors detectors clients/python tests bench examples tools
+STUBS := clients/python/langtrain/v1
+PROMISED := proto/baseline.binpb
 
 COMPILED_TESTS ?= tests/interceptors tests/relay
 BENCHES := bench-relay-first bench-limits bench-upstream-faults
 
-.PHONY: help demo test compiled test-compiled peers test-peers check venv format proto docs bench $(BENCHES) lock clean samples
+.PHONY: help demo test compiled test-compiled peers test-peers check check-proto venv format proto proto-promise docs bench \
+	$(BENCHES) lock clean samples
 
 help:  ## list these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' Makefile
 
 demo: $(RUNTIME)  ## a model server, the sidecar and a client at work, in under three minutes
-	@$(BIN)/python -m sidecar demo
+	@PYTHONPATH=$(CURDIR)/clients/python $(BIN)/python -m sidecar demo
 
 test: $(EDITABLE)  ## every test; one whose part is not installed is skipped and says why
 	@$(BIN)/python -m pytest -m "not slow"
@@ -44,8 +46,9 @@ $(RUNTIME): requirements.lock
 $(DEVELOPMENT): requirements-dev.lock
 	@tools/environment $(VENV) requirements-dev.lock
 
-$(EDITABLE): $(DEVELOPMENT) pyproject.toml
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+$(EDITABLE): $(DEVELOPMENT) pyproject.toml clients/python/pyproject.toml
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation \
+		--editable . --editable clients/python
 	@touch $@
 
 check: $(EDITABLE)  ## format, lint, types, import rules, protocol files: under a minute
@@ -57,17 +60,23 @@ check: $(EDITABLE)  ## format, lint, types, import rules, protocol files: under 
 		{ echo "docs/configuration.md is not what the schema says: make docs"; exit 1; }
 	@$(BIN)/python -m sidecar.telemetry.reference | cmp -s - docs/metrics.md || \
 		{ echo "docs/metrics.md is not what the table says: make docs"; exit 1; }
-	@$(MAKE) --no-print-directory proto
+	@$(MAKE) --no-print-directory check-proto
+
+check-proto: $(EDITABLE)
+	@$(BIN)/buf lint
+	@$(BIN)/buf breaking --against $(PROMISED)
+	@made=$$(mktemp -d) && trap "rm -rf $$made" EXIT && tools/stubs $$made && \
+		diff -rq -x __pycache__ -x __init__.py $$made/langtrain/v1 $(STUBS) || \
+		{ echo "$(STUBS) is not what proto/ says: make proto"; exit 1; }
 
 format: $(EDITABLE)  ## put the code into its format
 	@$(BIN)/ruff check --quiet --fix-only . && $(BIN)/ruff format --quiet .
 
-proto: $(EDITABLE)  ## lint the protocol files
-ifeq ($(PROTOS),)
-	@echo "proto/ holds no .proto file yet: nothing for buf to lint, no stubs to compare"
-else
-	@$(BIN)/buf lint proto
-endif
+proto: $(EDITABLE)  ## write the clients' stubs from the protocol files
+	@tools/stubs clients/python
+
+proto-promise: $(EDITABLE)  ## at a release: what proto/ says now is never broken from here on
+	@$(BIN)/buf build --exclude-source-info --output $(PROMISED)
 
 docs: $(EDITABLE)  ## write the references of configuration and metrics from what the program says
 	@$(BIN)/python -m sidecar config reference > docs/configuration.md

@@ -1,311 +1,322 @@
-"""The composition root: the one file that knows every name, and runs the program from a config."""
+"""A worker: one relay process, made from a config, and changed to another while it runs."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import gc
-import os
-import resource
+import math
 import secrets
-import signal
 import socket
-import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any, Final
 
 import uvloop
 
-from interceptors.events import Durability, Event
-from interceptors.ledger import NoLedger
-from sidecar import build, wiring
+from interceptors.authorize import Permission
+from interceptors.chain import Chain
+from interceptors.contract import Call, Code, Deny, Headers, Peer
+from interceptors.facts import PeerCertificate, Principal
+from interceptors.ledger import Ledger, NoLedger
+from sidecar import wiring
 from sidecar.answers import Answers
-from sidecar.audit.recorder_jsonl import JsonlRecorder
+from sidecar.audit.recorder_remote import RemoteRecorder
 from sidecar.check import exposure
-from sidecar.check.report import RefusedError
-from sidecar.config.addresses import Address, TcpAddress, UnixAddress
+from sidecar.check.report import of_error
+from sidecar.config.load import build
 from sidecar.config.model import Config
-from sidecar.config.units import Rate as ConfigRate
-from sidecar.errors import SettingError
+from sidecar.errors import SidecarError
 from sidecar.limits.ledger_mmap import MmapLedger
 from sidecar.logs import Log
-from sidecar.relay.codecs.registry import Codecs, registry
+from sidecar.processes.child import Birth, Control
+from sidecar.processes.listeners import BACKLOG
+from sidecar.processes.messages import Abandon, Attach, Commit, Message, Prepare, Prepared, Ready
+from sidecar.relay.codecs.registry import Codecs
 from sidecar.relay.front import Front
-from sidecar.relay.http2.limits import Limits, Rate
+from sidecar.relay.meter import UNMETERED
 from sidecar.relay.relay import Relay
-from sidecar.relay.settings import (
-    EjectionSettings,
-    FrontSettings,
-    HealthSettings,
-    RetrySettings,
-    Target,
-    UpstreamSettings,
-)
+from sidecar.relay.settings import FrontSettings, Target
 from sidecar.relay.tls import ClientTls, ServerTls
+from sidecar.relay.tls_channel import TlsChannel
 from sidecar.relay.upstream.pool import Pool
+from sidecar.relaying import address_of, codecs, front_settings, upstream_settings
 from sidecar.telemetry import metrics
 from sidecar.telemetry.pulse import Gauge
-from sidecar.watching import Watch, wanted
+from sidecar.telemetry.watched import Watched
 
 log = Log("app")
 
+LISTEN: Final = "listen-"  # how the names of the listening descriptors begin
 
-class ListenError(SettingError):
-    """The listener cannot be opened."""
-
-
-def serve(config: Config) -> int:
-    """Run until SIGTERM or SIGINT; the exit status: 0 when every open call had ended in time.
-
-    Raises SidecarError for what only shows when starting: a port in use, a certificate that does not load.
-    """
-    exposed = exposure.examine(config.upstream)
-    for weak in exposed.warnings:
-        log.warning("upstream_exposed", detail=str(weak))
-    if exposed.faults:
-        raise RefusedError(exposed)
-    # The limits on connections are the config's; the soft limit of descriptors is often a shell's default.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    return uvloop.run(_Sidecar(config).run())
+CHANGED: Final = Deny(Code.PERMISSION_DENIED, "authorize.changed", "permission denied")
+UNDECIDED: Final = Deny(Code.UNAVAILABLE, "authorize.undecided", "permission cannot be decided at the moment")
 
 
-class _Sidecar:
-    """One running sidecar. Everything that runs in this process for now stands behind the relay's ports."""
+def main(birth: Birth) -> int:
+    """settings: {"config": the effective config, "directory": of its file}. Raises SidecarError."""
+    return uvloop.run(_Worker(birth).run())
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        now = time.time()
-        server, client = wiring.server_tls(config), wiring.client_tls(config)
-        self._server_tls = ServerTls(server, now) if server is not None else None
-        self._client_tls = ClientTls(client, now) if client is not None else None
-        self._ledger = MmapLedger(config.limits_file, _limits_trouble) if config.limits else None
-        ids = Random(secrets.randbits(256)).randbytes  # noqa: S311 - ids need be unique, not secret
-        self._chain = wiring.chain(config, ids, self._ledger or NoLedger())
 
-    async def run(self) -> int:
-        config, loop = self._config, asyncio.get_running_loop()
-        recorder = JsonlRecorder(config.events_file, loop.call_soon_threadsafe)
-        known = codecs(config)
-        jitter = Random(secrets.randbits(64)).random  # noqa: S311 - spreads reconnects and samples, guards nothing
-        watch = Watch(config, loop, lambda path: known.method(path) is not None, jitter) if wanted(config) else None
-        spans = watch.spans if watch is not None else None
-        relay = Relay(loop, front_settings(config), self._chain, known, recorder, spans, Answers(loop, {}))
-        client_tls, server_tls = self._client_tls, self._server_tls
-        jitter = Random(secrets.randbits(64)).random  # noqa: S311 - spreads reconnects, guards nothing
-        given = config.upstream.tls.server_name if config.upstream.tls is not None else None
-        dial = None if client_tls is None else lambda host: client_tls.channel(given or host)
-        pool = Pool(loop, relay, upstream_settings(config), dial, self._vet, jitter)
-        relay.pool = pool
-        channel = None if server_tls is None else lambda: server_tls.channel(time.time())
-        front = Front(loop, relay, channel, b"http" if client_tls is None else b"https")
-        bound: tuple[int, int] | None = None
-        try:
-            server = await listen(loop, front, config)
-            bound = socket_at(config.listen.address)
-            stop = asyncio.Event()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, stop.set)
-            front.start()
-            pool.start()
-            if watch is not None:
-                watch.begin(config, self._gauges(recorder, front, pool))
-            started = partial(Event, tenant="", durability=Durability.COMMIT)
-            recorder.record(started("sidecar.started", time.time(), reason=f"config {config.digest()}"))
-            log.info("listening", address=listening_at(server), upstream=", ".join(map(str, config.upstream.address)),
-                     config=config.digest(), build=build.of())  # fmt: skip
-            gc.collect()
-            gc.freeze()
-            # Calls leave no cycles behind, so the collector has little to find; what it does cost is looking.
-            gc.set_threshold(100_000, 50, 50)
-            await stop.wait()
-            log.info("stopping", grace_s=float(config.listen.grace))
-            server.close()
-            in_time = await front.drain(config.listen.grace)
-            await pool.stop()
-            recorder.record(started("sidecar.stopped", time.time(), reason="" if in_time else "calls cut at grace"))
-            log.info("stopped", in_time=in_time)
-            return 0 if in_time else 1
-        finally:
-            recorder.close()
-            if watch is not None:
-                watch.end()
-            if self._ledger is not None:
-                self._ledger.close()
-            # What stands at the path may be somebody else's: of before we could bind, or put there since.
-            if bound is not None and isinstance(config.listen.address, UnixAddress):
-                with contextlib.suppress(OSError):
-                    if socket_at(config.listen.address) == bound:
-                        os.unlink(config.listen.address.path)
+@dataclass(frozen=True, slots=True)
+class Fittings:
+    """What one generation of the config makes of a relay. standing: decides on calls that are open already."""
 
-    def _gauges(self, recorder: JsonlRecorder, front: Front, pool: Pool) -> dict[Gauge, Callable[[], float]]:
-        """What is so at a moment, for whoever watches."""
-        gauges: dict[Gauge, Callable[[], float]] = {
-            (metrics.UPSTREAM_UP, (", ".join(map(str, self._config.upstream.address)),)): lambda: float(pool.up),
-            (metrics.RECORDER_UP, ()): lambda: float(recorder.failed is None),
-            (metrics.RECORDER_QUEUE, ()): lambda: float(recorder.waiting),
-            (metrics.DRAINING, ()): lambda: float(front.draining),
-        }
-        tls = self._server_tls
-        if tls is not None:
-            gauges[metrics.CERTIFICATE_EXPIRY, ("listen",)] = lambda: tls.not_after
-        return gauges
+    config: Config
+    front: FrontSettings
+    chain: Chain
+    standing: Chain
+    codecs: Codecs
+    server_tls: ServerTls | None
+    client_tls: ClientTls | None
 
-    async def _vet(self, place: Target) -> str | None:
-        """Why an endpoint that just came up may not be used: it may have opened more than it did before."""
-        loop, upstream = asyncio.get_running_loop(), self._config.upstream
-        found = await loop.run_in_executor(None, exposure.examine, upstream, (address_of(place),))
-        for fault in found.faults:
-            log.error("upstream_exposed", detail=str(fault))
-        return "it can be reached around the sidecar" if found.faults else None
+
+class LimitLedger:
+    """The ledger of limits, opened when the config first has some."""
+
+    def __init__(self) -> None:
+        self._ledger: MmapLedger | None = None
+
+    def of(self, config: Config) -> Ledger:
+        """Raises LedgerError."""
+        if config.limits and self._ledger is None:
+            self._ledger = MmapLedger(config.limits_file, _limits_trouble)
+        return self._ledger or NoLedger()
+
+    def close(self) -> None:
+        if self._ledger is not None:
+            self._ledger.close()
 
 
 def _limits_trouble(refusal: str) -> None:
     log.warning("limits_unavailable", refusal=refusal, detail="calls are refused because their limits cannot be kept")
 
 
-async def listen(loop: asyncio.AbstractEventLoop, front: Front, config: Config) -> asyncio.Server:
-    """Open the listener. Raises ListenError."""
-    address = config.listen.address
-    try:
-        if isinstance(address, TcpAddress):
-            return await loop.create_server(front.protocol, address.host, address.port, backlog=1024)
-        remove_stale_socket(Path(address.path))
-        mask = os.umask(0o177)  # nobody else may connect, from the moment the socket is there
+def fittings(settings: dict[str, Any], ledger: LimitLedger) -> Fittings:
+    """Raises SidecarError where they cannot be made."""
+    config = build(settings["config"], Path(settings["directory"]), {})
+    now = time.time()
+    server, client = wiring.server_tls(config), wiring.client_tls(config)
+    return Fittings(
+        config,
+        front_settings(config),
+        wiring.chain(config, ids(), ledger.of(config)),
+        wiring.standing(config),
+        codecs(config),
+        ServerTls(server, now) if server is not None else None,
+        ClientTls(client, now) if client is not None else None,
+    )
+
+
+class _Worker:
+    """One running relay."""
+
+    def __init__(self, birth: Birth) -> None:
+        self._birth = birth
+        self._ledger = LimitLedger()
+        self._now = fittings(birth.start.settings, self._ledger)
+        self._next: tuple[int, Fittings] | None = None  # prepared, with its generation
+        self._making = 0  # the generation that is being prepared
+        self._wanted = 0  # the generation to switch to as soon as it is
+
+    async def run(self) -> int:
+        loop, now = asyncio.get_running_loop(), self._now
+        self._recorder = recorder = RemoteRecorder(loop)
+        jitter = Random(secrets.randbits(64)).random  # noqa: S311 - spreads reconnects and samples, guards nothing
+        watched = Watched.of(self._birth.descriptors, loop, now.config.telemetry.access_log, self._known, jitter)
+        meter, spans = (UNMETERED, None) if watched is None else (watched.meter, watched.spans)
+        answers = Answers(loop, {})
+        self._relay = relay = Relay(loop, now.front, now.chain, now.codecs, recorder, spans, answers, meter)
+        self._pool = pool = Pool(
+            loop, relay, upstream_settings(now.config), self._dial(), self._vet, jitter, meter=meter
+        )
+        relay.pool = pool
+        channel = self._accept if now.server_tls is not None else None
+        self._front = front = Front(loop, relay, channel, b"http" if now.client_tls is None else b"https")
+        handlers = {Prepare: self._prepare, Commit: self._commit, Abandon: self._abandon}
+        control = self._control = Control(loop, self._birth, handlers, self._attach, self._measure)
         try:
-            server = await loop.create_unix_server(front.protocol, address.path, backlog=1024)
+            front.start()
+            pool.start()
+            control.send(Ready())
+            if not await control.started():
+                return 0
+            if watched is not None:
+                watched.begin(self._gauges())
+            settle()
+            return await self._serve(control)
         finally:
-            os.umask(mask)
-        return server
-    except OSError as error:
-        raise ListenError("listen.address", f"cannot listen on {address}: {error.strerror or error}") from None
+            recorder.close()
+            if watched is not None:
+                watched.end()
+            self._ledger.close()
 
+    async def _serve(self, control: Control) -> int:
+        """Serve until told to drain; 0 where every open call had ended in time."""
+        loop, front = asyncio.get_running_loop(), self._front
+        numbers = self._birth.descriptors
+        listening = [socket.socket(fileno=numbers[name]) for name in sorted(numbers) if name.startswith(LISTEN)]
+        servers = [await loop.create_server(front.protocol, sock=each, backlog=BACKLOG) for each in listening]
+        await control.draining.wait()
+        log.info("draining", grace_s=control.grace)
+        for server in servers:
+            server.close()
+        draining = loop.create_task(front.drain(control.grace))
+        ending = loop.create_task(control.ended.wait())
+        await asyncio.wait((draining, ending), return_when=asyncio.FIRST_COMPLETED)
+        if not draining.done():
+            front.cut()
+        ending.cancel()
+        in_time = await draining and not control.ended.is_set()
+        await self._pool.stop()
+        log.info("drained", in_time=in_time)
+        return 0 if in_time else 1
 
-def remove_stale_socket(path: Path) -> None:
-    """Remove a socket that a killed process left; anything else stays, and binding fails.
+    # --- a new generation ---------------------------------------------------------------------------------------
 
-    Raises OSError where somebody listens there, or where it cannot be told.
-    """
-    try:
-        if not stat.S_ISSOCK(path.stat().st_mode):
-            return
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(1.0)
+    def _prepare(self, message: Message) -> None:
+        """Make the parts in a thread: files are read and contexts made, for which no call is to wait."""
+        assert isinstance(message, Prepare)
+        self._next, self._making, self._wanted = None, message.generation, 0
+        made = asyncio.get_running_loop().run_in_executor(None, fittings, message.settings, self._ledger)
+        made.add_done_callback(partial(self._prepared, message.generation))
+
+    def _prepared(self, generation: int, made: asyncio.Future[Fittings]) -> None:
+        if generation != self._making:
+            return  # another has been asked for since
+        self._making = 0
+        faults: list[list[str]] = []
         try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
+            self._next = generation, made.result()
+        except SidecarError as error:
+            faults = [[each.path, each.problem] for each in of_error(error).faults]
+        except Exception as error:
+            log.error("prepare_failed", error)
+            faults = [["", f"a worker cannot use it: {type(error).__name__}"]]
+        self._control.send(Prepared(generation, faults))
+        if self._wanted == generation:
+            self._switch(generation)
+
+    def _abandon(self, message: Message) -> None:
+        self._next, self._making = None, 0
+
+    def _commit(self, message: Message) -> None:
+        assert isinstance(message, Commit)
+        if self._making == message.generation:
+            self._wanted = message.generation  # it was starting when the others were asked
+        else:
+            self._switch(message.generation)
+
+    def _switch(self, generation: int) -> None:
+        if self._next is None or self._next[0] != generation:
+            # The others have switched: whoever serves by other rules than they do must not go on.
+            log.error("commit_unprepared", generation=generation)
+            self._control.ended.set()
+            self._control.draining.set()
             return
-    raise OSError(errno.EADDRINUSE, "somebody listens there already")
+        before, (_, now) = self._now, self._next
+        self._now, self._next = now, None
+        self._relay.switch(now.front, now.chain, now.codecs)
+        self._front.recheck(self._vouch, Standing(now.standing, self._relay.wall))
+        if now.client_tls and before.client_tls and now.client_tls.digest != before.client_tls.digest:
+            self._pool.renew(self._dial())
+
+    def _vouch(self, channel: TlsChannel | None) -> PeerCertificate | None:
+        """What the peer of an open connection is by the settings in force. Raises TlsRefused."""
+        if channel is None or self._now.server_tls is None:
+            return None
+        return self._now.server_tls.recheck(channel.chain(), time.time())
+
+    # --- what the relay's parts call ----------------------------------------------------------------------------
+
+    def _accept(self) -> TlsChannel:
+        assert self._now.server_tls is not None
+        return self._now.server_tls.channel(time.time(), self._server_tls)
+
+    def _server_tls(self) -> ServerTls:
+        assert self._now.server_tls is not None
+        return self._now.server_tls
+
+    def _dial(self) -> Callable[[str], TlsChannel] | None:
+        """What makes the TLS side of a connection to a host of the model server's."""
+        tls, configured = self._now.client_tls, self._now.config.upstream.tls
+        given = configured.server_name if configured is not None else None
+        return None if tls is None else lambda host: tls.channel(given or host)
+
+    def _known(self, path: str) -> bool:
+        return self._now.codecs.method(path) is not None
+
+    def _gauges(self) -> dict[Gauge, Callable[[], float]]:
+        """What is so at a moment, for whoever watches."""
+        front, pool, recorder = self._front, self._pool, self._recorder
+        gauges: dict[Gauge, Callable[[], float]] = {
+            (metrics.CONNECTIONS_OPEN, ()): lambda: float(front.connections),
+            (metrics.CALLS_OPEN, ()): lambda: float(front.calls),
+            (metrics.UPSTREAM_QUEUE, ()): lambda: float(pool.state().waiting),
+            (metrics.RECORDER_UP, ()): lambda: float(recorder.failed is None),
+            (metrics.RECORDER_QUEUE, ()): lambda: float(recorder.waiting),
+            (metrics.DRAINING, ()): lambda: float(front.draining),
+        }
+        if self._now.server_tls is not None:
+            gauges[metrics.CERTIFICATE_EXPIRY, ("listen",)] = self._listen_expiry
+        return gauges
+
+    def _listen_expiry(self) -> float:
+        return self._now.server_tls.not_after if self._now.server_tls is not None else math.nan
+
+    def _attach(self, message: Attach, connection: socket.socket) -> None:
+        if message.role == "recorder":
+            self._recorder.attach(connection)
+        else:
+            connection.close()
+
+    def _measure(self) -> tuple[int, int, dict[str, object]]:
+        return (
+            self._front.connections,
+            self._front.calls,
+            {"upstream": self._pool.up, "audit": self._recorder.failed or ""},
+        )
+
+    async def _vet(self, place: Target) -> str | None:
+        """Why an endpoint that just came up may not be used: it may have opened more than it did before."""
+        loop, upstream = asyncio.get_running_loop(), self._now.config.upstream
+        found = await loop.run_in_executor(None, exposure.examine, upstream, (address_of(place),))
+        for fault in found.faults:
+            log.error("upstream_exposed", detail=str(fault))
+        return "it can be reached around the sidecar" if found.faults else None
 
 
-def socket_at(address: TcpAddress | UnixAddress) -> tuple[int, int] | None:
-    """Which file stands at a Unix address: its device and number."""
-    if isinstance(address, TcpAddress):
-        return None
-    found = os.stat(address.path)
-    return found.st_dev, found.st_ino
+class Standing:
+    """Whether an open call would be let in now, as it was. chain: identifies and authorizes.  wall: Unix seconds."""
+
+    def __init__(self, chain: Chain, wall: Callable[[], float]) -> None:
+        self._chain = chain
+        self._wall = wall
+
+    def __call__(self, call: Call, peer: Peer) -> Deny | None:
+        probe = Call(call.method, Headers(()), peer, self._wall(), None, call.codec)
+        verdict: Any = self._chain.plan(call.method).start(probe)
+        if isinstance(verdict, Generator):
+            verdict.close()
+            return UNDECIDED
+        if verdict is not None:
+            return verdict  # type: ignore[no-any-return]
+        before, now = call.find(Permission), probe.find(Permission)
+        # Its messages go on being checked by what it was let in with: where that is not the same, it begins anew.
+        same = now is None or now.models is None or (before is not None and before.models == now.models)
+        return None if same and call.find(Principal) == probe.find(Principal) else CHANGED
 
 
-def listening_at(server: asyncio.Server) -> str:
-    """Where a server listens, its real port where the config said 0."""
-    name = server.sockets[0].getsockname()
-    if isinstance(name, str):
-        return f"unix://{name}"
-    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+def ids() -> Callable[[int], bytes]:
+    """Random bytes for ids, which need be unique, not secret."""
+    return Random(secrets.randbits(256)).randbytes  # noqa: S311
 
 
-def rate(value: ConfigRate) -> Rate:
-    return Rate(value.per_second, value.burst)
-
-
-def front_settings(config: Config) -> FrontSettings:
-    """The listener's limits as the relay takes them."""
-    limits = config.listen.limits
-    return FrontSettings(
-        limits=Limits(
-            concurrent_streams=limits.concurrent_streams,
-            header_list=limits.header_list,
-            header_count=limits.header_count,
-            continuations=limits.continuations,
-            stream_window=limits.stream_window,
-            connection_window=limits.connection_window,
-            resets=rate(limits.resets),
-            pings=rate(limits.pings),
-            settings=rate(limits.settings),
-            priorities=rate(limits.priorities),
-            empty_data=rate(limits.empty_data),
-        ),
-        message=limits.message,
-        response_message=limits.response_message,
-        decompressed=limits.decompressed,
-        buffered=limits.buffered,
-        handshake_s=limits.handshake,
-        header_s=limits.header_time,
-        idle_s=limits.idle,
-        keepalive_s=limits.keepalive,
-        connections_per_source=limits.connections_per_source,
-    )
-
-
-def upstream_settings(config: Config) -> UpstreamSettings:
-    """The model server's addresses and limits as the relay takes them."""
-    upstream = config.upstream
-    health, ejection, retries = upstream.health, upstream.ejection, upstream.retries
-    return UpstreamSettings(
-        tuple(map(target_of, upstream.address)),
-        connections=upstream.connections,
-        connections_most=upstream.connections_most or upstream.connections,
-        connect_s=upstream.connect_timeout,
-        calls_most=upstream.calls_most or 0,
-        try_s=upstream.per_try_timeout or 0.0,
-        queue=upstream.queue,
-        queue_s=upstream.queue_timeout,
-        wait=upstream.when_unready == "wait",
-        dns_s=upstream.dns_refresh,
-        keepalive_s=upstream.keepalive,
-        keepalive_answer_s=upstream.keepalive_timeout,
-        health=HealthSettings(
-            health.check == "grpc", health.service or "", health.interval, health.timeout, health.failures
-        ),
-        ejection=EjectionSettings(
-            failures=ejection.failures,
-            ratio=ejection.ratio,
-            calls=ejection.calls,
-            interval_s=ejection.interval,
-            base_s=ejection.time,
-            most_s=ejection.time_most,
-            share=ejection.share,
-        ),
-        retries=RetrySettings(retries.attempts, retries.backoff, retries.budget, retries.reserve),
-        limits=Limits(
-            # An answer's headers may be larger than what callers may send, never smaller.
-            header_list=max(64 << 10, config.listen.limits.header_list),
-            header_count=max(512, config.listen.limits.header_count),
-            stream_window=upstream.stream_window,
-            connection_window=upstream.connection_window,
-            # The model server is trusted not to flood; its transport probes bandwidth by PING under load.
-            resets=Rate(10_000, 100_000),
-            pings=Rate(1_000, 10_000),
-            settings=Rate(10, 100),
-        ),
-    )
-
-
-def target_of(address: Address) -> Target:
-    return Target(address.host, address.port) if isinstance(address, TcpAddress) else Target("", 0, address.path)
-
-
-def address_of(target: Target) -> Address:
-    return UnixAddress(target.path) if target.path else TcpAddress(target.host, target.port)
-
-
-def codecs(config: Config) -> Codecs:
-    """What is known of the model server's methods."""
-    upstream = config.upstream
-    return registry(upstream.protocol, upstream.services)
+def settle() -> None:
+    """Calls leave no cycles behind, so the collector has little to find; what it does cost is looking."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)

@@ -26,7 +26,6 @@ from sidecar.errors import SidecarError
 if TYPE_CHECKING:
     from sidecar.check.report import Report
     from sidecar.config import Config
-    from sidecar.logs import Log
 
 NAME = "langtrain-sidecar"
 ENVIRONMENT_DEBUG = "LANGTRAIN_SIDECAR_DEBUG"  # with one underscore: no part of the config
@@ -79,7 +78,7 @@ def serve(
     logs.configure(log_level.value)
     log = logs.Log("config")
     try:
-        status = _serve(config, log)
+        status = _serve(config, log_level.value)
     except SidecarError as error:
         if sys.stderr.isatty():
             raise
@@ -92,23 +91,11 @@ def serve(
     raise typer.Exit(status)
 
 
-def _serve(file: Path, log: Log) -> int:
-    from sidecar import app as program
-    from sidecar.check import material
-    from sidecar.check.report import RefusedError
+def _serve(file: Path, log_level: str) -> int:
+    from sidecar import serve as program
 
-    loaded = _load(file)
-    for path in loaded.warnings():
-        log.warning("unsafe_setting", setting=path, detail=f"{path} is on and weakens security")
-    # The program would find these faults as well, but not the settings that they stand in.
-    now = datetime.now(UTC)
-    found = material.loaded(loaded, now) + material.revocations(loaded, now).excused()
-    for finding in found.warnings:
-        log.warning("weak", path=finding.path, detail=finding.problem)
-    if found.faults:
-        raise RefusedError(found)
-    log.info("configured", digest=loaded.digest(), file=str(file))
-    return program.serve(loaded)
+    file = file.absolute()
+    return program.serve(lambda: _load(file), file.parent, file, log_level)
 
 
 @app.command()
@@ -175,6 +162,34 @@ def certs_dev(
     for path in made:
         typer.echo(str(path))
     _console().print("[yellow]For development only:[/] whoever reads these files can be anyone.")
+
+
+@app.command()
+def status(
+    target: Annotated[str, typer.Option(help="host:port, or unix:///path.", envvar="LANGTRAIN_TARGET")],
+    certificate: Annotated[
+        Path | None, typer.Option(envvar="LANGTRAIN_CERTIFICATE", help="PEM file: who asks.")
+    ] = None,
+    key: Annotated[Path | None, typer.Option(envvar="LANGTRAIN_KEY", help="PEM file: the certificate's key.")] = None,
+    ca: Annotated[Path | None, typer.Option(envvar="LANGTRAIN_CA", help="PEM file: whom to believe.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a running sidecar how it is. Exits 1 where it is not reached, or does not tell this caller."""
+    import langtrain
+    from sidecar import status as shown
+
+    try:
+        with langtrain.Sidecar(target, certificate=certificate, key=key, ca=ca) as sidecar:
+            if watch:
+                shown.watch(sidecar.watch_status(), as_json)
+            elif as_json:
+                _print_json(shown.as_json(sidecar.status()))
+            else:
+                shown.print_table(sidecar.status())
+    except (langtrain.SidecarError, OSError, ValueError) as error:
+        _console().print(f"[red]error[/] {escape(target)}: {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from None
 
 
 @app.command()

@@ -48,11 +48,12 @@ class Log:
 
 
 class JsonLines(logging.Formatter):
-    """A log record as one JSON line of ASCII. traces: whether stack traces are shown."""
+    """A log record as one JSON line of ASCII. traces: whether stack traces are shown.  common: fields of every line."""
 
-    def __init__(self, traces: bool = False) -> None:
+    def __init__(self, traces: bool = False, common: Mapping[str, Any] | None = None) -> None:
         super().__init__()
         self._traces = traces
+        self._common = dict(common or {})
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -60,6 +61,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "event": _safe(record.getMessage()),
             "source": record.name.removeprefix("sidecar."),
+            **self._common,
         }
         for name, value in getattr(record, "fields", {}).items():
             line.setdefault(name, WITHHELD if SECRET_NAMES.search(name) else _safe(value))
@@ -75,12 +77,15 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=True).replace("\x7f", "\\u007f")
 
 
-def configure(level: str = "info", stream: IO[str] | None = None) -> None:
-    """Send every log line of at least `level` (one of LEVELS) to `stream`, stderr where it is None."""
+def configure(level: str = "info", stream: IO[str] | None = None, common: Mapping[str, Any] | None = None) -> None:
+    """Send every log line of at least `level` (one of LEVELS) to `stream`, stderr where it is None.
+
+    common: fields of every line, such as which process says it.
+    """
     if level not in LEVELS:
         raise ValueError(f"log level: expected one of {', '.join(LEVELS)}, came {level!r}")
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonLines(traces=level == "debug"))
+    handler.setFormatter(JsonLines(level == "debug", common))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -71,11 +71,10 @@ def chain(config: Config, random_bytes: Callable[[int], bytes], ledger: Ledger) 
 
     random_bytes: as of random.Random.randbytes, for ids of spans.  ledger: of the limits.  Raises WiringError.
     """
-    mtls = config.authentication.mtls
     rules = [Rule(rule.identities, rule.methods, rule.models) for rule in config.authorization.rules]
     links: list[Interceptor] = [
         Trace(random_bytes, config.telemetry.sample) if config.telemetry.otlp else Correlate(),
-        Identify([domain.name for domain in mtls.trust_domains] if mtls else [], bool(mtls and mtls.allow_common_name)),
+        _identify(config),
         _authorize(rules),
         *([_limit(config, ledger)] if config.limits else ()),
         *_own(config),
@@ -85,6 +84,22 @@ def chain(config: Config, random_bytes: Callable[[int], bytes], ledger: Ledger) 
         return Chain(links, config.unsafe_observe_only)
     except ChainError as error:
         raise WiringError("interceptors", str(error)) from error
+
+
+def standing(config: Config) -> Chain:
+    """The links that decide who may call what, alone: asked again, of calls that are open, when the config changes.
+
+    Raises WiringError.
+    """
+    rules = [Rule(rule.identities, rule.methods, rule.models) for rule in config.authorization.rules]
+    return Chain([_identify(config), _authorize(rules)], config.unsafe_observe_only)
+
+
+def _identify(config: Config) -> Identify:
+    mtls = config.authentication.mtls
+    return Identify(
+        [domain.name for domain in mtls.trust_domains] if mtls else [], bool(mtls and mtls.allow_common_name)
+    )
 
 
 def _authorize(rules: list[Rule]) -> Authorize:

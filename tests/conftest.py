@@ -1,8 +1,8 @@
-"""Fixtures of every end-to-end test: certificates, and a sidecar to start."""
+"""Fixtures of every end-to-end test: certificates, a sidecar to start, and our own services without one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
@@ -10,6 +10,7 @@ import pytest
 
 from tests import certificates as pki
 from tests import sidecars
+from tests.services.running import Running, running
 
 StartSidecar: TypeAlias = Callable[..., AbstractContextManager[sidecars.Sidecar]]
 
@@ -32,3 +33,10 @@ def start_sidecar(tmp_path_factory: pytest.TempPathFactory) -> StartSidecar:
         return sidecars.serve(config, tmp_path_factory.mktemp("sidecar"), **options)
 
     return start
+
+
+@pytest.fixture
+def services() -> Iterator[Running]:
+    """The services process's servers in this process, behind a front."""
+    with running() as made:
+        yield made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ LOG_LEVELS_OF_FAULTS = ("error", "critical")
 
 
 class Sidecar:
-    """A running sidecar.  address: "127.0.0.1:port", or "unix://…".  state: its state directory."""
+    """A running sidecar.  address: "127.0.0.1:port", or "unix://…".  state: its state directory.  file: its config."""
 
-    def __init__(self, process: Process, address: str, state: Path) -> None:
+    def __init__(self, process: Process, address: str, state: Path, file: Path) -> None:
         self.process = process
         self.address = address
         self.state = state
+        self.file = file
 
     def events(self) -> list[dict[str, Any]]:
         """What it has recorded so far, oldest first; a line still being written is left out."""
@@ -32,6 +33,23 @@ class Sidecar:
             return []
         lines = file.read_text("utf-8").split("\n")
         return [json.loads(line) for line in lines[:-1] if line]
+
+    def children(self, role: str) -> dict[str, int]:
+        """The processes of a role that run now: name → process id."""
+        found = {}
+        for pid in children_of(self.process.pid):
+            try:
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            except OSError:
+                continue  # it has ended meanwhile
+            if len(words) > 5 and words[4] == role:
+                found[words[5]] = pid
+        return found
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Its log lines of one kind, oldest first."""
+        lines = [json.loads(line) for line in list(self.process.lines) if line.startswith("{")]
+        return [line for line in lines if line.get("event") == event]
 
 
 def mtls(certificates: Certificates) -> dict[str, Any]:
@@ -54,37 +72,60 @@ def guarded(certificates: Certificates, upstream: str, methods: str = "/**") -> 
     }
 
 
+def write(file: Path, config: dict[str, Any]) -> None:
+    """As one change: another reader finds the old config or the new one."""
+    new = file.with_suffix(".new")
+    with new.open("w", encoding="utf-8") as out:
+        YAML(typ="safe").dump(config, out)
+    new.rename(file)
+
+
+def children_of(pid: int) -> list[int]:
+    """Process ids of a process's children, zombies included."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
 @contextmanager
-def serve(config: dict[str, Any], directory: Path, *, grace_s: float = 30.0, status: int = 0) -> Iterator[Sidecar]:
+def serve(
+    config: dict[str, Any],
+    directory: Path,
+    *,
+    grace_s: float = 30.0,
+    status: int = 0,
+    faults: frozenset[str] = frozenset(),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Sidecar]:
     """Run the sidecar with `config` until the block ends, then stop it with SIGTERM.
 
     `listen.address` and `state.directory` are filled in where absent.  Raises ProcessError where it does not
     listen within 30 s, does not stop within `grace_s`, exits with another status than `status`, or where its log has a
-    traceback or a line of level error.
+    traceback or a line of level error whose event is none of `faults`.
     """
     config = {**config, "state": {"directory": str(directory / "state"), **config.get("state", {})}}
     config["listen"] = {"address": "127.0.0.1:0", **config.get("listen", {})}
     file = directory / "sidecar.yaml"
-    with file.open("w", encoding="utf-8") as out:
-        YAML(typ="safe").dump(config, out)
-    with Process([sys.executable, "-m", "sidecar", "serve", "--config", str(file)]) as process:
+    write(file, config)
+    command = [sys.executable, "-m", "sidecar", "serve", "--config", str(file)]
+    with Process(command, environment=environment) as process:
         line = process.wait_line(_says_listening)
-        yield Sidecar(process, json.loads(line)["address"], Path(config["state"]["directory"]))
+        yield Sidecar(process, json.loads(line)["address"], Path(config["state"]["directory"]), file)
         ended = process.terminate(grace_s)
         if ended != status:
             raise ProcessError(f"the sidecar exited with status {ended}, expected {status}:\n{process.tail()}")
         if "Traceback (most recent call last)" in process.log:
             raise ProcessError(f"the sidecar logged a traceback:\n{process.tail(200)}")
-        _refuse_faults(process)
+        _refuse_faults(process, faults)
 
 
 def _says_listening(line: str) -> bool:
     return line.startswith("{") and json.loads(line).get("event") == "listening"
 
 
-def _refuse_faults(process: Process) -> None:
-    bad = [
-        line for line in process.lines if line.startswith("{") and json.loads(line).get("level") in LOG_LEVELS_OF_FAULTS
-    ]
+def _refuse_faults(process: Process, expected: frozenset[str]) -> None:
+    said = [json.loads(line) for line in process.lines if line.startswith("{")]
+    bad = [line for line in said if line.get("level") in LOG_LEVELS_OF_FAULTS and line["event"] not in expected]
     if bad:
-        raise ProcessError("the sidecar logged errors:\n" + "\n".join(bad[:20]))
+        raise ProcessError("the sidecar logged errors:\n" + "\n".join(map(str, bad[:20])))

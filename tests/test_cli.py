@@ -52,12 +52,12 @@ def test_check_says_nothing_of_what_is_sound(directory: Path) -> None:
 
 
 def test_check_lists_every_fault_of_a_config(directory: Path) -> None:
-    (directory / "bad.yaml").write_text(f"{CONFIG}workers: 2\n'[red]x': 1\n")
+    (directory / "bad.yaml").write_text(f"{CONFIG}workers: 0\n'[red]x': 1\n")
     ran = Ran("check", "-c", "bad.yaml", directory=directory)
     assert (ran.status, ran.out) == (1, "")
     assert ran.err.splitlines()[0].startswith("fault [red]x (line 6): expected a known key")
     assert ran.err.splitlines()[1:] == [
-        "fault workers (line 5): expected 1; this version runs one relay process, came the number 2",
+        "fault workers (line 5): expected a number from 1 to 64, or auto, came the number 0",
         "2 faults",
     ]
 
@@ -81,7 +81,7 @@ def test_check_lists_every_fault_of_the_host(directory: Path) -> None:
 
 
 def test_serve_tells_faults_as_log_lines(directory: Path) -> None:
-    ran = Ran("serve", "-c", "sidecar.yaml", directory=directory, LANGTRAIN_SIDECAR__WORKERS="2")
+    ran = Ran("serve", "-c", "sidecar.yaml", directory=directory, LANGTRAIN_SIDECAR__WORKERS="0")
     (line,) = map(json.loads, ran.err.splitlines())
     assert ran.status == 1
     assert (line["level"], line["event"], line["path"]) == ("error", "refused", "workers")

@@ -25,10 +25,11 @@ class Lines:
         self._date = ""
         self._known: dict[tuple[str, ...], str] = {}
 
-    def line(self, event: Event, now: float) -> str:
+    def line(self, event: Event, now: float, process: str = "", sequence: int = 0) -> str:
         """The event as JSON and a newline.
 
         now: Unix seconds at which it is written; it names the event (`id`), `time` tells when it happened.
+        process, sequence: who handed it in, and its number among all of that process's, from 1: a gap is a loss.
         What JSON or RFC 3339 cannot spell (a time or duration that is not finite, a lone surrogate) is written as
         what they can: 0, and the surrogate's escaped form. Raises TypeError or ValueError where a field has a
         wrong type.
@@ -42,7 +43,8 @@ class Lines:
             f'{{"id":"{self._ids.next(now)}","time":"{self._date}.{micro:06d}Z",{self._names(event)},'
             f'"status":{event.status:d},"reason":{quoted(event.reason)},"would_deny":{quoted(event.would_deny)},'
             f'"seconds":{seconds:.6f},"requests":{event.requests:d},"responses":{event.responses:d},'
-            f'"trace_id":{quoted(event.trace_id)},"count":{event.count:d}}}\n'
+            f'"trace_id":{quoted(event.trace_id)},"count":{event.count:d},'
+            f'"process":{quoted(process)},"sequence":{sequence:d}}}\n'
         )
 
     def _names(self, event: Event) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Final, TypeAlias
 
 from interceptors.events import Durability, Event
 from sidecar.audit.appendfile import AppendFile
@@ -31,6 +32,9 @@ FIRST_RETRY_S = 0.05
 LAST_RETRY_S = 1.0
 SWEEP_S = 1.0
 CLOSED = "the audit recorder is closed"
+Origin: TypeAlias = tuple[str, int]  # the process that handed an event in, and the event's number there
+OWN: Final[Origin] = ("", 0)
+Taken: TypeAlias = tuple[Event, Done | None, Origin]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class JsonlRecorder:
 
     call_soon: runs a function on the loop's thread, from any thread.  clock: Unix seconds.
     tick: monotonic seconds, for folding.  bits: n -> n random bits, for ids.  sync: as os.fdatasync.
+    durable: told, on the loop's thread, up to which number each process's events have become durable.
     """
 
     def __init__(
@@ -67,7 +72,9 @@ class JsonlRecorder:
         tick: Callable[[], float] = time.monotonic,
         bits: Callable[[int], int] | None = None,
         sync: Callable[[int], None] = os.fdatasync,
+        durable: Callable[[dict[str, int]], None] | None = None,
     ) -> None:
+        self._durable = durable
         self._file = AppendFile(path, sync)
         self._call_soon = call_soon
         self._pace = pace or Pace()
@@ -76,8 +83,8 @@ class JsonlRecorder:
         self._tick = tick
         self._lines = Lines(bits or Random().getrandbits)  # noqa: S311 - ids need to be unique, not secret
         self._high = self._pace.capacity * 3 // 4
-        self._queue: deque[tuple[Event, Done | None]] = deque()
-        self._backlog: list[tuple[Event, Done | None]] = []  # writer: taken from the queue, not durable yet
+        self._queue: deque[Taken] = deque()
+        self._backlog: list[Taken] = []  # writer: taken from the queue, not durable yet
         self._wake = threading.Event()  # something waits
         self._hurry = threading.Event()  # do not wait for more
         self._closing = threading.Event()
@@ -109,6 +116,13 @@ class JsonlRecorder:
         """Events taken that are not on disk yet."""
         return self._taken - self._written
 
+    def take(self, event: Event, origin: Origin) -> None:
+        """Record an event of another process's, which `durable` tells of."""
+        if self._closed:
+            self._refuse(event, None, CLOSED)
+        else:
+            self._put(event, None, origin)
+
     def record(self, event: Event, done: Done | None = None) -> None:
         """As Recorder.record; an event that someone waits for is never folded."""
         if self._closed:
@@ -135,7 +149,7 @@ class JsonlRecorder:
             unwritten = self._taken - self._written + self._lost - self._told
             log.error("audit_events_unwritten", file=str(self._file.path), count=unwritten)
 
-    def _put(self, event: Event, done: Done | None) -> None:
+    def _put(self, event: Event, done: Done | None, origin: Origin = OWN) -> None:
         if self.waiting >= self._pace.capacity:
             self._refuse(event, done, f"audit file {self._file.path}: {self.waiting} events wait for the disk")
             return
@@ -143,7 +157,7 @@ class JsonlRecorder:
             # Written later, should the disk recover, but nobody is to wait for that.
             self._tell((done,), AuditError(self._error))
             done = None
-        self._queue.append((event, done))
+        self._queue.append((event, done, origin))
         self._taken += 1
         if (event.durability is Durability.COMMIT or len(self._queue) >= self._pace.many) and not self._hurry.is_set():
             self._hurry.set()
@@ -212,16 +226,18 @@ class JsonlRecorder:
         group = self._backlog[: self._pace.group]
         now = self._clock()
         lost = self._lost - self._told
-        lines = [self._line(event, now) for event, _ in group]
+        lines = [self._line(event, now, origin) for event, _, origin in group]
         if lost:
-            lines.append(self._line(Event("audit.lost", now, reason="queue full", count=lost), now))
+            lines.append(self._line(Event("audit.lost", now, reason="queue full", count=lost), now, OWN))
         if not self._append("".join(lines).encode("ascii")):
             return False
-        dones = [done for _, done in self._backlog[: len(group)] if done is not None]
+        dones = [done for _, done, _ in self._backlog[: len(group)] if done is not None]
         del self._backlog[: len(group)]
         self._told += lost
         self._written += len(group)
         self._tell(dones, None)
+        if self._durable is not None:
+            self._soon(functools.partial(self._durable, dict(origin for _, _, origin in group)))
         return True
 
     def _append(self, data: bytes) -> bool:
@@ -250,17 +266,17 @@ class JsonlRecorder:
         """Who waits for any event that is not durable yet; from now on nobody does."""
         while self._queue:
             self._backlog.append(self._queue.popleft())
-        dones = [done for _, done in self._backlog if done is not None]
-        self._backlog = [(event, None) for event, _ in self._backlog]
+        dones = [done for _, done, _ in self._backlog if done is not None]
+        self._backlog = [(event, None, origin) for event, _, origin in self._backlog]
         return dones
 
-    def _line(self, event: Event, now: float) -> str:
+    def _line(self, event: Event, now: float, origin: Origin) -> str:
         try:
-            return self._lines.line(event, now)
+            return self._lines.line(event, now, *origin)
         except (TypeError, ValueError) as error:
             # A link put something else into a field: say so, and keep the trail going.
             log.error("audit_event_malformed", error)
-            return self._lines.line(Event("audit.malformed", now, reason=type(error).__name__), now)
+            return self._lines.line(Event("audit.malformed", now, reason=type(error).__name__), now, *origin)
 
 
 def call_all(dones: Sequence[Done], error: AuditError | None) -> None:

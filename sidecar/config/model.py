@@ -9,16 +9,25 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from sidecar.config.access import Authentication, Authorization
 from sidecar.config.faults import expected
-from sidecar.config.fields import ClassReference, FilePath, Many, Section, section_or_defaults, written
+from sidecar.config.fields import (
+    ClassReference,
+    FilePath,
+    Many,
+    Section,
+    Within,
+    section_or_defaults,
+    written,
+)
 from sidecar.config.limits import Limit
 from sidecar.config.listen import Listen
 from sidecar.config.telemetry import Probes, Telemetry
+from sidecar.config.units import Size
 from sidecar.config.upstream import Upstream
 
 STATE_DIRECTORY = "./state"
@@ -52,10 +61,13 @@ class Audit(Section):
     )
 
 
-def _one(value: Any) -> int:
-    if type(value) is not int or value != 1:
-        raise expected("1; this version runs one relay process")
-    return value
+WORKERS_MAX = 64
+
+
+def _workers(value: Any) -> int | Literal["auto"]:
+    if value == "auto" or (type(value) is int and 1 <= value <= WORKERS_MAX):
+        return value  # type: ignore[no-any-return]
+    raise expected(f"a number from 1 to {WORKERS_MAX}, or auto")
 
 
 class Config(Section):
@@ -93,8 +105,18 @@ class Config(Section):
     probes: Annotated[Probes, BeforeValidator(section_or_defaults)] = Field(
         written({}), description="Health, readiness and metrics for whoever runs the sidecar."
     )
-    workers: Annotated[int, PlainValidator(_one), WithJsonSchema({"const": 1})] = Field(
-        1, description="Relay processes. This version runs one."
+    workers: Annotated[
+        int | Literal["auto"],
+        PlainValidator(_workers),
+        WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": WORKERS_MAX}]}),
+    ] = Field(
+        1,
+        description="Relay processes, which share the listener; `auto` is one for each core that the sidecar may use. "
+        "Limits of `listen` hold for each of them.",
+    )
+    worker_memory: Annotated[Size, Within(Size(128 << 20), Size(1 << 40))] = Field(
+        written("2GiB"),
+        description="Memory of one relay process beyond which another takes its place, while it finishes its calls.",
     )
     unsafe_observe_only: bool = Field(
         False, description="UNSAFE: deny nothing; record what would have been denied. For trying out rules."

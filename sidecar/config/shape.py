@@ -56,4 +56,4 @@ def _entry(annotation: Any) -> Any:
 def did_you_mean(key: str, keys: Sequence[str]) -> str:
     """A hint for a key that is not among `keys`, "" when none is near."""
     near = difflib.get_close_matches(key.lower(), keys, n=1, cutoff=0.6)
-    return f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(keys)}" if len(keys) <= 12 else ""
+    return f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(keys)}" if len(keys) <= 24 else ""

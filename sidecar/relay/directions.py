@@ -92,6 +92,8 @@ class Requests(Direction):
         exchange.deny(deny)
 
     def hook(self, exchange: Exchange, message: Message) -> Any:
+        if exchange.pool is None and (denied := exchange.route_by(message.raw)) is not None:
+            return denied
         return exchange.plan.request(exchange.call, message)
 
     def credit(self, exchange: Exchange, count: int) -> None:

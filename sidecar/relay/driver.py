@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from interceptors.contract import (
     Call,
     Code,
+    CodecError,
     Deny,
     Headers,
     Method,
@@ -21,6 +22,7 @@ from interceptors.contract import (
     View,
 )
 from interceptors.plan import Plan
+from sidecar.internal.mac import SealError
 from sidecar.relay.answer import answer_of, as_trailers, edited_block, reset_code, taken_apart
 from sidecar.relay.asking import Asking
 from sidecar.relay.directions import REQUESTS, RESPONSES
@@ -35,19 +37,23 @@ from sidecar.relay.http2.errors import ErrorCode
 from sidecar.relay.http2.fields import Field, ResponseHead, TrailerBlock
 from sidecar.relay.http2.streams import ENDED, Stream
 from sidecar.relay.inspecting import Inspecting
+from sidecar.relay.internal_calls import PUBLIC
 from sidecar.relay.passing import Passing
 from sidecar.relay.requests import Refusal, Request
+from sidecar.relay.routes import MALFORMED, Route
 from sidecar.relay.sides import Side
 
 if TYPE_CHECKING:
     from sidecar.relay.front import FrontWire
-    from sidecar.relay.relay import Relay
+    from sidecar.relay.relay import Pool, Relay
     from sidecar.relay.upstream.wire import UpstreamWire
 
 _ATTEMPTS: Final = 3
 _METADATA: Final = View.METADATA
 _UNAVAILABLE: Final = int(Code.UNAVAILABLE)
 _CLIENT_GONE: Final = "client.gone"
+_CLIENT_SLOW: Final = "client.slow"
+_MODEL_SERVER: Final = Route.MODEL_SERVER
 _DEADLINE: Final = ("deadline", "deadline exceeded")
 _NO_METHOD: Final = Method("", True, True)  # of a request whose path says none
 
@@ -62,19 +68,25 @@ class Exchange:
         "_attempts",
         "_began",
         "_deadline_slot",
+        "_due",
+        "_first_s",
         "_last",
+        "_nonce",
+        "_opened",
         "_responding",
         "_response",
         "_unrecorded",
         "asking",
         "blamed",
         "call",
+        "chain_s",
         "connection",
         "down",
         "front",
         "head_sent",
         "over",
         "plan",
+        "pool",
         "relay",
         "request",
         "request_side",
@@ -85,6 +97,7 @@ class Exchange:
 
     def __init__(self, relay: Relay, front: FrontWire, connection: ServerConnection, down: Stream) -> None:
         self.relay = relay
+        self.pool: Pool | None = relay.pool  # None until a message says where the call goes
         self.front = front
         self.connection = connection
         self.down = down
@@ -102,6 +115,10 @@ class Exchange:
         self._last: ResponseHead | TrailerBlock | None = None  # what ended the response
         self._response: Side | None = None
         self._deadline_slot = 0
+        self._nonce = b""  # of a stream to our own services, whose answer must prove itself by it
+        self.chain_s = 0.0  # time in links
+        self._opened = 0.0  # when the call was sent on, on the timer's clock; 0 before
+        self._first_s = -1.0  # from then to the first of the answer
         self.asking: list[Asking] | None = None  # hooks that wait for an answer
 
     # --- the client's side --------------------------------------------------------------------------------------
@@ -110,13 +127,16 @@ class Exchange:
         """Run the start hooks over a canonical request."""
         relay = self.relay
         self.request = request
-        self._began = relay.clock()
+        self._began = relay.timer()
         now = relay.wall()
-        method, codec, plan = request.shape or relay.shape(request)
+        method, codec, plan, route = request.shape or relay.shape(request)
+        if route is not _MODEL_SERVER:
+            self.pool = relay.pool_of(route)
         deadline = None
         if request.timeout is not None:
             deadline = now + request.timeout
-            self._deadline_slot = relay.deadlines.add(self._began + request.timeout, self)
+            self._due = relay.clock() + request.timeout
+            self._deadline_slot = relay.deadlines.add(self._due, self)
         self.call = call = Call(method, Headers(request.fields), self.front.peer, now, deadline, codec)
         self.plan = plan
         self.request_side = side = self.down.owner = self._make_request_side()
@@ -124,6 +144,7 @@ class Exchange:
             self.deny(Deny(Code.UNAVAILABLE, "record.failed", "calls cannot be recorded at the moment"))
             return
         result: Any = plan.start(call)
+        self.chain_s = relay.timer() - self._began
         if result is None and method.unary_request and not call.obligations:
             pass  # opened upstream when the request is whole
         elif isinstance(result, Generator):
@@ -156,7 +177,7 @@ class Exchange:
 
     def _make_request_side(self) -> Side:
         limit, unary = self.relay.settings.message, self.call.method.unary_request
-        if self.plan.request_view is _METADATA:
+        if self.plan.request_view is _METADATA and self.pool is not None:
             return Passing(self, REQUESTS, limit, unary)
         side = Inspecting(self, REQUESTS, limit, unary)
         side.encoding = self.request.encoding
@@ -171,7 +192,7 @@ class Exchange:
     def refuse(self, refusal: Refusal) -> None:
         """Answer a request that is not canonical; of the links only observers learn of it."""
         relay = self.relay
-        self._began = relay.clock()
+        self._began = relay.timer()
         self.call = Call(_NO_METHOD, Headers(()), self.front.peer, relay.wall())
         self.plan = relay.chain.plan(_NO_METHOD)
         self.request_side = self.down.owner = Passing(self, REQUESTS, 0, False)
@@ -217,17 +238,29 @@ class Exchange:
 
     # --- the model server's side --------------------------------------------------------------------------------
 
+    def route_by(self, raw: bytes) -> Deny | None:
+        """Choose where the call goes by its first message, or give why it goes nowhere."""
+        own = self.relay.own
+        assert own is not None
+        try:
+            self.pool = self.relay.pool_of(own.route_by(self.call.method.path, raw))
+        except CodecError:
+            return MALFORMED
+        return None
+
     def open_upstream(self) -> None:
         """Ask the pool for a stream, once."""
         if self.up is None and not self.waiting and not self.over:
+            assert self.pool is not None
             self.waiting = True
-            self.relay.pool.want(self)
+            self.pool.want(self)
 
     def open_at_once(self) -> bool:
         """Open the upstream stream if a connection has room for it now."""
         if self.waiting or self.over:
             return False
-        wire = self.relay.pool.free()
+        assert self.pool is not None
+        wire = self.pool.free()
         if wire is None:
             return False
         self._open(wire)
@@ -246,12 +279,20 @@ class Exchange:
         request = self.request
         block = request.block(self.call.headers)
         if request.timeout is not None:
-            left = self._began + request.timeout - self.relay.clock()
+            left = self._due - self.relay.clock()
             if left <= 0:
                 self.fail(Code.DEADLINE_EXCEEDED, *_DEADLINE)
                 return
             block += encode_fresh((timeout_field(left),))
+        relay = self.relay
+        if self.pool is not relay.pool:
+            assert relay.own is not None
+            self._nonce, field = relay.own.seal(self.call)
+            block += encode_fresh((field,))
+        if self._attempts:
+            relay.meter.retried()
         self._attempts += 1
+        self._opened = relay.timer()
         self.up_wire = wire
         self._response = response = self._make_response_side()
         self.up = wire.connection.open(response, block, False)
@@ -267,6 +308,13 @@ class Exchange:
         """The model server answers; with `end` by trailers only."""
         response = self._response
         assert response is not None
+        if self._nonce and head.status >= 200:
+            assert self.relay.own is not None
+            try:
+                head = self.relay.own.proved(self.call, self._nonce, head)
+            except SealError as error:
+                self.fail(Code.UNAVAILABLE, error.why, PUBLIC)
+                return
         answer = answer_of(head)
         if head.status < 200:
             self.connection.send_informational(self.down, answer.block)
@@ -275,6 +323,7 @@ class Exchange:
         if end and answer.status == _UNAVAILABLE and self._tried_again(answer.fields):
             return
         self._responding = True
+        self._first_s = self.relay.timer() - self._opened
         self.request_side.replay = None
         if end:
             self._last = head
@@ -365,14 +414,16 @@ class Exchange:
         assert wire is not None
         self._lose_upstream()
         fresh = self._attempts < _ATTEMPTS and not self._responding
-        if fresh and self.relay.pool.excuses(wire) and self.request_side.again():
+        assert self.pool is not None
+        if fresh and self.pool.excuses(wire) and self.request_side.again():
             self.open_upstream()
         else:
             self.fail(Code.UNAVAILABLE, "upstream.refused", "model server refused the call")
 
     def _tried_again(self, answer: tuple[Field, ...]) -> bool:
         """Send a unary request again, to another endpoint where there is one, if the config and the answer allow it."""
-        side, pool = self.request_side, self.relay.pool
+        side, pool = self.request_side, self.pool
+        assert pool is not None
         if self._responding or side.replay is None or not self.call.method.unary_request:
             return False
         pause = pool.retries(self._attempts, answer)
@@ -465,10 +516,11 @@ class Exchange:
             self._close()
             return
         self.over = True
+        self.relay.meter.abused(_CLIENT_SLOW)
         self._cancel_upstream()
         self.connection.reset(self.down, ErrorCode.ENHANCE_YOUR_CALM)
         self._answered = True
-        self._end(int(Code.RESOURCE_EXHAUSTED), None, None, "client.slow")
+        self._end(int(Code.RESOURCE_EXHAUSTED), None, None, _CLIENT_SLOW)
 
     def expire(self) -> None:
         """The deadline has passed."""
@@ -484,11 +536,11 @@ class Exchange:
         relay, call = self.relay, self.call
         if self._deadline_slot:
             relay.deadlines.drop(self._deadline_slot, self)
-        response = self._response
+        response, ended = self._response, relay.timer()
         outcome = Outcome(
             status,
             denied,
-            relay.clock() - self._began,
+            ended - self._began,
             self.request_side.count,
             response.count if response is not None else 0,
             cause == _CLIENT_GONE,
@@ -500,6 +552,15 @@ class Exchange:
             self.asking = None
         call.now = relay.wall()
         self.plan.end(call, outcome)
+        relay.meter.call_ended(
+            call,
+            outcome,
+            self.request_side.size,
+            response.size if response is not None else 0,
+            self.chain_s + relay.timer() - ended,
+            ended - self._opened if self._opened else -1.0,
+            self._first_s,
+        )
         self.request_side.release()
         if response is not None:
             response.release()
@@ -556,7 +617,8 @@ class Exchange:
         """A stream still open towards the model server is reset, never ended.  status: as of `UpstreamWire.release`."""
         if self.waiting:
             self.waiting = False
-            self.relay.pool.forget(self)
+            assert self.pool is not None
+            self.pool.forget(self)
         up, wire = self.up, self.up_wire
         if up is not None and wire is not None:
             self.up = None

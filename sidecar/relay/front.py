@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from typing import Final, cast
+from typing import Final, TypeAlias, cast
 
-from interceptors.contract import Peer
+from interceptors.contract import Call, Deny, Peer
 from interceptors.events import Event
 from interceptors.facts import PeerCertificate
 from sidecar.logs import Log
@@ -28,6 +28,9 @@ _TICK_S: Final = 0.5
 _ANSWER_S: Final = 20.0  # for a keepalive PING
 _GOODBYE_S: Final = 2.0  # for an idle client to answer the farewell of a drain
 _LINGER_S: Final = 5.0  # for a closed connection whose last bytes nobody reads
+
+Vouch: TypeAlias = Callable[[TlsChannel | None], PeerCertificate | None]  # raises TlsRefused
+Allow: TypeAlias = Callable[[Call, Peer], Deny | None]
 
 
 class FrontWire(Wire[ServerConnection | None]):
@@ -57,6 +60,7 @@ class FrontWire(Wire[ServerConnection | None]):
             self.closing = True
             cast(asyncio.Transport, transport).abort()
             return
+        self._front.relay.meter.connection_opened()
         super().connection_made(transport)
 
     def ready(self) -> None:
@@ -106,6 +110,27 @@ class FrontWire(Wire[ServerConnection | None]):
             if stream.queue is not None and isinstance(stream.owner, Side):
                 stream.owner.exchange.shed()
 
+    def recheck(self, vouch: Vouch, allow: Allow) -> None:
+        """Ask again whether this client is trusted, and its open calls are allowed. Before TLS has told, it is not."""
+        connection = self.connection
+        if connection is None or self.closing:
+            return
+        try:
+            certificate = vouch(self._channel)
+        except TlsRefused as error:
+            _log.warning("connection_cut", peer=self.address, reason=error.reason)
+            self._front.refused(self.source, "connection.cut", error.reason)
+            self.end(ErrorCode.NO_ERROR, "client is no longer trusted")
+            return
+        connection.forget_requests()
+        self.peer = Peer(self.address, self.source, certificate)
+        for stream in list(connection.streams.values()):
+            if isinstance(stream.owner, Side) and not stream.owner.exchange.over:
+                exchange = stream.owner.exchange
+                denied = allow(exchange.call, self.peer)
+                if denied is not None:
+                    exchange.deny(denied)
+
     def _accept(self, stream: Stream, head: RequestHead, end: bool) -> None:
         note = head.note
         if note is None:
@@ -123,10 +148,16 @@ class FrontWire(Wire[ServerConnection | None]):
 
     def refused(self, error: TlsError) -> None:
         if isinstance(error, TlsRefused):
+            self._front.relay.meter.tls_refused(error.reason)
             self._front.refused(self.source, "connection.refused", error.reason)
 
     def faulted(self, fault: ConnectionFault) -> None:
-        self._front.refused(self.source, "connection.refused", f"http2.{fault.code.name.lower()}")
+        reason, meter = f"http2.{fault.code.name.lower()}", self._front.relay.meter
+        if fault.code is ErrorCode.ENHANCE_YOUR_CALM:
+            meter.abused(fault.reason)
+        else:
+            meter.connection_failed(reason)
+        self._front.refused(self.source, "connection.refused", reason)
         _log.info("connection_fault", peer=self.address, code=fault.code.name, reason=fault.reason)
 
     def gone(self, reason: str) -> None:
@@ -166,9 +197,36 @@ class Front:
     def start(self) -> None:
         self._ticker = self.loop.call_later(_TICK_S, self._tick)
 
+    @property
+    def connections(self) -> int:
+        return len(self._wires)
+
+    @property
+    def calls(self) -> int:
+        """Calls that are open."""
+        return sum([wire.connection.slots for wire in self._wires if wire.connection is not None])
+
+    def recheck(self, vouch: Vouch, allow: Allow) -> None:
+        """Trust or rules have changed: cut whoever is not trusted any more, deny open calls that are not allowed.
+
+        vouch: what a connection's peer is now; raises TlsRefused.  allow: why an open call of a peer may not go on.
+        """
+        for wire in list(self._wires):
+            try:
+                wire.recheck(vouch, allow)
+            except Exception as error:
+                # Who cannot be judged is not trusted.
+                _log.error("relay_defect", error)
+                wire.end(ErrorCode.INTERNAL_ERROR, "internal error")
+
+    def cut(self) -> None:
+        """End every connection now, open calls included."""
+        for wire in list(self._wires):
+            wire.end(ErrorCode.NO_ERROR, "sidecar is stopping")
+
     def admit(self, wire: FrontWire) -> bool:
         if self._sources[wire.source] >= self.relay.settings.connections_per_source:
-            self.refused(wire.source, "connection.refused", "front.too_many_connections")
+            self._abused(wire, "front.too_many_connections")
             return False
         self._sources[wire.source] += 1
         wire.counted = True
@@ -199,7 +257,7 @@ class Front:
     def _shed(self) -> None:
         """Connections to the model server are shared: who leaves most of his answers unread yields to all others."""
         unread = {wire: count for wire in self._wires if (count := wire.unread())}
-        if unread and (self.relay.pool.short or sum(unread.values()) > self.relay.settings.buffered):
+        if unread and (self.relay.short or sum(unread.values()) > self.relay.settings.buffered):
             worst = max(unread, key=unread.__getitem__)
             _log.warning("slow_reader", peer=worst.address, unread=unread[worst])
             worst.shed()
@@ -224,11 +282,16 @@ class Front:
             connection.drain()
             wire.touch()
         elif not wire.keepalive(now, settings.keepalive_s, _ANSWER_S):
+            self.relay.meter.connection_failed("front.keepalive")
             wire.end(ErrorCode.NO_ERROR, "keepalive was not answered")
 
     def _time_out(self, wire: FrontWire, reason: str) -> None:
-        self.refused(wire.source, "connection.refused", reason)
+        self._abused(wire, reason)
         wire.end(ErrorCode.ENHANCE_YOUR_CALM, reason)
+
+    def _abused(self, wire: FrontWire, reason: str) -> None:
+        self.relay.meter.abused(reason)
+        self.refused(wire.source, "connection.refused", reason)
 
     async def drain(self, grace_s: float) -> bool:
         """Take no new calls, wait for open ones, then cut what is left. Whether all had ended in time."""
@@ -245,8 +308,7 @@ class Front:
             for wire in [wire for wire in self._wires if wire.connection is None or not wire.connection.slots]:
                 wire.end(ErrorCode.NO_ERROR, "sidecar is stopping")
             in_time = await self._emptied(max(0.0, grace_s - _GOODBYE_S))
-        for wire in list(self._wires):
-            wire.end(ErrorCode.NO_ERROR, "sidecar is stopping")
+        self.cut()
         if not in_time:
             await self._emptied(1.0)
         for wire in list(self._wires):

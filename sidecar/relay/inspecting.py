@@ -149,8 +149,11 @@ class Inspecting(Side):
     def _show(self, item: bytes, raw: bytes) -> None:
         """Give a message to the links."""
         exchange, message = self.exchange, Message(raw)
-        exchange.call.now = exchange.relay.wall()
+        relay = exchange.relay
+        exchange.call.now = relay.wall()
+        began = relay.timer()
         result = self.direction.hook(exchange, message)
+        exchange.chain_s += relay.timer() - began
         if isinstance(result, Generator):
             self._busy = True
             exchange.drive(result, partial(self._answered, item, message))

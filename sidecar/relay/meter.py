@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from interceptors.contract import Call, Outcome
 
@@ -89,3 +89,6 @@ class Unmetered:
 
     def upstream_forgotten(self, endpoint: str) -> None:
         pass
+
+
+UNMETERED: Final = Unmetered()

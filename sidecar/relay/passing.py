@@ -28,7 +28,9 @@ class Passing(Side):
     def on_data(self, payload: bytes, end: bool) -> None:
         if self.exchange.over:
             self.credit(len(payload))
-        elif self._busy or self._inbox:
+            return
+        self.size += len(payload)
+        if self._busy or self._inbox:
             self.keep(payload, end)
         else:
             self.take(payload, end)

@@ -10,10 +10,12 @@ from typing import Any, Protocol, TypeVar
 from interceptors.chain import Chain
 from interceptors.contract import NO_CODEC, Ask, Call, Codec, Method
 from interceptors.events import Durability, Event, SpanFact
-from interceptors.plan import Plan
 from sidecar.logs import Log
 from sidecar.relay.deadlines import Deadlines
-from sidecar.relay.requests import Request
+from sidecar.relay.meter import UNMETERED, Meter
+from sidecar.relay.own import OwnServices
+from sidecar.relay.requests import Request, Shape
+from sidecar.relay.routes import Route
 from sidecar.relay.settings import FrontSettings
 from sidecar.relay.wire import Flusher
 
@@ -75,6 +77,7 @@ class Relay:
         recorder: Recorder,
         spans: Spans | None,
         answers: Answers,
+        meter: Meter = UNMETERED,
     ) -> None:
         self.settings = settings
         self.chain = chain
@@ -82,17 +85,28 @@ class Relay:
         self.answers = answers
         self.deadlines = Deadlines(loop)
         self.flusher = Flusher(loop)
+        self.meter = meter
         self.clock = loop.time
+        self.timer = time.perf_counter  # for durations: the loop's clock stands still within a turn
         self.soon = loop.call_soon
         self.wall = time.time
         self.report = report
-        self.pool: Pool
+        self.pool: Pool  # of the model server
+        self.own: OwnServices | None = None
         self._loop = loop
         self._codecs = codecs
         self._spans = spans
         self._buffered = 0
 
-    def shape(self, request: Request) -> tuple[Method, Codec, Plan]:
+    def switch(self, settings: FrontSettings, chain: Chain, codecs: Codecs) -> None:
+        """What new calls are run by; those that are open go on as they began. `Front.recheck` has heads decoded anew,
+        for requests keep their plans.
+        """
+        self.settings = settings
+        self.chain = chain
+        self._codecs = codecs
+
+    def shape(self, request: Request) -> Shape:
         """What is known of the method a request names, and the plan for its calls; kept with the request."""
         path = request.path
         method = self._codecs.method(path)
@@ -101,8 +115,20 @@ class Relay:
             method = Method(path)
         else:
             codec = self._codecs.codec(path)
-        request.shape = shape = method, codec, self.chain.plan(method)
+        route = Route.MODEL_SERVER if self.own is None else self.own.route(path)
+        request.shape = shape = method, codec, self.chain.plan(method), route
         return shape
+
+    def pool_of(self, route: Route) -> Pool | None:
+        """Where calls of a route go; None where a message has yet to say."""
+        if route is Route.MODEL_SERVER or self.own is None:
+            return self.pool
+        return None if route is Route.BY_MESSAGE else self.own.pool(route)
+
+    @property
+    def short(self) -> bool:
+        """Whether unread answers hold nearly all the window of some connection, so that others' may soon not come."""
+        return self.pool.short or (self.own is not None and any(pool.short for pool in self.own.pools))
 
     def charge(self, count: int) -> bool:
         """Take `count` bytes of the budget for held messages; False when there are not so many."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from interceptors.contract import Code, Codec, Deny, Headers, Method, RawField
 from interceptors.plan import Plan
 from sidecar.relay.grpc_wire import is_binary_value, parse_timeout
 from sidecar.relay.http2.blocks import encode, encode_fresh
 from sidecar.relay.http2.fields import RequestHead
+from sidecar.relay.routes import Route
 
 PATH = re.compile(rb"/[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*/[A-Za-z_][A-Za-z0-9_]*")
 _CONTENT_TYPE = re.compile(rb"application/grpc(?:\+[!#$%&'*+.^_`|~0-9A-Za-z-]+)?(?: ?;[ -~]*)?")
@@ -32,6 +34,9 @@ _CONSUMED = frozenset(
 )
 _CONSUMED_PREFIXES = (b"x-forwarded-", b"x-langtrain-")
 _MOST_BLOCKS = 8
+
+
+Shape: TypeAlias = tuple[Method, Codec, Plan, Route]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,8 @@ def travels(field: RawField) -> bool:
 class Request:
     """What the relay needs of a canonical request; shared by all calls with the same header block.
 
-    path: "/package.Service/Method".  timeout: seconds or None.  shape: the method, its codec and its plan, once known.
+    path: "/package.Service/Method".  timeout: seconds or None.  shape: the method, its codec, its plan and
+    who answers it, once known.
     """
 
     __slots__ = ("_blocks", "_start", "_travelling", "authority", "encoding", "fields", "path", "shape", "timeout")
@@ -65,7 +71,7 @@ class Request:
         self.fields = head.fields
         self.timeout: float | None = None
         self.encoding = b""
-        self.shape: tuple[Method, Codec, Plan] | None = None
+        self.shape: Shape | None = None
         self.authority = head.authority
         for name, value in head.fields:
             if name == b"grpc-timeout":

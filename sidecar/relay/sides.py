@@ -32,7 +32,8 @@ def gather(waiting: list[bytes] | deque[bytes], payload: bytes) -> None:
 class Side:
     """One direction of one call.
 
-    unary: exactly one message travels on it.  count: messages that came in.  inspects: its links look at messages.
+    unary: exactly one message travels on it.  inspects: its links look at messages.
+    count: messages that came in.  size: bytes that came in, in whole frames.
     unsent: what waits for the upstream stream.  ended: all of it has been given to `send`.
     replay: sent and kept, to be sent again on another stream; None once it is too long or the response has begun.
     """
@@ -52,6 +53,7 @@ class Side:
         "limit",
         "replay",
         "replay_size",
+        "size",
         "unary",
         "unsent",
         "unsent_size",
@@ -65,6 +67,7 @@ class Side:
         self.unary = unary
         self.inspects = False
         self.count = 0
+        self.size = 0
         self.encoding = b""
         self._busy = False  # a hook asked something and waits
         self._working = False  # what waited is being looked at or sent: nothing may overtake it
@@ -118,9 +121,11 @@ class Side:
         """Take over what came before the plan was deepened; nothing of it has been looked at."""
         self._inbox, earlier._inbox = earlier._inbox, None
         self._inbox_ends = earlier._inbox_ends
+        self.size = earlier.size
 
     def data(self, payload: bytes, end: bool) -> None:
         """As `on_data`, of a call that is not over."""
+        self.size += len(payload)
         if self._busy or self._inbox or self.stalled():
             self.keep(payload, end)
         else:

@@ -7,8 +7,9 @@ certificate that was added to a live store, or a CRL that was not, cannot be tak
 
 from __future__ import annotations
 
+import hashlib
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -19,9 +20,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from interceptors.facts import PeerCertificate
 from sidecar.relay.certificates import peer_certificate, verified_chain
 from sidecar.relay.pem import Identity, PemReader, memory_file
-from sidecar.relay.revocation import LenientRevocations
+from sidecar.relay.revocation import Revocations
 from sidecar.relay.tls_channel import ALPN, TlsChannel
-from sidecar.relay.tls_errors import TlsFault, TlsSettingsError
+from sidecar.relay.tls_errors import TlsFault, TlsRefused, TlsSettingsError
 
 # 112 bits of security at least in keys and signatures; for TLS 1.2, what RFC 9113 9.2.2 leaves.
 CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:@SECLEVEL=2"
@@ -96,15 +97,23 @@ class ServerTls:
         _fill(context, reader, identity, tuple(trusted), lists if strict else ())
         self._context = context
         self._trusted = trusted
-        self._lenient = LenientRevocations(lists) if settings.unsafe_allow_missing_crl else None
+        self._demanded = settings.client_certificates == "required"
+        self._revocations = Revocations(lists, lenient=not strict) if settings.crl else None
+        self._lenient = self._revocations if settings.unsafe_allow_missing_crl else None
         self.not_after = identity.not_after if identity else 0.0
         self.warnings = tuple(reader.warnings)
 
-    def channel(self, now: float) -> TlsChannel:
-        """The channel of a connection accepted at `now`, Unix seconds."""
+    def channel(self, now: float, latest: Callable[[], ServerTls] | None = None) -> TlsChannel:
+        """The channel of a connection accepted at `now`, Unix seconds.
+
+        latest: what is in force when the handshake ends; where that is another, it judges the peer as well.
+        """
 
         def admit(tls: ssl.SSLObject) -> PeerCertificate | None:
             chain = verified_chain(tls)
+            current = latest() if latest is not None else self
+            if current is not self:
+                return current.recheck(chain, now)
             if not chain:
                 return None
             certificate = peer_certificate(chain, self._trusted)
@@ -114,12 +123,36 @@ class ServerTls:
 
         return TlsChannel(self._context, admit, server_side=True)
 
+    def recheck(self, chain: Sequence[bytes], now: float) -> PeerCertificate | None:
+        """What a peer is here whose chain other settings have verified: its signatures hold, so that what is left to
+        ask is whom we trust, what is revoked and what has expired.
+
+        chain: DER, leaf first; () of a peer without a certificate.  now: Unix seconds.  Raises TlsRefused, also for a
+        chain that only a certificate it does not hold could save: the client may connect anew, and show another.
+        """
+        if not chain:
+            if self._demanded:
+                raise TlsRefused("tls.no_certificate")
+            return None
+        # The farthest: what is above a trusted CA may have revoked it.
+        anchored = max((at for at in range(1, len(chain)) if chain[at] in self._trusted), default=0)
+        if not anchored:
+            raise TlsRefused("tls.unknown_ca", "no CA certificate of the chain is trusted any more")
+        path = chain[: anchored + 1]
+        certificate = peer_certificate(path, self._trusted)
+        if certificate.not_after <= now:
+            raise TlsRefused("tls.expired")
+        if self._revocations is not None:
+            self._revocations.check(path, now)
+        return certificate
+
 
 class ClientTls:
     """How we connect to a model server: its certificate checked against the CA and by name, ours shown if asked for.
 
     TLS 1.3, or 1.2 with forward secrecy and AEAD where the settings allow it.  now: Unix seconds.
     warnings and not_after as in `ServerTls`; not_after is None where we have no certificate.
+    digest: of all that it was made of, so that two can be told apart.
     Raises TlsSettingsError with every fault.
     """
 
@@ -142,6 +175,8 @@ class ClientTls:
         _fill(context, reader, identity, trusted, ())
         self._context = context
         self._server_name = settings.server_name
+        material = b"".join((*trusted, identity.pem if identity else b"", repr(settings).encode()))
+        self.digest = hashlib.sha256(material).digest()
         self.not_after = identity.not_after if identity else None
         self.warnings = tuple(reader.warnings)
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Final, TypeAlias
 
 from interceptors.facts import PeerCertificate
+from sidecar.relay.certificates import verified_chain
 from sidecar.relay.tls_errors import TlsBroken, TlsError, TlsRefused, refusal
 
 ALPN: Final = "h2"
@@ -75,6 +76,10 @@ class TlsChannel:
         self.handshaken = False
         self._flows = False  # handshaken and not closed
         self.closed = False
+
+    def chain(self) -> tuple[bytes, ...]:
+        """The peer's chain as it was verified in the handshake: DER, leaf first, () without a certificate."""
+        return verified_chain(self._tls)
 
     def start(self) -> bytes:
         """The client's first flight. Raises TlsError."""

@@ -17,26 +17,31 @@ Merged: TypeAlias = dict[Metric, dict[Labels, Values]]  # the labels of Merge.EA
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process of the sidecar and its board. name: such as "worker-0"."""
+    """A place of one process of the sidecar, and the boards that may be written there. name: such as "worker-0"."""
 
     name: str
-    board: BoardView
+    boards: tuple[BoardView, ...]
 
     def alive(self, now: float) -> bool:
-        """now: CLOCK_BOOTTIME seconds."""
-        return now - self.board.beat() < ALIVE_S
+        """Whether any board is beating. now: CLOCK_BOOTTIME seconds."""
+        return any(beats(board, now) for board in self.boards)
+
+
+def beats(board: BoardView, now: float) -> bool:
+    return now - board.beat() < ALIVE_S
 
 
 def merged(processes: Iterable[Process], now: float) -> Merged:
     """Every metric of the table, in its order; the gauges of dead processes are left out. now: as of `alive`."""
     found: Merged = {metric: {} for metric in TABLE}
-    for process in processes:
-        alive = process.alive(now)
-        for metric, labels, values in process.board.rows():
+    written = ((process.name, board) for process in processes for board in process.boards)
+    for name, board in written:
+        alive = beats(board, now)
+        for metric, labels, values in board.rows():
             if not alive and metric.kind in (Kind.GAUGE, Kind.INFO):
                 continue
             if metric.merge is Merge.EACH:
-                labels = (*labels, process.name)
+                labels = (*labels, name)
             rows = found[metric]
             earlier = rows.get(labels)
             rows[labels] = values if earlier is None else _one(metric, earlier, values)

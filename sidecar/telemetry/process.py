@@ -1,7 +1,7 @@
 """The telemetry process: reads what the workers send, exports spans, writes the access log, serves the probes.
 
-Nothing here can hold up a worker: whatever is slow or away, facts are dropped and counted. It ends at SIGTERM, and
-when nobody is left who could send; SIGHUP opens the access log anew.
+Nothing here can hold up a worker: whatever is slow or away, facts are dropped and counted. SIGHUP opens the access
+log anew.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import uvloop
+
 from interceptors.events import SpanFact
+from sidecar.processes.child import Birth, Control
+from sidecar.processes.messages import Ready
 from sidecar.telemetry import metrics
 from sidecar.telemetry.access_log import AccessLog
 from sidecar.telemetry.board import Board, BoardView
@@ -25,21 +29,43 @@ from sidecar.telemetry.merge import Process, merged
 from sidecar.telemetry.probes import Probes
 from sidecar.telemetry.pulse import Pulse, boot_clock
 from sidecar.telemetry.readiness import BoardReadiness, Needs
-from sidecar.telemetry.settings import Seat, Settings
+from sidecar.telemetry.settings import BOARD, FEED, LISTENER, SPARES, Settings, seat
 
 NAME: Final = "telemetry"
 BATCHES: Final = 16  # read from one feed before others have their turn
 
 
-class Telemetry:
-    """What runs in the process."""
+def main(birth: Birth) -> int:
+    """settings: `Settings.plain`.  descriptors: `Seats.telemetry`."""
+    return uvloop.run(_run(birth))
 
-    def __init__(self, settings: Settings) -> None:
+
+async def _run(birth: Birth) -> int:
+    telemetry = Telemetry(Settings(**birth.start.settings), birth.descriptors)
+    control = Control(asyncio.get_running_loop(), birth, {})
+    await telemetry.start()
+    control.send(Ready())
+    await control.draining.wait()
+    await telemetry.stop()
+    return 0
+
+
+class Telemetry:
+    """What runs in the process. descriptors: as of `Seats.telemetry`, to be this process's own."""
+
+    def __init__(self, settings: Settings, descriptors: Mapping[str, int]) -> None:
         self._settings = settings
-        self._board = Board(settings.board)
-        self._workers = [_watched(seat) for seat in settings.workers]
-        self._all = [*self._workers, *map(_watched, settings.others), Process(NAME, BoardView(settings.board))]
-        self._feeds = {FeedEnd(socket.socket(fileno=seat.feed)) for seat in settings.workers if seat.feed >= 0}
+        self._listener = descriptors.get(LISTENER)
+        own = descriptors[BOARD]
+        self._board = Board(own)
+
+        def watched(name: str) -> Process:
+            return Process(name, tuple(BoardView(descriptors[f"{name}.{spare}"]) for spare in SPARES))
+
+        names = list(map(seat, range(settings.workers)))
+        self._workers = list(map(watched, names))
+        self._all = [*self._workers, watched("supervisor"), Process(NAME, (BoardView(own),))]
+        self._feeds = {FeedEnd(socket.socket(fileno=descriptors[f"{name}.{FEED}"])) for name in names}
         otlp, access = settings.otlp, settings.access_log
         self._export = OtelExport(otlp, settings.service_name, self._board) if otlp else None
         self._access = AccessLog(None if access == "stderr" else Path(access), self._board) if access != "off" else None
@@ -47,37 +73,35 @@ class Telemetry:
         readiness = BoardReadiness(self._workers, needs, time.time, boot_clock)
         self._probes = Probes(readiness, self.exposition)
 
-    async def run(self) -> None:
+    async def start(self) -> None:
         loop = asyncio.get_running_loop()
-        stop = self._stop = asyncio.Event()
-        loop.add_signal_handler(signal.SIGTERM, stop.set)
-        # A terminal's interrupt reaches every process; this one has still to tell how the others end.
-        loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGHUP, self._reopen)
         self._board.set(metrics.STARTED, time.time())
         self._board.set(metrics.WORKERS, len(self._workers))
-        pulse = Pulse(self._board, loop.call_later, time.monotonic, boot_clock, {}, self._count_alive)
+        self._pulse = pulse = Pulse(self._board, loop.call_later, time.monotonic, boot_clock, {}, self._count_alive)
         pulse.start()
         for feed in self._feeds:
             loop.add_reader(feed, self._read, feed)
-        server = await self._listen(loop)
-        await stop.wait()
-        if server is not None:
-            server.close()
+        self._server = await self._listen(loop)
+
+    async def stop(self) -> None:
+        """Take what is left in the feeds, and send it."""
+        if self._server is not None:
+            self._server.close()
         for feed in self._feeds:
             while facts := feed.read():
                 self._take(facts)
-        pulse.stop()
-        await loop.run_in_executor(None, self._close)
+        self._pulse.stop()
+        await asyncio.get_running_loop().run_in_executor(None, self._close)
 
     def exposition(self, open_metrics: bool) -> bytes:
         """What a scraper gets."""
         return render(merged(self._all, boot_clock()), open_metrics)
 
     async def _listen(self, loop: asyncio.AbstractEventLoop) -> asyncio.Server | None:
-        if self._settings.listener < 0:
+        if self._listener is None:
             return None
-        return await loop.create_server(self._probes.protocol, sock=socket.socket(fileno=self._settings.listener))
+        return await loop.create_server(self._probes.protocol, sock=socket.socket(fileno=self._listener))
 
     def _read(self, feed: FeedEnd) -> None:
         for _ in range(BATCHES):
@@ -86,8 +110,6 @@ class Telemetry:
                 asyncio.get_running_loop().remove_reader(feed)
                 feed.close()
                 self._feeds.discard(feed)
-                if not self._feeds:
-                    self._stop.set()
                 return
             if not facts:
                 return
@@ -114,7 +136,3 @@ class Telemetry:
             self._access.close()
         if self._export is not None:
             self._export.close()
-
-
-def _watched(seat: Seat) -> Process:
-    return Process(seat.name, BoardView(seat.board))

@@ -48,10 +48,10 @@ def test_a_line_holds_every_field_in_one_order() -> None:
     event.reason, event.seconds, event.requests, event.responses, event.count = "no rule", 0.25, 2, 1, 3
     written = json.loads(lines().line(event, NOW))
     assert list(written) == ["id", "time", "kind", *TEXT_FIELDS[1:6], "status", "reason", "would_deny", "seconds",
-                             "requests", "responses", "trace_id", "count"]  # fmt: skip
+                             "requests", "responses", "trace_id", "count", "process", "sequence"]  # fmt: skip
     # How it was to be written is no news to a reader of the file; every other field of an event is there.
-    assert {"durability", "fold", *written} == {"id", *(field.name for field in fields(Event))}
-    assert all(written[name] == getattr(event, name) for name in list(written)[2:])
+    assert {"durability", "fold", *written} == {"id", "process", "sequence", *(field.name for field in fields(Event))}
+    assert all(written[name] == getattr(event, name) for name in list(written)[2:-2])
 
 
 @given(st.lists(any_text, min_size=len(TEXT_FIELDS), max_size=len(TEXT_FIELDS)))

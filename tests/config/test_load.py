@@ -61,12 +61,13 @@ BASE = "listen: {tls: {client_ca: ca.pem}}\n"  # sound; each fault below stands 
         ("probes: {address: 0.0.0.0:8443}", "probes.address (line 2): expected another port than listen.address, came '0.0.0.0:8443'"),
         ("probes: {max_staleness: 1ms}", "probes.max_staleness (line 2): expected a value from 1s to 1h, came '1ms'"),
         ('telemetry: {service_name: "a\\tb"}', "telemetry.service_name (line 2): expected a text of 1 to 255 printable characters, came 'a\\tb'"),
-        ("workers: 2", "workers (line 2): expected 1; this version runs one relay process, came the number 2"),
-        ("workers: true", "workers (line 2): expected 1; this version runs one relay process, came true"),
+        ("workers: 0", "workers (line 2): expected a number from 1 to 64, or auto, came the number 0"),
+        ("workers: true", "workers (line 2): expected a number from 1 to 64, or auto, came true"),
+        ("worker_memory: 1MiB", "worker_memory (line 2): expected a value from 128MiB to 1024GiB, came '1MiB'"),
         ("unsafe_observe_only: off", "unsafe_observe_only (line 2): expected true or false, came 'off'"),
-        ("pasword: hunter2", "pasword (line 2): expected a known key; known keys: listen, upstream, state, authentication, authorization, limits, interceptors, audit, telemetry, probes, workers, unsafe_observe_only"),
+        ("pasword: hunter2", "pasword (line 2): expected a known key; known keys: listen, upstream, state, authentication, authorization, limits, interceptors, audit, telemetry, probes, workers, worker_memory, unsafe_observe_only"),
         ("autorization: {}", "autorization (line 2): expected a known key; did you mean 'authorization'?"),
-        ('"a\\e[31m": 1', "a\\x1b[31m (line 2): expected a known key; known keys: listen, upstream, state, authentication, authorization, limits, interceptors, audit, telemetry, probes, workers, unsafe_observe_only"),
+        ('"a\\e[31m": 1', "a\\x1b[31m (line 2): expected a known key; known keys: listen, upstream, state, authentication, authorization, limits, interceptors, audit, telemetry, probes, workers, worker_memory, unsafe_observe_only"),
     ],
 )  # fmt: skip
 def test_one_fault(text: str, fault: str) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -48,6 +49,9 @@ class ModelServer:
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.process.pid, number)
+        if number is signal.SIGSTOP:
+            stat = Path(f"/proc/{self.process.pid}/stat")
+            eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T", "every thread of it stops")
 
     def served(self) -> int:
         """Calls that have reached it."""

@@ -32,7 +32,7 @@ class Echo(grpc.GenericRpcHandler):
 def echo() -> Iterator[tuple[Echo, str]]:
     """The service and its address."""
     handler = Echo()
-    server = grpc.server(futures.ThreadPoolExecutor(8))
+    server = grpc.server(futures.ThreadPoolExecutor(32))  # a thread for each open stream
     server.add_generic_rpc_handlers((handler,))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from google.rpc import error_details_pb2  # type: ignore[import-untyped]
+from google.rpc import error_details_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -28,11 +28,11 @@ def _pool() -> descriptor_pool.DescriptorPool:
     return pool
 
 
-_POOL = _pool()
+POOL = _pool()
 
 
 def _message(name: str) -> Any:
-    return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"grpc.testing.{name}"))
+    return message_factory.GetMessageClass(POOL.FindMessageTypeByName(f"grpc.testing.{name}"))
 
 
 Empty = _message("Empty")

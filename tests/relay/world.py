@@ -132,6 +132,7 @@ class World:
         self.relay = Relay(loop, settings or FrontSettings(), chain, Codecs(codec), self.recorder, None, self.answers)
         self.faults: list[tuple[str, str, str]] = []  # of hooks: link, hook, type of the exception
         self.relay.report = self._report
+        self.relay.timer = self.loop.time
         self.relay.wall = lambda: 1_700_000_000.0 + loop.now
         settings_up = upstream or UpstreamSettings((Target("192.0.2.9", 1),))
         self.pool = Pool(loop, self.relay, settings_up, None, None, lambda: 0.5, admit=admit, lookup=lookup)

@@ -27,7 +27,7 @@ class Slot:
         return board
 
     def process(self, name: str = "worker-0") -> Process:
-        return Process(name, BoardView(self.fd))
+        return Process(name, (BoardView(self.fd),))
 
 
 def slot() -> Slot:

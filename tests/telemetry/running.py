@@ -5,32 +5,61 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 
+from sidecar.processes.channel import Channel
+from sidecar.processes.messages import Drain, Start
+from sidecar.processes.spawn import Spawned
 from sidecar.telemetry.board import Board
-from sidecar.telemetry.feed import SpanFeed, pair
+from sidecar.telemetry.feed import SpanFeed
 from sidecar.telemetry.pulse import boot_clock
-from sidecar.telemetry.settings import Seat, Settings
-from tests.processes import REPOSITORY
-from tests.telemetry.boards import Slot, samples, slot
+from sidecar.telemetry.settings import BOARD, FEED, Seats, Settings
+from tests.telemetry.boards import Slot, samples
+
+NAME = "telemetry-0.1"
+
+
+class Child:
+    """The process, and the supervisor's end of its control channel."""
+
+    def __init__(self, settings: Settings, descriptors: Mapping[str, int]) -> None:
+        self._process = Spawned("telemetry", NAME)
+        self._channel = Channel(self._process.control)
+        start = Start("telemetry", 0, NAME, "", "info", "", 1, settings.plain(), list(descriptors))
+        self._channel.send(start, list(descriptors.values()))
+
+    def send_signal(self, number: signal.Signals) -> None:
+        signal.pidfd_send_signal(self._process.pidfd, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self.wait()
+
+    def drain(self) -> None:
+        self._channel.send(Drain(5.0))
+
+    def wait(self) -> int:
+        status = self._process.reap()
+        self._channel.close()
+        return status
 
 
 @dataclass
 class Running:
     """worker: the place of the only worker, whose feed is `feed`.  own: the telemetry process's board."""
 
-    child: subprocess.Popen[bytes]
+    child: Child
     settings: Settings
+    descriptors: Mapping[str, int]
     port: int
     worker: Slot
     own: Slot
     feed: SpanFeed
+    ended: bool = False
 
     def get(self, path: str) -> tuple[int, str]:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
@@ -50,46 +79,30 @@ class Running:
         return samples(text.encode())
 
     def restart(self) -> None:
-        self.child.kill()
-        self.child.wait()
-        self.child = start(self.settings)
+        self.child = Child(self.settings, self.descriptors)
 
-    def stop(self, within_s: float = 20.0) -> int:
+    def stop(self) -> int:
         self.feed.close()
-        self.child.send_signal(signal.SIGTERM)
-        return self.child.wait(within_s)
-
-
-def start(settings: Settings) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "sidecar.telemetry", settings.text(), "info"]
-    return subprocess.Popen(command, cwd=REPOSITORY, pass_fds=settings.descriptors())
+        self.child.drain()
+        self.ended = True
+        return self.child.wait()
 
 
 @contextmanager
 def running(state: Path, *, otlp: str = "", access_log: str = "off") -> Iterator[Running]:
-    worker, own = slot(), slot()
-    ours, theirs = pair()
-    feed = SpanFeed(ours, worker.taken(), lambda seconds, run: None)
-    Board(worker.fd).beat(boot_clock())
+    seats = Seats(1)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        settings = Settings(
-            workers=(Seat("worker-0", worker.fd, theirs.fileno()),),
-            others=(),
-            board=own.fd,
-            otlp=otlp,
-            service_name="sidecar-under-test",
-            access_log=access_log,
-            listener=listener.fileno(),
-            state=str(state),
-            min_free=0,
-        )
-        found = Running(start(settings), settings, listener.getsockname()[1], worker, own, feed)
+        place, descriptors = seats.worker(0), seats.telemetry(listener.fileno())
+        worker, own = Slot(place[f"{BOARD}-a"]), Slot(descriptors[BOARD])
+        feed = SpanFeed(socket.socket(fileno=os.dup(place[FEED])), worker.taken(), lambda seconds, run: None)
+        Board(worker.fd).beat(boot_clock())
+        settings = Settings(1, otlp, "sidecar-under-test", access_log, str(state), 0)
+        child = Child(settings, descriptors)
+        found = Running(child, settings, descriptors, listener.getsockname()[1], worker, own, feed)
         try:
             yield found
         finally:
             feed.close()
-            theirs.close()
-            found.child.kill()
-            found.child.wait()
-            for place in (worker, own):
-                os.close(place.fd)
+            if not found.ended:
+                found.child.kill()
+            seats.close()

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 from interceptors.events import CallDetail, SpanFact
 from sidecar.telemetry import metrics
 from sidecar.telemetry.feed import BATCH
 from sidecar.telemetry.pulse import boot_clock
-from sidecar.telemetry.settings import Seat, Settings
-from tests.telemetry.boards import number, rows
+from sidecar.telemetry.settings import Seats
+from tests.processes import REPOSITORY
+from tests.telemetry.boards import Slot, number, rows
 from tests.telemetry.collector import Collector
 from tests.telemetry.running import running
 from tests.waiting import eventually
@@ -62,7 +65,6 @@ def test_a_restarted_process_finds_what_was_sent_meanwhile(tmp_path: Path) -> No
         collector.wait(1)
         eventually(lambda: number(process.own, metrics.SPANS_EXPORTED) == 1, "it is counted")
         process.child.kill()
-        process.child.wait()
         for turn in range(BATCH):
             process.feed.offer(fact(str(turn)))
         process.restart()
@@ -113,11 +115,38 @@ def test_a_receiver_that_stands_still_does_not_hold_up_probes_or_the_worker(tmp_
         assert lost_here + lost_there == sent
 
 
-def test_it_ends_when_nobody_is_left_who_could_send(tmp_path: Path) -> None:
-    with running(tmp_path) as process:
-        eventually(lambda: process.serves, "it serves")
-        process.feed.close()
-        assert process.child.wait(20) == 0
+def test_two_processes_of_one_place_have_a_board_each() -> None:
+    """While one is being replaced, its successor counts elsewhere; a third finds the first's, once that has ended."""
+    seats = Seats(1)
+    place = seats.worker(0)
+    holds = (
+        "import sys, fcntl; from sidecar.telemetry.watched import free; from sidecar.telemetry import metrics;"
+        "free({'board-a': int(sys.argv[1]), 'board-b': int(sys.argv[2])}).count(metrics.CONNECTIONS);"
+        "print(flush=True); sys.stdin.read()"
+    )
+    numbers = [place["board-a"], place["board-b"]]
+    command = [sys.executable, "-c", holds, *map(str, numbers)]
+
+    def begun() -> subprocess.Popen[bytes]:
+        child = subprocess.Popen(
+            command, cwd=REPOSITORY, pass_fds=numbers, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"\n"
+        return child
+
+    def counted() -> list[float]:
+        return [number(Slot(each), metrics.CONNECTIONS) for each in numbers]
+
+    first, second = begun(), begun()
+    assert counted() == [1.0, 1.0]
+    first.kill()
+    first.communicate()
+    third = begun()
+    assert counted() == [2.0, 1.0]
+    for child in (second, third):
+        child.communicate()
+    seats.close()
 
 
 def test_hangup_opens_the_access_log_anew(tmp_path: Path) -> None:
@@ -150,9 +179,3 @@ def test_probes_tell_of_the_worker(tmp_path: Path) -> None:
         board.beat(1.0)
         assert process.get("/livez") == (503, "[-]workers failed: no sign of life: worker-0\nfailed\n")
         eventually(lambda: process.scrape()["workers_alive"] == 0, "the worker counts as dead")
-
-
-def test_settings_are_read_as_written() -> None:
-    settings = Settings((Seat("worker-0", 3, 4),), (Seat("supervisor", 5),), 6, "", "name", "off", -1, "/s", 7, 2.5)
-    assert Settings.of(settings.text()) == settings
-    assert settings.descriptors() == (6, 3, 5, 4)

@@ -108,6 +108,10 @@ class HeaderBlocks:
     def request(self, block: bytes) -> RequestHead:
         return self._requests.get(block) or self._decode(block, RequestHead, self._requests)
 
+    def forget_requests(self) -> None:
+        """Decode anew what comes next: what was noted with the heads is out of date."""
+        self._requests.clear()
+
     def response(self, block: bytes) -> ResponseHead:
         return self._responses.get(block) or self._decode(block, ResponseHead, self._responses)
 

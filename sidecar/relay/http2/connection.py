@@ -83,6 +83,10 @@ class ServerConnection(Connection):
         self._malformed = malformed
         self._refusals = Budget(limits.refusals)
 
+    def forget_requests(self) -> None:
+        """What was noted with request heads is out of date."""
+        self._blocks.forget_requests()
+
     def _on_block(self, number: int, end: bool, block: bytes) -> None:
         stream = self.streams.get(number)
         if stream is not None:

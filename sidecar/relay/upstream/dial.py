@@ -14,7 +14,27 @@ if TYPE_CHECKING:
 
 
 class DialError(Exception):
-    """No connection. Its text says why."""
+    """No connection. Its text says why.  result: as of `Meter.upstream_connected`."""
+
+    result = "refused"
+
+
+class DialTimeoutError(DialError):
+    """Nobody answered in time."""
+
+    result = "timeout"
+
+
+class DialTlsError(DialError):
+    """The other end is not who it should be, or does not take us for who we are."""
+
+    result = "tls"
+
+
+class UnfitError(DialError):
+    """Somebody answers who may not be used."""
+
+    result = "unfit"
 
 
 class SentAwayError(DialError):
@@ -35,8 +55,11 @@ async def dial(endpoint: Endpoint, target: Target, within_s: float) -> UpstreamW
             return wire
     except TimeoutError:
         wire.abort()
-        raise DialError(f"no HTTP/2 settings within {within_s:g} s") from None
-    except (OSError, TlsError) as error:
+        raise DialTimeoutError(f"no HTTP/2 settings within {within_s:g} s") from None
+    except TlsError as error:
+        wire.abort()
+        raise DialTlsError(str(error)) from error
+    except OSError as error:
         wire.abort()
         raise DialError(str(error) or type(error).__name__) from error
     except BaseException:

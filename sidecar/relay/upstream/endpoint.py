@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.logs import Log
 from sidecar.relay.settings import Target
-from sidecar.relay.upstream.dial import DialError, SentAwayError, dial
+from sidecar.relay.upstream.dial import DialError, SentAwayError, UnfitError, dial
 from sidecar.relay.upstream.eject import Record, room
 from sidecar.relay.upstream.examiner import Examiner
 from sidecar.relay.upstream.states import Condition, EndpointState
@@ -156,6 +156,7 @@ class Endpoint:
                     wire = await self._connect_once()
                     break
                 except DialError as error:
+                    self.pool.meter.upstream_connected(self.address, error.result)
                     # Sent away is no failure, as long as calls that wait for the next connection still may.
                     lenient = isinstance(error, SentAwayError) and self.pool.relay.clock() - begun <= settings.queue_s
                     if not lenient:
@@ -164,6 +165,7 @@ class Endpoint:
                 delay = delay if lenient else min(delay * 2, settings.backoff_most_s)
         finally:
             self._connecting -= 1
+        self.pool.meter.upstream_connected(self.address, "success")
         self._join(wire)
 
     async def _connect_once(self) -> UpstreamWire:
@@ -180,13 +182,16 @@ class Endpoint:
         wire.close()
         if refusal is None and sent_away:
             raise SentAwayError("the connection was sent away before it was of use")
-        raise DialError(refusal or wire.failure or "connection lost")
+        if refusal is not None:
+            raise UnfitError(refusal)
+        raise DialError(wire.failure or "connection lost")
 
     def _join(self, wire: UpstreamWire) -> None:
         self.failure = None
         self.wires.append(wire)
         if len(self.wires) == 1:
             _log.info("upstream_up", address=self.address)
+            self.pool.meter.upstream_state(self.address, True)
             self._examiner.begin()
         self.pool.review()
 
@@ -195,6 +200,7 @@ class Endpoint:
             return
         if self.failure != reason:
             _log.warning("upstream_down", address=self.address, reason=reason)
+        self.pool.meter.upstream_state(self.address, False)
         self.failure = reason
         self.pool.review()
         self.pool.hurry(self.name)
@@ -209,6 +215,14 @@ class Endpoint:
         self.pool.review()
         self.freed(wire)
 
+    def renew(self) -> None:
+        """Other connections in place of those that are there, whose calls go on."""
+        for wire in list(self.wires):
+            self._set_aside(wire)
+            self.freed(wire)
+        self._refill()
+        self.pool.review()
+
     def _set_aside(self, wire: UpstreamWire) -> None:
         self.wires.remove(wire)
         self._retired.add(wire)
@@ -222,6 +236,8 @@ class Endpoint:
         if self._leaving:
             return
         _log.warning("upstream_lost", address=self.address, reason=reason)
+        if not self.wires:
+            self.pool.meter.upstream_state(self.address, False)
         self._refill(self._longer_pause(wire))
         self.record.fail()
         self.blame()

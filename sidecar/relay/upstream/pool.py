@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.logs import Log
 from sidecar.relay.http2.fields import Field
+from sidecar.relay.meter import UNMETERED, Meter
 from sidecar.relay.relay import Relay
 from sidecar.relay.settings import Target, UpstreamSettings
 from sidecar.relay.tls_channel import TlsChannel
@@ -47,18 +48,20 @@ class Pool:
         *,
         admit: Admit = lambda _: None,
         lookup: Lookup | None = None,
+        meter: Meter = UNMETERED,
     ) -> None:
         """channel: makes the TLS side of a connection to a host of that name.  jitter: numbers in [0, 1).
 
         vet: why an endpoint may not be used although it answers, or None; asked whenever it comes up, as a place.
         admit: why the process at a socket's other end is not the one meant, or None; asked before anything is sent.
-        lookup: names to addresses, the host's own resolver where unset.
+        lookup: names to addresses, the host's own resolver where unset.  meter: told of connections made and lost.
         """
         self.loop = loop
         self.relay = relay
         self.settings = settings
         self.channel = channel
         self.admit = admit
+        self.meter = meter
         self.failure: str | None = None
         self.tasks: set[asyncio.Task[None]] = set()
         self._vet = vet
@@ -107,6 +110,12 @@ class Pool:
         self._list()
         self._ticker = self.loop.call_later(_TICK_S, self._tick)
 
+    def renew(self, channel: Callable[[str], TlsChannel] | None) -> None:
+        """TLS towards the model server has changed: new connections at once, and the old ones end with their calls."""
+        self.channel = channel
+        for endpoint in list(self._endpoints.values()):
+            endpoint.renew()
+
     def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self.loop.create_task(work)
         self.tasks.add(task)
@@ -149,6 +158,7 @@ class Pool:
                 endpoint.start()
         for place in self._endpoints.keys() - places.keys():
             _log.info("upstream_left", address=str(place))
+            self.meter.upstream_forgotten(str(place))
             endpoint = self._endpoints.pop(place)
             self._leaving.append(endpoint)
             endpoint.leave()

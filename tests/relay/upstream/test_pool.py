@@ -144,6 +144,24 @@ def test_goaway_lets_open_calls_end_and_new_ones_go_elsewhere() -> None:
         assert world.transport(first).closed  # its last call has ended
 
 
+def test_renewed_connections_take_new_calls_and_old_ones_end_where_they_are() -> None:
+    with World() as world:
+        old = world.call("bidi")
+        old.message(b"one")
+        world.settle()
+        first = world.server
+        world.pool.renew(None)
+        world.advance(0.1)
+        world.answer = pong
+        assert ping(world).status == 0
+        assert [len(server.calls) for server in world.servers] == [1, 1]
+        old.message(b"two", end=True)
+        world.settle()
+        assert old.status == 0
+        assert first.calls[0].messages == [b"one", b"two"]
+        assert world.transport(first).closed  # its last call has ended
+
+
 # --- lost, absent, back --------------------------------------------------------------------------------------------
 
 

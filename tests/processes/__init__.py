@@ -13,7 +13,7 @@ from time import monotonic
 from types import TracebackType
 from typing import IO
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class ProcessError(AssertionError):

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sidecar.app import address_of, target_of, upstream_settings
 from sidecar.config.addresses import parse
 from sidecar.relay.settings import EjectionSettings, HealthSettings, RetrySettings, Target, UpstreamSettings
+from sidecar.relaying import address_of, target_of, upstream_settings
 from tests.config.configs import SOUND, load
 
 

@@ -1,0 +1,1 @@
+"""Generated from proto/langtrain/v1; `make proto` writes it."""

@@ -1,0 +1,268 @@
+"""The children of a supervisor: each is moved through `lifecycle`'s table by what it says, and by what time does.
+
+INVARIANT: a post has one child that serves or will, and at most one more, which is on its way out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from sidecar.logs import Log
+from sidecar.processes.channel import Channel
+from sidecar.processes.lifecycle import LIVE, Backoff, Effect, Input, State, step
+from sidecar.processes.messages import Attach, ChannelError, Drain, End, Go, Message, Ready, Report, Start
+from sidecar.processes.post import Post, Settings
+from sidecar.processes.spawn import Spawned
+
+log = Log("supervisor")
+
+START_S: Final = 60.0  # for a child to be ready
+SILENT_S: Final = 10.0  # without a report a child hangs
+OVERDUE_S: Final = 5.0  # beyond the grace that a child was given
+
+
+class Child:
+    """A post's child, past, present or to come."""
+
+    def __init__(self, post: Post, due: float) -> None:
+        self.post = post
+        self.name = ""  # of its process
+        self.state = State.WAITING
+        self.since = due  # when it entered its state; when it is due, while that is WAITING
+        self.born = self.heard = due
+        self.report = Report()
+        self.replaces: Child | None = None
+        self.process: Spawned | None = None
+        self.channel: Channel | None = None
+
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        if self.channel is None:
+            return
+        try:
+            self.channel.send(message, descriptors)
+        except ChannelError as error:
+            log.error("child_does_not_read", error, process=self.name)
+            self.kill()
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+
+
+class Crew:
+    """key: the per-boot key.  jitter: numbers in [0, 1).
+
+    hear: what children say that is not about their lives.  ended: a child's process has ended, with which status; its
+    state is already the next one.  linked: role → given a connection to each new process of it.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        posts: Iterable[Post],
+        settings: Settings,
+        *,
+        key: bytes,
+        run_directory: Path,
+        log_level: str,
+        jitter: Callable[[], float],
+        hear: Callable[[Child, Message], None],
+        ended: Callable[[Child, int], None],
+        linked: Mapping[str, Callable[[socket.socket], None]],
+    ) -> None:
+        self.settings = settings
+        self.generation = 1
+        self.children: list[Child] = []
+        self._loop = loop
+        self._key = key
+        self._run_directory = run_directory
+        self._log_level = log_level
+        self._jitter = jitter
+        self._hear = hear
+        self._ended = ended
+        self._linked = linked
+        self._births = 0
+        self._grace_s: float | None = None  # while the whole sidecar stops
+        self._backoffs: dict[Post, Backoff] = {}
+        for post in posts:
+            self._backoffs[post] = Backoff()
+            self.children.append(Child(post, loop.time()))
+
+    @property
+    def live(self) -> list[Child]:
+        return [child for child in self.children if child.state in LIVE]
+
+    @property
+    def _drain_s(self) -> float:
+        return self.settings.grace_s if self._grace_s is None else self._grace_s
+
+    @property
+    def serving(self) -> bool:
+        """Whether every post has a child that serves."""
+        return all(
+            any(child.post is post and child.state in (State.SERVING, State.OUTGOING) for child in self.children)
+            for post in self._backoffs
+        )
+
+    def tick(self, now: float) -> None:
+        for child in list(self.children):
+            what = self._by_time(child, now)
+            if what is not None:
+                self.feed(child, what)
+
+    def stop(self, rank: int, grace_s: float) -> None:
+        """Have all children of `rank` drain."""
+        self._grace_s = grace_s
+        for child in [child for child in self.children if child.post.rank == rank]:
+            self.feed(child, Input.STOP)
+
+    def hurry(self) -> None:
+        """Have all children that drain end now."""
+        self._grace_s = 0.0
+        for child in self.live:
+            if child.state is State.DRAINING:
+                child.since = self._loop.time()
+                child.send(End())
+
+    def kill(self) -> None:
+        for child in self.live:
+            child.kill()
+
+    def feed(self, child: Child, what: Input) -> None:
+        before = child.state
+        child.state, effect = step(before, what)
+        if child.state is not before:
+            child.since = self._loop.time()
+        EFFECTS[effect](self, child)
+
+    def _by_time(self, child: Child, now: float) -> Input | None:
+        """What the time that has passed means to a child."""
+        age, quiet = now - child.since, now - child.heard
+        if child.state is State.WAITING:
+            return Input.DUE if age >= 0 else None
+        if child.state is State.STARTING:
+            return Input.SILENT if age > START_S else None
+        if child.state is State.DRAINING and age > self._drain_s + OVERDUE_S:
+            return Input.OVERDUE
+        if quiet > SILENT_S:
+            return Input.SILENT
+        if child.post.memory and child.report.resident > child.post.memory:
+            return Input.OUTGROWN
+        return None
+
+    def _spawn(self, child: Child) -> None:
+        self._births += 1
+        child.name = f"{child.post.role}-{child.post.slot}.{self._births}"
+        try:
+            process = Spawned(child.post.role, child.name)
+        except OSError as error:
+            log.error("child_not_started", process=child.name, detail=error.strerror or str(error))
+            self.feed(child, Input.EXITED)
+            return
+        child.process, child.report = process, Report()
+        child.born = child.heard = self._loop.time()
+        child.channel = Channel(process.control)
+        child.channel.attach(self._loop, lambda message, fds: self._receive(child, message, fds), lambda: None)
+        self._loop.add_reader(process.pidfd, self._exited, child)
+        self._hand_down(child)
+        log.info("child_started", process=child.name, child=process.pid)
+
+    def _hand_down(self, child: Child) -> None:
+        """The first message, and the connections between the new child and those that are there."""
+        post = child.post
+        start = Start(
+            post.role, post.slot, child.name, self._key.hex(), self._log_level, str(self._run_directory),
+            self.generation, self.settings.roles[post.role], list(post.descriptors),
+        )  # fmt: skip
+        child.send(start, list(post.descriptors.values()))
+        for other in self.live:
+            if other is not child and other.post.role in post.links:
+                link(child, other)
+            elif other is not child and post.role in other.post.links:
+                link(other, child)
+        if post.role in self._linked:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                child.send(Attach("supervisor", "supervisor"), [theirs.fileno()])
+            self._linked[post.role](ours)
+
+    def _receive(self, child: Child, message: Message, descriptors: list[int]) -> None:
+        for number in descriptors:
+            os.close(number)  # nobody hands anything up
+        child.heard = self._loop.time()
+        if isinstance(message, Report):
+            child.report = message
+        elif isinstance(message, Ready):
+            self.feed(child, Input.READY)
+        else:
+            self._hear(child, message)
+
+    def _serve(self, child: Child) -> None:
+        child.send(Go())
+        if child.replaces is not None:
+            self.feed(child.replaces, Input.SUCCEEDED)
+            child.replaces = None
+        self._hear(child, Ready())  # once it serves
+
+    def _replace(self, child: Child) -> None:
+        log.warning("child_outgrown", process=child.name, resident=child.report.resident, limit=child.post.memory)
+        successor = Child(child.post, self._loop.time())
+        successor.replaces = child
+        self.children.append(successor)
+
+    def _drain(self, child: Child) -> None:
+        child.send(Drain(self._drain_s))
+
+    def _kill(self, child: Child) -> None:
+        log.error("child_killed", process=child.name, quiet_s=round(self._loop.time() - child.heard, 1))
+        child.kill()
+
+    def _exited(self, child: Child) -> None:
+        assert child.process is not None
+        assert child.channel is not None
+        self._loop.remove_reader(child.process.pidfd)
+        status, pid = child.process.reap(), child.process.pid
+        child.channel.close()
+        child.process = child.channel = None
+        level = log.info if status == 0 else log.warning
+        level("child_ended", process=child.name, child=pid, status=status)
+        self.feed(child, Input.EXITED)
+        self._ended(child, status)
+
+    def _retry(self, child: Child) -> None:
+        now = self._loop.time()
+        pause = self._backoffs[child.post].pause(now - child.born, self._jitter())
+        child.since = now + pause
+        if pause:
+            log.warning("child_backs_off", process=child.name, pause_s=round(pause, 2))
+
+    def _forget(self, child: Child) -> None:
+        self.children.remove(child)
+
+    def _nothing(self, child: Child) -> None:
+        pass
+
+
+EFFECTS: Final[dict[Effect, Callable[[Crew, Child], None]]] = {
+    Effect.NOTHING: Crew._nothing,
+    Effect.SPAWN: Crew._spawn,
+    Effect.SERVE: Crew._serve,
+    Effect.REPLACE: Crew._replace,
+    Effect.DRAIN: Crew._drain,
+    Effect.KILL: Crew._kill,
+    Effect.RETRY: Crew._retry,
+    Effect.FORGET: Crew._forget,
+}
+
+
+def link(child: Child, other: Child) -> None:
+    """Give both ends of a new connection away."""
+    one, two = socket.socketpair()
+    with one, two:
+        child.send(Attach(other.post.role, other.name), [one.fileno()])
+        other.send(Attach(child.post.role, child.name), [two.fileno()])

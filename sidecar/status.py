@@ -1,0 +1,117 @@
+"""`langtrain-sidecar status`: a running sidecar, asked through its own front door, as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from langtrain.v1 import sidecar_pb2 as pb
+
+_GOOD = ("serving", "ready")
+_MIB = 1 << 20
+
+
+def as_json(status: pb.Status) -> dict[str, Any]:
+    """Every field, those that are 0 or empty as well, named as in the proto."""
+    shown: dict[str, Any] = MessageToDict(
+        status, always_print_fields_with_no_presence=True, preserving_proto_field_name=True
+    )
+    return shown
+
+
+def as_table(status: pb.Status, now: datetime) -> RenderableType:
+    """now: aware, what expiries are counted from."""
+    return Group(_head(status), *_tables(status, now))
+
+
+def print_table(status: pb.Status, in_place: bool = False) -> None:
+    """in_place: on a terminal, instead of what is there."""
+    console = Console(highlight=False, emoji=False)
+    if in_place and console.is_terminal:
+        console.clear()
+    console.print(as_table(status, datetime.now(UTC)))
+
+
+def watch(statuses: Iterable[pb.Status], json_lines: bool) -> None:
+    """Show each as it comes."""
+    for status in statuses:
+        if json_lines:
+            print(json.dumps(as_json(status)), flush=True)
+        else:
+            print_table(status, in_place=True)
+
+
+def _head(status: pb.Status) -> Text:
+    up = timedelta(seconds=status.uptime.seconds)
+    head = Text(f"langtrain-sidecar {_safe(status.version)}, up {up}, config {_safe(status.config_digest[:8])}")
+    if status.draining:
+        head.append("  draining", "bold yellow")
+    return head
+
+
+def _tables(status: pb.Status, now: datetime) -> Iterator[Table]:
+    if status.workers:
+        yield _table(
+            ("process", "pid", "state", "restarts", "MiB", "connections", "calls"), map(_worker, status.workers)
+        )
+    if status.upstreams:
+        yield _table(("model server", "state", "connections", "failures"), map(_upstream, status.upstreams))
+    if status.chains:
+        yield _table(("method", "links"), map(_chain, status.chains))
+    if status.certificates:
+        rows = (_certificate(each, now) for each in status.certificates)
+        yield _table(("certificate", "subject", "expires"), rows)
+    if status.feeds:
+        yield _table(("feed", "last heard of"), map(_feed, status.feeds))
+
+
+def _table(columns: Iterable[str], rows: Iterable[tuple[str | Text, ...]]) -> Table:
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(_safe(cell)) for cell in row))
+    return table
+
+
+def _worker(worker: pb.Worker) -> tuple[str | Text, ...]:
+    counts = map(str, (worker.restarts, worker.memory // _MIB, worker.connections, worker.calls))
+    state = _state(pb.WorkerState.Name(worker.state).removeprefix("WORKER_STATE_"))
+    return (worker.role, str(worker.pid or "–"), state, *counts)
+
+
+def _upstream(upstream: pb.Upstream) -> tuple[str | Text, ...]:
+    state = _state(pb.UpstreamState.Name(upstream.state).removeprefix("UPSTREAM_STATE_"))
+    return upstream.address, state, str(upstream.connections), str(upstream.failures)
+
+
+def _chain(chain: pb.Chain) -> tuple[str, ...]:
+    links = (f"{link.name} ({pb.Depth.Name(link.depth).removeprefix('DEPTH_').lower()})" for link in chain.links)
+    return chain.method, " → ".join(links)
+
+
+def _certificate(certificate: pb.Certificate, now: datetime) -> tuple[str | Text, ...]:
+    expires = certificate.expires.ToDatetime(UTC)
+    left = (expires - now).days
+    text = Text(f"{expires:%Y-%m-%d %H:%M} UTC, in {left} days", "yellow" if left < 7 else "")
+    return certificate.setting, certificate.subject, text
+
+
+def _feed(feed: pb.Feed) -> tuple[str | Text, ...]:
+    staleness, limit = (each.ToTimedelta().total_seconds() for each in (feed.staleness, feed.limit))
+    return feed.name, Text(f"{staleness:.1f} s of {limit:g} s", "red" if staleness > limit else "")
+
+
+def _state(name: str) -> Text:
+    word = name.lower().replace("_", " ")
+    return Text(word, "green" if word in _GOOD else "yellow")
+
+
+def _safe(text: str) -> str:
+    """What a sidecar says is shown, never acted on by the terminal."""
+    return "".join(char if char.isprintable() else "�" for char in text)

@@ -1,0 +1,62 @@
+"""Every method that we serve demands a permission, and the program knows which."""
+
+from __future__ import annotations
+
+import re
+from importlib import import_module
+
+from google.protobuf import descriptor_pb2
+
+from langtrain.v1 import permissions_pb2
+from sidecar.services import catalogue
+from tests.processes import REPOSITORY
+
+PROTOS = REPOSITORY / "proto"
+PERMISSION = re.compile(r"sidecar(\.[a-z]+)+")
+
+
+def test_every_method_of_every_protocol_file_declares_its_permission() -> None:
+    """Read from the files that there are, so that none is missed by what the program lists."""
+    declared = {}
+    for file in sorted(PROTOS.rglob("*.proto")):
+        module = import_module(".".join(file.relative_to(PROTOS).with_suffix("").parts) + "_pb2")
+        for service in module.DESCRIPTOR.services_by_name.values():
+            for method in service.methods:
+                options = method.GetOptions()
+                path = f"/{service.full_name}/{method.name}"
+                assert options.HasExtension(permissions_pb2.permission), f"{path} declares no permission"
+                declared[path] = options.Extensions[permissions_pb2.permission]
+    assert declared == catalogue.permissions()
+    assert [text for text in declared.values() if not PERMISSION.fullmatch(text)] == []
+
+
+def test_the_permissions_of_the_sidecar() -> None:
+    service = "/langtrain.v1.SidecarService/"
+    assert catalogue.permissions() == {
+        f"{service}GetStatus": "sidecar.status",
+        f"{service}WatchStatus": "sidecar.status",
+        f"{service}CheckConfig": "sidecar.config.check",
+        f"{service}Drain": "sidecar.drain",
+        f"{service}GetLogLevel": "sidecar.logs.read",
+        f"{service}SetLogLevel": "sidecar.logs.write",
+    }
+    assert catalogue.streams() == {f"{service}WatchStatus"}
+
+
+def test_the_protocol_files_are_no_package() -> None:
+    """`proto` is the name of another distribution's package."""
+    assert list(PROTOS.rglob("*.py")) == []
+
+
+def test_a_method_without_one_is_found() -> None:
+    options = descriptor_pb2.MethodOptions()
+    assert not options.HasExtension(permissions_pb2.permission)
+    assert options.Extensions[permissions_pb2.permission] == ""
+
+
+def test_the_documents_table_is_this_one() -> None:
+    text = (REPOSITORY / "docs" / "services.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| `(sidecar[a-z.]+)` \|", text, re.MULTILINE)
+    assert {
+        f"/langtrain.v1.SidecarService/{method}": permission for method, permission in rows
+    } == catalogue.permissions()
