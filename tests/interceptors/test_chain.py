@@ -223,6 +223,12 @@ def test_denial_at_message_n() -> None:
     assert (told.upstream, told.denied, told.reset, told.half_closed) == ([b"1", b"2"], NO, True, False)
 
 
+def test_a_hook_of_an_instance_counts() -> None:
+    link = scripted("link")
+    vars(link)["on_start"] = gives(NO)
+    assert run(Chain([link])).denied == NO
+
+
 # --- verdicts -----------------------------------------------------------------------------------------------------
 
 
