@@ -20,6 +20,7 @@ import uvloop
 from interceptors.authorize import Permission
 from interceptors.chain import Chain
 from interceptors.contract import Call, Code, Deny, Headers, Peer
+from interceptors.events import Event
 from interceptors.facts import PeerCertificate, Principal
 from interceptors.ledger import Ledger, NoLedger
 from sidecar import wiring
@@ -30,26 +31,34 @@ from sidecar.check.report import of_error
 from sidecar.config.load import build
 from sidecar.config.model import Config
 from sidecar.errors import SidecarError
+from sidecar.internal.mac import SealError
+from sidecar.internal.paths import short
+from sidecar.internal.peer import expect
 from sidecar.limits.ledger_mmap import MmapLedger
 from sidecar.logs import Log
 from sidecar.processes.child import Birth, Control
 from sidecar.processes.listeners import BACKLOG
-from sidecar.processes.messages import Abandon, Attach, Commit, Message, Prepare, Prepared, Ready
+from sidecar.processes.messages import Abandon, Attach, Commit, Message, Neighbour, Prepare, Prepared, Ready
 from sidecar.relay.codecs.registry import Codecs
 from sidecar.relay.front import Front
+from sidecar.relay.internal_calls import InternalCalls
 from sidecar.relay.meter import UNMETERED
+from sidecar.relay.own import OwnServices
 from sidecar.relay.relay import Relay
-from sidecar.relay.settings import FrontSettings, Target
+from sidecar.relay.routes import Routes
+from sidecar.relay.settings import EjectionSettings, FrontSettings, Target, UpstreamSettings
 from sidecar.relay.tls import ClientTls, ServerTls
 from sidecar.relay.tls_channel import TlsChannel
 from sidecar.relay.upstream.pool import Pool
 from sidecar.relaying import address_of, codecs, front_settings, upstream_settings
 from sidecar.telemetry import metrics
-from sidecar.telemetry.pulse import Gauge
+from sidecar.telemetry.pulse import Gauge, boot_clock
 from sidecar.telemetry.watched import Watched
 
 log = Log("app")
 
+CALLS: Final = "calls.sock"  # of the services process, in the run directory
+STREAMS: Final = "streams.sock"
 LISTEN: Final = "listen-"  # how the names of the listening descriptors begin
 
 CHANGED: Final = Deny(Code.PERMISSION_DENIED, "authorize.changed", "permission denied")
@@ -117,6 +126,7 @@ class _Worker:
     def __init__(self, birth: Birth) -> None:
         self._birth = birth
         self._ledger = LimitLedger()
+        self._services_pid = 0  # 0 while there is no such process
         self._now = fittings(birth.start.settings, self._ledger)
         self._next: tuple[int, Fittings] | None = None  # prepared, with its generation
         self._making = 0  # the generation that is being prepared
@@ -134,13 +144,18 @@ class _Worker:
             loop, relay, upstream_settings(now.config), self._dial(), self._vet, jitter, meter=meter
         )
         relay.pool = pool
+        self._pools = [pool]
+        relay.own = self._own_services(loop, relay, jitter)
         channel = self._accept if now.server_tls is not None else None
         self._front = front = Front(loop, relay, channel, b"http" if now.client_tls is None else b"https")
-        handlers = {Prepare: self._prepare, Commit: self._commit, Abandon: self._abandon}
+        handlers = {
+            Prepare: self._prepare, Commit: self._commit, Abandon: self._abandon, Neighbour: self._meet,
+        }  # fmt: skip
         control = self._control = Control(loop, self._birth, handlers, self._attach, self._measure)
         try:
             front.start()
-            pool.start()
+            for each in self._pools:
+                each.start()
             control.send(Ready())
             if not await control.started():
                 return 0
@@ -171,9 +186,44 @@ class _Worker:
             front.cut()
         ending.cancel()
         in_time = await draining and not control.ended.is_set()
-        await self._pool.stop()
+        for pool in self._pools:
+            await pool.stop()
         log.info("drained", in_time=in_time)
         return 0 if in_time else 1
+
+    # --- the services process ------------------------------------------------------------------------------------
+
+    def _own_services(self, loop: asyncio.AbstractEventLoop, relay: Relay, jitter: Callable[[], float]) -> OwnServices:
+        start = self._birth.start
+        directory = short(Path(start.run_directory))
+
+        def pool(name: str) -> Pool:
+            target = Target("", 0, f"{directory}/{name}")
+            # One endpoint, which is here or is started again: there is nothing to choose, and calls may wait for it.
+            settings = UpstreamSettings((target,), wait=True, ejection=EjectionSettings(failures=0, ratio=0.0))
+            made = Pool(loop, relay, settings, None, None, jitter, admit=self._admit)
+            self._pools.append(made)
+            return made
+
+        internal = InternalCalls(bytes.fromhex(start.key), boot_clock, secrets.token_bytes)
+        return OwnServices(Routes(start.settings["streams"]), internal, pool(CALLS), pool(STREAMS))
+
+    def _meet(self, message: Message) -> None:
+        assert isinstance(message, Neighbour)
+        if message.role == "services":
+            self._services_pid = message.pid
+
+    def _admit(self, connection: Any) -> str | None:
+        """Why the process at the other end of a socket of the services is not theirs, or None."""
+        if connection is None:
+            return "the connection is gone"
+        try:
+            expect(connection, self._services_pid)
+        except SealError as error:
+            self._recorder.record(Event("internal.refused", time.time(), reason=error.why, fold=True))
+            log.warning("impostor", detail=str(error))
+            return error.why
+        return None
 
     # --- a new generation ---------------------------------------------------------------------------------------
 
@@ -277,7 +327,12 @@ class _Worker:
         return (
             self._front.connections,
             self._front.calls,
-            {"upstream": self._pool.up, "audit": self._recorder.failed or ""},
+            {
+                "upstreams": [
+                    [each.address, each.condition, each.connections, each.failures] for each in self._pool.endpoints()
+                ],
+                "audit": self._recorder.failed or "",
+            },
         )
 
     async def _vet(self, place: Target) -> str | None:

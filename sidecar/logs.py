@@ -52,7 +52,7 @@ class JsonLines(logging.Formatter):
 
     def __init__(self, traces: bool = False, common: Mapping[str, Any] | None = None) -> None:
         super().__init__()
-        self._traces = traces
+        self.traces = traces
         self._common = dict(common or {})
 
     def format(self, record: logging.LogRecord) -> str:
@@ -71,7 +71,7 @@ class JsonLines(logging.Formatter):
             line["at"] = place(error)
             if isinstance(error, SidecarError):
                 line["detail"] = _safe(str(error))
-            if self._traces:
+            if self.traces:
                 line["trace"] = _clean("".join(traceback.format_exception(error)))
         # ensure_ascii escapes C0, C1 and everything a terminal might act on, except DEL.
         return json.dumps(line, ensure_ascii=True).replace("\x7f", "\\u007f")
@@ -92,6 +92,20 @@ def configure(level: str = "info", stream: IO[str] | None = None, common: Mappin
     # Libraries describe their own insides at these levels; at debug that is what was asked for.
     if level != "debug":
         logging.getLogger("asyncio").setLevel("WARNING")
+
+
+def set_level(level: str) -> None:
+    """Log from here on what is at least of `level`."""
+    root = logging.getLogger()
+    root.setLevel(level.upper())
+    for handler in root.handlers:
+        if isinstance(handler.formatter, JsonLines):
+            handler.formatter.traces = level == "debug"
+
+
+def level() -> str:
+    """The least level that is logged."""
+    return logging.getLevelName(logging.getLogger().level).lower()
 
 
 def _safe(value: Any) -> Any:

@@ -9,17 +9,16 @@ import resource
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import Any, Final
-
-from pydantic import BaseModel
+from typing import Final
 
 from interceptors.events import Durability, Event
 from interceptors.ledger import NoLedger
-from sidecar import build, wiring
+from sidecar import build, overview, wiring
+from sidecar.asked import Asked
 from sidecar.audit.ports import AuditError
 from sidecar.audit.recorder_remote import RemoteRecorder
 from sidecar.check import exposure, material
@@ -33,6 +32,8 @@ from sidecar.processes.listeners import Listeners, TcpListeners, UnixListener
 from sidecar.processes.post import Post, Settings, StartError
 from sidecar.processes.rundir import RunDirectory
 from sidecar.processes.supervisor import Supervisor
+from sidecar.reloading import restarts, watched
+from sidecar.services import catalogue
 from sidecar.telemetry import metrics
 from sidecar.telemetry.board import Board
 from sidecar.telemetry.pulse import boot_clock
@@ -42,25 +43,6 @@ from sidecar.telemetry.settings import Settings as TelemetrySettings
 log = Log("app")
 
 RECORDED_S: Final = 5.0  # for the last event to be durable
-# Key paths, each with all below it, that a running sidecar changes; it refuses a reload that changes any other.
-# One that ends with "." stands only for what is below it: TLS cannot be turned on or off.
-RELOADABLE: Final = (
-    "listen.tls.",
-    "listen.grace",
-    "listen.limits",
-    "upstream.tls.",
-    "upstream.protocol",
-    "upstream.services",
-    "upstream.ports",
-    "upstream.unsafe_open_upstream",
-    "authentication",
-    "authorization",
-    "limits",
-    "interceptors",
-    "telemetry.sample",
-    "unsafe_observe_only",
-)
-KEPT: Final = ("state", "audit")  # sections whose paths are written by the sidecar, and not watched
 
 
 class ListenError(SettingError):
@@ -158,7 +140,9 @@ class _Sidecar:
             reloaded=self._reloaded,
             closing=self._listeners.close,
             stopping=self._stopping,
+            answer=lambda what, arguments: asked.answer(what, arguments),
         )
+        asked = Asked(supervisor, lambda: self._config, self._load, self._directory, self._record)
         try:
             return await supervisor.run()
         finally:
@@ -167,7 +151,11 @@ class _Sidecar:
 
     def _posts(self) -> list[Post]:
         memory, seats, probes = int(self._config.worker_memory), self._seats, self._probes
-        posts = [Post("recorder", rank=0)]
+        posts = [
+            Post("recorder", rank=0),
+            # Calls of ours come through the workers, whose open ones are to end first.
+            Post("services", rank=1, links=("recorder",), needed=False),
+        ]
         if seats is not None:
             handed = seats.telemetry(None if probes is None else probes.fileno())
             posts.append(Post("telemetry", rank=1, descriptors=handed))
@@ -175,16 +163,23 @@ class _Sidecar:
             handed = {f"listen-{number}": each.fileno() for number, each in enumerate(sockets)}
             if seats is not None:
                 handed |= seats.worker(slot)
-            links = ("recorder",)
-            posts.append(Post("worker", slot, 2, memory=memory, descriptors=handed, links=links, reloads=True))
+            post = Post(
+                "worker", slot, 2, memory, handed, links=("recorder",), knows=("services",), reloads=True
+            )  # fmt: skip
+            posts.append(post)
         return posts
 
     def _settings(self, config: Config) -> Settings:
         return Settings(
             roles={
                 "recorder": {"file": str(config.events_file), "boot": self._boot},
+                "services": {"model_server": overview.model_server(config)},
                 "telemetry": telemetry_settings(config).plain(),
-                "worker": {"config": config.effective(), "directory": str(self._directory)},
+                "worker": {
+                    "config": config.effective(),
+                    "directory": str(self._directory),
+                    "streams": sorted(catalogue.streams()),
+                },
             },
             files=(self._file, *watched(config)),
             grace_s=float(config.listen.grace),
@@ -203,7 +198,7 @@ class _Sidecar:
     async def _reload(self, _settings: Settings) -> Settings:
         """Reads files and runs the code of interceptors: not on the loop that keeps the children."""
         config = await asyncio.get_running_loop().run_in_executor(None, tried, self._load)
-        fixed = [path for path in differences(self._config, config) if not _reloadable(path)]
+        fixed = restarts(self._config, config)
         if fixed:
             problem = "cannot be changed while the sidecar runs: restart it, or change it back"
             raise RefusedError(Report(tuple(Finding(path, problem) for path in fixed)))
@@ -309,39 +304,3 @@ def _run_directory(config: Config) -> RunDirectory:
         return RunDirectory(parent, os.getpid())
     except OSError as error:
         raise SettingError("state.directory", f"cannot make a directory in {parent}: {error.strerror}") from None
-
-
-def watched(config: Config) -> Iterator[Path]:
-    """Every file that the config names and the sidecar reads."""
-    for name, value in config:
-        if name not in KEPT:
-            yield from _paths(value)
-
-
-def _paths(value: Any) -> Iterator[Path]:
-    if isinstance(value, Path):
-        yield value
-    elif isinstance(value, BaseModel):
-        for _, held in value:
-            yield from _paths(held)
-    elif isinstance(value, tuple | list):
-        for held in value:
-            yield from _paths(held)
-
-
-def differences(before: Config, after: Config) -> list[str]:
-    """Key paths of what has changed, as deep as both have sections there; a list is one value."""
-    return sorted(_different(before.effective(), after.effective(), ""))
-
-
-def _different(before: dict[str, Any], after: dict[str, Any], prefix: str) -> Iterator[str]:
-    for name in before.keys() | after.keys():
-        one, other = before.get(name), after.get(name)
-        if isinstance(one, dict) and isinstance(other, dict):
-            yield from _different(one, other, f"{prefix}{name}.")
-        elif one != other:
-            yield f"{prefix}{name}"
-
-
-def _reloadable(path: str) -> bool:
-    return any(path == known or path.startswith(f"{known.rstrip('.')}.") for known in RELOADABLE)

@@ -29,6 +29,7 @@ from sidecar.processes.messages import (
     End,
     Failed,
     Go,
+    Level,
     Message,
     Report,
     Start,
@@ -162,6 +163,8 @@ class Control:
         elif isinstance(message, End):
             self.ended.set()
             self.draining.set()
+        elif isinstance(message, Level):
+            logs.set_level(message.level)
         elif handler := self._handlers.get(type(message)):
             handler(message)
 

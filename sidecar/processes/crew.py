@@ -15,7 +15,19 @@ from typing import Final
 from sidecar.logs import Log
 from sidecar.processes.channel import Channel
 from sidecar.processes.lifecycle import LIVE, Backoff, Effect, Input, State, step
-from sidecar.processes.messages import Attach, ChannelError, Drain, End, Go, Message, Ready, Report, Start
+from sidecar.processes.messages import (
+    Attach,
+    ChannelError,
+    Drain,
+    End,
+    Go,
+    Level,
+    Message,
+    Neighbour,
+    Ready,
+    Report,
+    Start,
+)
 from sidecar.processes.post import Post, Settings
 from sidecar.processes.spawn import Spawned
 
@@ -37,6 +49,7 @@ class Child:
         self.born = self.heard = due
         self.report = Report()
         self.replaces: Child | None = None
+        self.ends = 0  # processes that have ended at this place
         self.process: Spawned | None = None
         self.channel: Channel | None = None
 
@@ -103,10 +116,11 @@ class Crew:
 
     @property
     def serving(self) -> bool:
-        """Whether every post has a child that serves."""
+        """Whether every post that is needed has a child that serves."""
         return all(
             any(child.post is post and child.state in (State.SERVING, State.OUTGOING) for child in self.children)
             for post in self._backoffs
+            if post.needed
         )
 
     def tick(self, now: float) -> None:
@@ -185,11 +199,27 @@ class Crew:
                 link(child, other)
             elif other is not child and post.role in other.post.links:
                 link(other, child)
+            if other is not child and other.post.role in post.knows and other.process is not None:
+                child.send(Neighbour(other.post.role, other.process.pid))
+        assert child.process is not None
+        self._tell_neighbours(child, child.process.pid)
         if post.role in self._linked:
             ours, theirs = socket.socketpair()
             with theirs:
                 child.send(Attach("supervisor", "supervisor"), [theirs.fileno()])
             self._linked[post.role](ours)
+
+    def _tell_neighbours(self, child: Child, pid: int) -> None:
+        role = child.post.role
+        for other in self.live:
+            if other is not child and role in other.post.knows:
+                other.send(Neighbour(role, pid))
+
+    def set_level(self, level: str) -> None:
+        """For every child, and those to come."""
+        self._log_level = level
+        for child in self.live:
+            child.send(Level(level))
 
     def _receive(self, child: Child, message: Message, descriptors: list[int]) -> None:
         for number in descriptors:
@@ -213,6 +243,7 @@ class Crew:
         log.warning("child_outgrown", process=child.name, resident=child.report.resident, limit=child.post.memory)
         successor = Child(child.post, self._loop.time())
         successor.replaces = child
+        successor.ends = child.ends
         self.children.append(successor)
 
     def _drain(self, child: Child) -> None:
@@ -229,6 +260,8 @@ class Crew:
         status, pid = child.process.reap(), child.process.pid
         child.channel.close()
         child.process = child.channel = None
+        self._tell_neighbours(child, 0)
+        child.ends += 1
         level = log.info if status == 0 else log.warning
         level("child_ended", process=child.name, child=pid, status=status)
         self.feed(child, Input.EXITED)

@@ -122,7 +122,43 @@ class End:
     """Exit now; what is open is cut."""
 
 
-Message: TypeAlias = Start | Ready | Go | Failed | Report | Prepare | Prepared | Commit | Abandon | Attach | Drain | End
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A child asks about the whole sidecar. number: of the question, for its answer.  what: what it wants."""
+
+    number: int
+    what: str
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """To a Question. fault: why there is none, "" where `result` is one."""
+
+    number: int
+    result: dict[str, Any]
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Log from here on what is at least of this level."""
+
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """The process of a role, by which the child knows it. pid: 0 while there is none."""
+
+    role: str
+    pid: int
+
+
+Message: TypeAlias = (
+    Start | Ready | Go | Failed | Report | Prepare | Prepared | Commit | Abandon | Attach | Drain | End
+    | Question | Answer | Level | Neighbour
+)  # fmt: skip
 CLASSES: Final = {kind.__name__: kind for kind in get_args(Message)}
 TYPES: Final = {name: get_type_hints(kind) for name, kind in CLASSES.items()}
 

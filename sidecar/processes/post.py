@@ -17,6 +17,8 @@ class Post:
     rank: those of a higher one end first.  memory: bytes beyond which its child is replaced, 0 for any number.
     descriptors: what is handed down to each child, by name; it stays the supervisor's.
     links: roles whose process each child has a connection to, as `Attach` says.
+    knows: roles of whose process each child is told the id, as `Neighbour` says.
+    needed: whether the sidecar serves only once this child is ready.
     reloads: its children take a new generation of settings while they run.
     """
 
@@ -26,6 +28,8 @@ class Post:
     memory: int = 0
     descriptors: Mapping[str, int] = field(default_factory=dict)
     links: tuple[str, ...] = ()
+    knows: tuple[str, ...] = ()
+    needed: bool = True
     reloads: bool = False
 
 

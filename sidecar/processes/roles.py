@@ -6,6 +6,7 @@ from typing import Final
 
 ROLES: Final = {
     "recorder": "sidecar.audit.process",
+    "services": "sidecar.services.process",
     "telemetry": "sidecar.telemetry.process",
     "worker": "sidecar.app",
 }

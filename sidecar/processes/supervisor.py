@@ -11,13 +11,13 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sidecar.errors import SidecarError
 from sidecar.logs import Log
 from sidecar.processes.crew import Child, Crew
 from sidecar.processes.lifecycle import State
-from sidecar.processes.messages import Abandon, Commit, Failed, Message, Prepare, Prepared, Ready
+from sidecar.processes.messages import Abandon, Answer, Commit, Failed, Message, Prepare, Prepared, Question, Ready
 from sidecar.processes.notify import Notify
 from sidecar.processes.post import Post, Settings, StartError
 from sidecar.processes.switch import Switch, Verdict
@@ -39,6 +39,7 @@ class Supervisor:
 
     serving: called once, when every post has served.  reloaded: called after each switch.
     closing: called when those of the highest rank have been told to stop: who comes now is to be refused at once.
+    answer: to what a child asks: what it wants and the arguments → a result of JSON types; raises SidecarError.
     stopping: awaited when all children but those of rank 0 have ended; whether none had to cut calls.
     The others as in `Crew`.
     """
@@ -60,6 +61,7 @@ class Supervisor:
         reloaded: Callable[[Settings], None],
         closing: Callable[[], None],
         stopping: Callable[[bool], Awaitable[None]],
+        answer: Callable[[str, Mapping[str, Any]], Awaitable[dict[str, Any]]],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._reload = reload
@@ -69,6 +71,9 @@ class Supervisor:
         self._reloaded = reloaded
         self._closing = closing
         self._stopping = stopping
+        self._answer = answer
+        self._answering: set[asyncio.Task[None]] = set()
+        self._grace_s: float | None = None  # in place of the config's, where somebody asked for another
         self._ranks = sorted({post.rank for post in posts}, reverse=True)
         self._crew = Crew(
             self._loop, posts, settings, key=key, run_directory=run_directory, log_level=log_level, jitter=jitter,
@@ -114,7 +119,7 @@ class Supervisor:
             self._hurried, self._clean = True, False
             self._crew.hurry()
         else:
-            log.info("stopping", grace_s=self._crew.settings.grace_s)
+            log.info("stopping", grace_s=self._grace())
             self._stop.set()
 
     async def _pause(self) -> None:
@@ -153,9 +158,41 @@ class Supervisor:
             self._count_up()
         elif isinstance(message, Failed):
             self._child_failed(child, message.faults)
+        elif isinstance(message, Question):
+            task = self._loop.create_task(self._reply(child, message))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
         elif isinstance(message, Prepared) and self._switch is not None:
             self._switch.prepared(child.name, message.generation, message.faults)
             self._decide()
+
+    async def _reply(self, child: Child, question: Question) -> None:
+        try:
+            answer = Answer(question.number, await self._answer(question.what, question.arguments), "")
+        except SidecarError as error:
+            answer = Answer(question.number, {}, str(error))
+        except Exception as error:
+            log.error("question_failed", error, what=question.what)
+            answer = Answer(question.number, {}, "internal error")
+        child.send(answer)
+
+    @property
+    def children(self) -> Sequence[Child]:
+        return self._crew.children
+
+    def set_level(self, level: str) -> None:
+        """Of the children's logs."""
+        self._crew.set_level(level)
+
+    def drain(self, grace_s: float | None) -> float:
+        """Stop as if told to, within the config's grace or another; the grace that stands. Only the first counts."""
+        if not self._stop.is_set():
+            self._grace_s = grace_s
+            self._told_to_stop()
+        return self._grace()
+
+    def _grace(self) -> float:
+        return self._crew.settings.grace_s if self._grace_s is None else self._grace_s
 
     def _count_up(self) -> None:
         if not self._up and self._crew.serving:
@@ -243,7 +280,7 @@ class Supervisor:
 
     async def _wind_down(self) -> None:
         """End the children, rank by rank."""
-        grace_s = self._crew.settings.grace_s if self._failure is None else 0.0
+        grace_s = self._grace() if self._failure is None else 0.0
         for rank in self._ranks:
             if rank == self._ranks[-1]:
                 await self._stopping(self._clean)

@@ -19,6 +19,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from interceptors.contract import Code
 from langtrain.v1 import sidecar_pb2_grpc
 from sidecar.errors import SidecarError
+from sidecar.internal.paths import short
 from sidecar.internal.replays import Replays
 from sidecar.operations.ports import Operations
 from sidecar.operations.service import SidecarService
@@ -29,7 +30,6 @@ from sidecar.services.shares import Shares
 
 CALLS: Final = "calls.sock"
 STREAMS: Final = "streams.sock"
-LONGEST_PATH: Final = 107  # bytes; unix(7): sun_path has 108, with the NUL
 SPARE: Final = 4  # threads beyond the streams, so that one too many is told so instead of waiting
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", 4 << 20),
@@ -93,9 +93,7 @@ class Services:
         """Listen. Raises ServicesError."""
         _private(self._directory)
         for server, name in ((self._calls, CALLS), (self._streams, STREAMS)):
-            path = self._directory.absolute() / name
-            if len(os.fsencode(path)) > LONGEST_PATH:
-                raise ServicesError(f"{path} is longer than the {LONGEST_PATH} bytes that a socket's path may have")
+            path = f"{short(self._directory)}/{name}"
             try:
                 server.add_insecure_port(f"unix:{path}")
             except RuntimeError:

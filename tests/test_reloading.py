@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.config.load import build, parse
 from sidecar.config.model import Config
-from sidecar.serve import _reloadable, differences, watched
+from sidecar.reloading import differences, reloadable, watched
 
 BASE: dict[str, Any] = {
     "listen": {"tls": {"client_ca": "ca.pem"}},
@@ -45,7 +45,7 @@ def config(**changes: Any) -> Config:
 )
 def test_what_can_be_changed_while_it_runs(changes: dict[str, Any], paths: list[str], reloads: bool) -> None:
     assert differences(config(), config(**changes)) == paths
-    assert all(_reloadable(path) for path in paths) is reloads
+    assert all(reloadable(path) for path in paths) is reloads
 
 
 def test_every_file_that_is_read_is_watched_and_none_that_is_written() -> None:
