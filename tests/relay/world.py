@@ -245,7 +245,8 @@ class World:
     @property
     def open(self) -> int:
         """Exchanges that something still holds, without help from the cycle collector."""
-        return sum(type(found) is Exchange for found in gc.get_objects())
+        earlier = {id(exchange) for exchange in self._earlier}
+        return sum(id(exchange) not in earlier for exchange in _young())
 
     def rests(self) -> None:
         """Nothing of any call is left. Raises AssertionError."""
@@ -263,11 +264,12 @@ class World:
             assert not connection.streams, (wire, connection.streams)
             assert not connection._blocked
         if self.faults:
-            gc.collect()  # a hook's frame that holds the exception it raised is a cycle of its own making
+            gc.collect(0)  # a hook's frame that holds the exception it raised is a cycle of its own making
         assert not self.open, f"{self.open} exchanges are left"
 
     def __enter__(self) -> World:
         gc.disable()
+        self._earlier = _young()  # a failed test's, whose frames are kept for its report
         return self
 
     def __exit__(
@@ -281,6 +283,11 @@ class World:
             for task in self.pool.tasks:
                 task.cancel()
             self.loop.turn()
+
+
+def _young() -> list[Exchange]:
+    """Exchanges made since the collector last ran; compiled ones let nobody else watch them."""
+    return [found for generation in (0, 1) for found in gc.get_objects(generation) if type(found) is Exchange]
 
 
 def peer_wire(world: World) -> FrontWire:
