@@ -18,7 +18,11 @@ COPY interceptors interceptors
 COPY detectors detectors
 COPY examples/interceptors examples/interceptors
 COPY clients/python clients/python
-RUN pip --python /opt/langtrain-sidecar/bin/python install --no-deps . ./clients/python \
+COPY tools/compiled.py tools/compiled.py
+# The modules that every call runs through become machine code; the compiler stays in this stage.
+RUN apt-get update -qq && apt-get install -qq --no-install-recommends gcc libc6-dev
+RUN HATCH_BUILD_HOOK_ENABLE_CUSTOM=true \
+    pip --python /opt/langtrain-sidecar/bin/python install --no-deps . ./clients/python \
     && /opt/langtrain-sidecar/bin/python -m compileall -q /opt/langtrain-sidecar/lib
 
 FROM python:${PYTHON}

@@ -6,13 +6,15 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.installed-requirements.lock
 DEVELOPMENT := $(VENV)/.installed-requirements-dev.lock
 EDITABLE := $(VENV)/.installed-project
-CODE := sidecar interceptors detectors clients/python tests bench examples
+CODE := sidecar interceptors detectors clients/python tests bench examples tools
 STUBS := clients/python/langtrain/v1
 PROMISED := proto/baseline.binpb
 
+COMPILED_TESTS ?= tests/interceptors tests/relay
 BENCHES := bench-relay-first bench-limits bench-upstream-faults
 
-.PHONY: help demo test peers test-peers check check-proto venv format proto proto-promise docs bench $(BENCHES) lock clean samples
+.PHONY: help demo test compiled test-compiled peers test-peers check check-proto venv format proto proto-promise docs bench \
+	$(BENCHES) lock clean samples
 
 help:  ## list these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' Makefile
@@ -22,6 +24,13 @@ demo: $(RUNTIME)  ## a model server, the sidecar and a client at work, in under 
 
 test: $(EDITABLE)  ## every test; one whose part is not installed is skipped and says why
 	@$(BIN)/python -m pytest -m "not slow"
+
+compiled: $(EDITABLE)  ## the modules that every call runs through as machine code, in .cache/compiled (needs gcc)
+	@$(BIN)/python tools/compiled.py
+
+test-compiled: compiled  ## the tests of these modules, as compiled; COMPILED_TESTS names others
+	@EXPECTED_BUILD=compiled PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/.cache/compiled:$(CURDIR) \
+		$(BIN)/python -m pytest -o pythonpath= -m "not slow" tests/test_build.py $(COMPILED_TESTS)
 
 peers: $(EDITABLE)  ## what `make test` needs of PyPI and npm, so that it skips nothing: MLServer, KServe, grpc-js
 	@$(BIN)/python -m tests.peers.venvs

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
+import platform
 import shlex
 import sys
 from collections.abc import Sequence
@@ -34,7 +35,7 @@ def main() -> int:
     arguments = _arguments()
     exit_on_signals()
     try:
-        comparisons, arrived = run(arguments.rounds, arguments.scale)
+        comparisons, arrived, build = run(arguments.rounds, arguments.scale)
     except BenchError as error:
         print(f"bench relay-first failed: {error}", file=sys.stderr)
         return 1
@@ -47,13 +48,14 @@ def main() -> int:
     print(results.table(found))
     if any(result.waited > BUSY for result in found):
         _tell(f"the machine was busy: a proxy waited for its core for over {BUSY:.0%} of its CPU time in some round")
-    results.write(arguments.out, "relay-first", set_up(comparisons, arrived), found)
+    results.write(arguments.out, "relay-first", set_up(comparisons, arrived, build), found)
     print(f"written to {os.path.relpath(arguments.out, ROOT)}")
     return 0
 
 
-def run(rounds: int, scale: float) -> tuple[list[Comparison], float]:
-    """Start everything, compare on each shape, stop everything; also the share of sampled calls whose span arrived.
+def run(rounds: int, scale: float) -> tuple[list[Comparison], float, str]:
+    """Start everything, compare on each shape, stop everything; also the share of sampled calls whose span arrived,
+    and which build of the sidecar it was.
 
     scale: of the calls in a round.  Raises BenchError when something is missing, does not start, or a round is void.
     """
@@ -73,7 +75,7 @@ def run(rounds: int, scale: float) -> tuple[list[Comparison], float]:
             for comparison in compare(ours, peer, load, shape, max(int(calls * scale), 100), rounds, _tell)
         ]
         exporting = next(proxy for proxy in ours if proxy.spans is Spans.EXPORTED)
-        return comparisons, exporting.exported / exporting.calls
+        return comparisons, exporting.exported / exporting.calls, exporting.build
 
 
 def figure(comparison: Comparison, command: str) -> Result:
@@ -93,9 +95,11 @@ def figure(comparison: Comparison, command: str) -> Result:
     )
 
 
-def set_up(comparisons: Sequence[Comparison], arrived: float) -> dict[str, object]:
+def set_up(comparisons: Sequence[Comparison], arrived: float, build: str) -> dict[str, object]:
     return {
         "sidecar": f"one worker; {sidecar.CHAIN}",
+        "build": build,
+        "python": platform.python_version(),
         "peer": f"{envoy.TITLE}; one worker, request ids, access log and timeouts off",
         "tls": f"{TLS}, P-256, client certificate required; plaintext HTTP/2 to the upstream",
         "load": "h2load: the same headers on every call; handshakes count; load and upstream share the other core",

@@ -14,6 +14,9 @@ from interceptors.contract import NO_OBLIGATIONS, RAISED, Code, Deny, Intercepto
 from interceptors.plan import Plan, overrides
 
 HOOKS: Final = ("on_start", "on_request", "on_headers", "on_response", "on_flush", "on_trailers", "on_end")
+ATTRIBUTES: Final[tuple[tuple[str, type], ...]] = (
+    ("view", View), ("needs", frozenset), ("gives", frozenset), ("honours", frozenset), ("observer", bool),
+)  # fmt: skip
 MESSAGE_HOOKS: Final = ("on_request", "on_response", "on_flush")
 MOST_PLANS: Final = 4096  # looked up by method; callers choose method names
 MOST_COMPILED: Final = 256
@@ -32,9 +35,8 @@ class Chain:
         Raises ChainError where a link needs a fact that nothing before it gives, or is not one that a chain can run.
         """
         given: dict[type, str] = {}
-        for link in links:
-            check(link)
-            for fact in sorted(link.needs - given.keys(), key=lambda kind: kind.__name__):
+        for link in map(checked, links):
+            for fact in sorted(link.needs.difference(given), key=lambda kind: kind.__name__):
                 after = [other.name for other in links if fact in getattr(other, "gives", ())]
                 where = f"only {', '.join(after)}, which must stand before it" if after else "no link of this chain"
                 raise ChainError(f"link {link.name!r} needs the fact {fact.__name__}; it is given by {where}")
@@ -84,13 +86,16 @@ def _works(link: Interceptor, depth: View | None) -> bool:
     return depth is not None and (depth > View.METADATA or not any(overrides(link, hook) for hook in MESSAGE_HOOKS))
 
 
-def check(link: object) -> None:
-    """Raise ChainError unless a chain can run `link`."""
+def checked(link: object) -> Interceptor:
+    """`link`. Raises ChainError unless a chain can run it."""
     if not isinstance(link, Interceptor):
         raise ChainError(f"a chain holds Interceptor instances, got {type(link).__name__}")
     name = getattr(link, "name", "")
     if not isinstance(name, str) or not name:
         raise ChainError(f"interceptor {type(link).__name__} has no name: set the class attribute `name`")
+    for attribute, kind in ATTRIBUTES:
+        if not isinstance(value := getattr(link, attribute), kind):
+            raise ChainError(f"link {name!r}: {attribute} is a {type(value).__name__}, expected a {kind.__name__}")
     for hook in HOOKS:
         function = getattr(link, hook)
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
@@ -102,3 +107,4 @@ def check(link: object) -> None:
     if link.gives and not overrides(link, "on_start"):
         promised = ", ".join(sorted(kind.__name__ for kind in link.gives))
         raise ChainError(f"link {name!r} gives {promised}, expected an on_start that puts it")
+    return link

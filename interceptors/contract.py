@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
+from mypy_extensions import mypyc_attr
+
 T = TypeVar("T")
 RawField: TypeAlias = tuple[bytes, bytes]
 
@@ -92,6 +94,7 @@ class Method(NamedTuple):
     unary_response: bool = False
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Message:
     """One gRPC message, uncompressed.
 
@@ -234,11 +237,13 @@ class Trailers:
         self.changed = True
 
 
+@mypyc_attr(native_class=False)
 @dataclass(frozen=True, slots=True)
 class Pass:
     """Send on what came in. Said aloud: a hook that falls off its end returns None, and None denies."""
 
 
+@mypyc_attr(native_class=False)
 @dataclass(frozen=True, slots=True)
 class Forward:
     """Send these in place of what came in: none holds it back, several release what was held."""
@@ -246,6 +251,7 @@ class Forward:
     messages: tuple[Message, ...] = ()
 
 
+@mypyc_attr(native_class=False)
 @dataclass(frozen=True, slots=True)
 class Detail:
     """One google.rpc error detail: a protobuf message and its type URL."""
@@ -254,6 +260,7 @@ class Detail:
     value: bytes
 
 
+@mypyc_attr(native_class=False)
 @dataclass(frozen=True, slots=True)
 class Deny:
     """End the call. reason: stable, for the audit log.  public: for the caller, nothing to learn from."""
@@ -270,6 +277,7 @@ PASS = Pass()
 HOLD = Forward()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Ask(Generic[T]):
     """A question only the outside can answer (unwrap a key, score a text). The driver replies with a T."""
 
@@ -287,6 +295,7 @@ class AnswerError(Exception):
     """The outside could not answer a question: its helper is gone, overloaded or too late."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class NoCodec:
     """The codec of a protocol whose messages are opaque."""
 
@@ -323,12 +332,13 @@ class Peer:
 RAISED: Final = (Exception, SystemExit)
 
 
-class Fault(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Fault:
     """An exception that a hook raised, for the operator's log; its text may hold content, so callers never see it."""
 
     link: str
     hook: str
-    error: BaseException
+    error: Any
 
 
 MOST_NOTED: Final = 16  # faults and would-be denials kept of one call; a stream could bring one with every message
@@ -439,6 +449,7 @@ class Outcome:
     cause: str = ""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Interceptor:
     """Override what you need. One instance serves every call: per-call state goes in `call.put`."""
 

@@ -38,7 +38,8 @@ ENDED: Final = -1  # value of Call.began once end() has run
 
 def overrides(link: Interceptor, hook: str) -> bool:
     """Whether `link` brings a `hook` of its own."""
-    return getattr(getattr(link, hook), "__func__", None) is not getattr(Interceptor, hook)
+    own = getattr(type(link), hook) is not getattr(Interceptor, hook)
+    return own or hook in getattr(link, "__dict__", ())
 
 
 class Plan:

@@ -97,7 +97,8 @@ def judge(call: Call, link: Interceptor, hook: str, got: object, observe: bool) 
     if isinstance(got, Pass):
         return got
     if isinstance(got, Forward):
-        if type(got.messages) is tuple and all(isinstance(message, Message) for message in got.messages):
+        messages: tuple[object, ...] = got.messages
+        if type(messages) is tuple and all(isinstance(message, Message) for message in messages):
             return got
         return refuse(call, Deny(Code.INTERNAL, f"{link.name}.forward"), observe)
     if isinstance(got, Deny):
@@ -110,8 +111,11 @@ def _sound(denial: Deny) -> bool:
     try:
         for name, value in denial.trailers:
             check_denial_field(name, value)
-        detailed = all(isinstance(detail, Detail) for detail in denial.details)
+        for detail in denial.details:
+            if not (isinstance(detail, Detail) and type(detail.type_url) is str and type(detail.value) is bytes):
+                return False
+        tuples = type(denial.trailers) is tuple and type(denial.details) is tuple
+        texts = isinstance(denial.reason, str) and isinstance(denial.public, str)
+        return tuples and texts and isinstance(denial.code, Code) and denial.code is not Code.OK
     except (AttributeError, TypeError, ValueError):
         return False
-    texts = isinstance(denial.reason, str) and isinstance(denial.public, str)
-    return detailed and texts and isinstance(denial.code, Code) and denial.code is not Code.OK

@@ -8,12 +8,11 @@ import math
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
-from types import GeneratorType
 from typing import Any, Final
 
 import uvloop
@@ -354,7 +353,7 @@ class Standing:
     def __call__(self, call: Call, peer: Peer) -> Deny | None:
         probe = Call(call.method, Headers(()), peer, self._wall(), None, call.codec)
         verdict: Any = self._chain.plan(call.method).start(probe)
-        if type(verdict) is GeneratorType:
+        if isinstance(verdict, Generator):
             verdict.close()
             return UNDECIDED
         if verdict is not None:

@@ -20,6 +20,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from sidecar import build
 from sidecar.errors import SidecarError
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _version(asked: bool) -> None:
             version = metadata.version(NAME)
         except metadata.PackageNotFoundError:
             version = "(a source tree that is not installed)"
-        typer.echo(f"{NAME} {version}")
+        typer.echo(f"{NAME} {version} ({build.of()})")
         raise typer.Exit
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from interceptors.events import Durability, Event
 from interceptors.ledger import NoLedger
-from sidecar import overview, wiring
+from sidecar import build, overview, wiring
 from sidecar.asked import Asked
 from sidecar.audit.ports import AuditError
 from sidecar.audit.recorder_remote import RemoteRecorder
@@ -208,7 +208,7 @@ class _Sidecar:
         self._tell_config(config)
         self._record("sidecar.started", f"config {config.digest()}")
         log.info("listening", address=self._listeners.address, upstream=", ".join(map(str, config.upstream.address)),
-                 config=config.digest())  # fmt: skip
+                 config=config.digest(), build=build.of())  # fmt: skip
 
     def _reloaded(self, settings: Settings) -> None:
         self._config = self._candidate

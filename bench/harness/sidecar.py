@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from bench.harness import collector
+from bench.harness import builds, collector
 from bench.harness.certificates import TRUST_DOMAIN, Certificates
 from bench.harness.collector import Collector
 from bench.harness.errors import BenchError
 from bench.harness.h2load import Load, Shape
+from bench.harness.paths import ROOT
 from bench.harness.processes import POLL_S, Process, Processes
 from bench.harness.trail import Trail
 
@@ -52,6 +53,7 @@ class Sidecar:
     trail: Trail
     spans: Spans
     collector: Collector | None
+    build: str  # "compiled", or "interpreted"
     calls: int = 0  # so far
     exported: int = 0  # spans, so far
 
@@ -123,10 +125,11 @@ def start(
     upstream_port: int,
     spans: Spans,
     under: tuple[str, ...] = (),
+    compiled: bool = True,
 ) -> Sidecar:
     """Start it on `core`, and give it once it listens. Raises BenchError when it does not.
 
-    under: a module that runs it, and that module's own arguments.
+    under: a module that runs it, and that module's own arguments.  compiled: as its image ships it, not this checkout.
     """
     state = Path(tempfile.mkdtemp(prefix="state-", dir=processes.folder))
     audit = state / "audit" / "events.jsonl"
@@ -137,9 +140,9 @@ def start(
         settings["telemetry"] = {"otlp": f"http://127.0.0.1:{sink.port}"}
     file.write_text(json.dumps(settings, indent=1))
     command = [sys.executable, "-m", *under, "sidecar", "serve", "--config", str(file)]
-    process = processes.start(f"sidecar-{state.name}", command, core)
-    port = process.wait_for(lambda: port_of(process.output()), "listen")
-    return Sidecar(process, port, Trail(audit), spans, sink)
+    process = processes.start(f"sidecar-{state.name}", command, core, builds.sidecar() if compiled else ROOT)
+    listening = process.wait_for(lambda: listening_in(process.output()), "listen")
+    return Sidecar(process, port_in(listening), Trail(audit), spans, sink, str(listening["build"]))
 
 
 def config(certificates: Certificates, upstream_port: int, state: Path, audit: Path) -> dict[str, object]:
@@ -160,11 +163,21 @@ def config(certificates: Certificates, upstream_port: int, state: Path, audit: P
     }
 
 
-def port_of(log: str) -> int | None:
-    """The port in the log line that says where the sidecar listens, or None while there is no such line."""
+def listening_in(log: str) -> dict[str, object] | None:
+    """The log line that says where the sidecar listens, or None while there is none."""
     for line in log.splitlines():
         if line.startswith("{") and line.endswith("}"):
-            entry = json.loads(line)
+            entry: dict[str, object] = json.loads(line)
             if entry.get("event") == "listening":
-                return int(str(entry["address"]).rpartition(":")[2])
+                return entry
     return None
+
+
+def port_of(log: str) -> int | None:
+    """The port where the sidecar listens, or None while its log does not say so."""
+    listening = listening_in(log)
+    return None if listening is None else port_in(listening)
+
+
+def port_in(listening: dict[str, object]) -> int:
+    return int(str(listening["address"]).rpartition(":")[2])

@@ -6,8 +6,7 @@ streams towards the model server only when the first was refused unread. Sockets
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import GeneratorType
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Final
 
 from interceptors.contract import (
@@ -26,6 +25,7 @@ from interceptors.plan import Plan
 from sidecar.internal.mac import SealError
 from sidecar.relay.answer import answer_of, as_trailers, edited_block, reset_code, taken_apart
 from sidecar.relay.asking import Asking
+from sidecar.relay.directions import REQUESTS, RESPONSES
 from sidecar.relay.grpc_wire import (
     denial_block,
     http_refusal_block,
@@ -36,11 +36,12 @@ from sidecar.relay.http2.connection import ServerConnection
 from sidecar.relay.http2.errors import ErrorCode
 from sidecar.relay.http2.fields import Field, ResponseHead, TrailerBlock
 from sidecar.relay.http2.streams import ENDED, Stream
-from sidecar.relay.inspecting import InspectedRequest, InspectedResponse
+from sidecar.relay.inspecting import Inspecting
 from sidecar.relay.internal_calls import PUBLIC
-from sidecar.relay.passing import PassingRequest, PassingResponse
+from sidecar.relay.passing import Passing
 from sidecar.relay.requests import Refusal, Request
 from sidecar.relay.routes import MALFORMED, Route, route_by
+from sidecar.relay.sides import Side
 
 if TYPE_CHECKING:
     from sidecar.relay.front import FrontWire
@@ -60,6 +61,7 @@ _NO_METHOD: Final = Method("", True, True)  # of a request whose path says none
 class Exchange:
     """One call, from its first header to its last event."""
 
+    __deletable__ = ("request_side",)  # for mypyc
     __slots__ = (
         "_answer_block",
         "_answered",
@@ -111,7 +113,7 @@ class Exchange:
         self._responding = False  # the model server's head has come
         self.waiting = False  # in the pool's queue
         self._last: ResponseHead | TrailerBlock | None = None  # what ended the response
-        self._response: PassingResponse | InspectedResponse | None = None
+        self._response: Side | None = None
         self._deadline_slot = 0
         self._nonce = b""  # of a stream to our own services, whose answer must prove itself by it
         self.chain_s = 0.0  # time in links
@@ -143,11 +145,11 @@ class Exchange:
             return
         result: Any = plan.start(call)
         self.chain_s = relay.timer() - self._began
-        if type(result) is GeneratorType:
+        if result is None and method.unary_request and not call.obligations:
+            pass  # opened upstream when the request is whole
+        elif isinstance(result, Generator):
             side.wait()
             self.drive(result, self._started)
-        elif result is None and method.unary_request and not call.obligations:
-            pass  # opened upstream when the request is whole
         else:
             self._started(result)
         if end and not self.over:
@@ -173,19 +175,19 @@ class Exchange:
         self.request_side = self.down.owner = self._make_request_side()
         self.request_side.adopt(earlier)
 
-    def _make_request_side(self) -> PassingRequest | InspectedRequest:
+    def _make_request_side(self) -> Side:
         limit, unary = self.relay.settings.message, self.call.method.unary_request
         if self.plan.request_view is _METADATA and self.pool is not None:
-            return PassingRequest(self, limit, unary)
-        side = InspectedRequest(self, limit, unary)
+            return Passing(self, REQUESTS, limit, unary)
+        side = Inspecting(self, REQUESTS, limit, unary)
         side.encoding = self.request.encoding
         return side
 
-    def _make_response_side(self) -> PassingResponse | InspectedResponse:
+    def _make_response_side(self) -> Side:
         limit, unary = self.relay.settings.response_message, self.call.method.unary_response
         if self.plan.response_view is _METADATA:
-            return PassingResponse(self, limit, unary)
-        return InspectedResponse(self, limit, unary)
+            return Passing(self, RESPONSES, limit, unary)
+        return Inspecting(self, RESPONSES, limit, unary)
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer a request that is not canonical; of the links only observers learn of it."""
@@ -193,7 +195,7 @@ class Exchange:
         self._began = relay.timer()
         self.call = Call(_NO_METHOD, Headers(()), self.front.peer, relay.wall())
         self.plan = relay.chain.plan(_NO_METHOD)
-        self.request_side = self.down.owner = PassingRequest(self, 0, False)
+        self.request_side = self.down.owner = Passing(self, REQUESTS, 0, False)
         if isinstance(refusal, Deny):
             self.deny(refusal)
             return
@@ -335,7 +337,7 @@ class Exchange:
         headers = Headers(answer.fields)
         self.call.now = self.relay.wall()
         result: Any = self.plan.headers(self.call, headers)
-        if type(result) is GeneratorType:
+        if isinstance(result, Generator):
             response.wait()
             self.drive(result, lambda denied: self._headed(denied, head, headers, True))
         else:
@@ -461,7 +463,7 @@ class Exchange:
         trailers = as_trailers(last)
         self.call.now = self.relay.wall()
         result: Any = self.plan.trailers(self.call, trailers)
-        if type(result) is GeneratorType:
+        if isinstance(result, Generator):
             self.drive(result, lambda denied: self._trailed(denied, last, trailers))
         else:
             self._trailed(result, last, trailers)

@@ -18,7 +18,7 @@ from sidecar.relay.http2.fields import RequestHead
 from sidecar.relay.http2.streams import Stream
 from sidecar.relay.relay import Relay
 from sidecar.relay.requests import Request, refuse
-from sidecar.relay.sides import RequestSide
+from sidecar.relay.sides import Side
 from sidecar.relay.tls_channel import TlsChannel
 from sidecar.relay.tls_errors import TlsError, TlsRefused
 from sidecar.relay.wire import Wire
@@ -33,14 +33,13 @@ Vouch: TypeAlias = Callable[[TlsChannel | None], PeerCertificate | None]  # rais
 Allow: TypeAlias = Callable[[Call, Peer], Deny | None]
 
 
-class FrontWire(Wire):
+class FrontWire(Wire[ServerConnection | None]):
     """One client's connection."""
 
-    connection: ServerConnection | None
     peer: Peer
 
     def __init__(self, front: Front, channel: TlsChannel | None) -> None:
-        super().__init__(front.relay.flusher, channel, front.relay.clock())
+        super().__init__(front.relay.flusher, channel, None, front.relay.clock())
         self._front = front
         self._expiry: asyncio.TimerHandle | None = None
         self.source = ""
@@ -108,7 +107,7 @@ class FrontWire(Wire):
         """Drop the calls whose answers the client has not read."""
         assert self.connection is not None
         for stream in list(self.connection.streams.values()):
-            if stream.queue is not None and isinstance(stream.owner, RequestSide):
+            if stream.queue is not None and isinstance(stream.owner, Side):
                 stream.owner.exchange.shed()
 
     def recheck(self, vouch: Vouch, allow: Allow) -> None:
@@ -126,7 +125,7 @@ class FrontWire(Wire):
         connection.forget_requests()
         self.peer = Peer(self.address, self.source, certificate)
         for stream in list(connection.streams.values()):
-            if isinstance(stream.owner, RequestSide) and not stream.owner.exchange.over:
+            if isinstance(stream.owner, Side) and not stream.owner.exchange.over:
                 exchange = stream.owner.exchange
                 denied = allow(exchange.call, self.peer)
                 if denied is not None:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Generator
 from functools import partial
-from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from interceptors.contract import Code, Deny, Message
-from sidecar.relay.grpc_wire import ENCODINGS, Deframer, WireFault, cardinality, frame, unframe
-from sidecar.relay.sides import RequestSide, ResponseSide, Side
+from sidecar.relay.directions import Direction
+from sidecar.relay.grpc_wire import Deframer, WireFault, cardinality, frame, unframe
+from sidecar.relay.sides import Side
 
 if TYPE_CHECKING:
     from sidecar.relay.driver import Exchange
@@ -45,10 +44,10 @@ class Inspecting(Side):
     """Cuts messages out, gives each to the plan, and sends what the plan gives back."""
 
     __slots__ = ("_charged", "_deframer", "_todo")
-    inspects = True
 
-    def __init__(self, exchange: Exchange, limit: int, unary: bool) -> None:
-        super().__init__(exchange, limit, unary)
+    def __init__(self, exchange: Exchange, direction: Direction, limit: int, unary: bool) -> None:
+        super().__init__(exchange, direction, limit, unary)
+        self.inspects = True
         self._deframer = Deframer(limit)
         self._todo: deque[bytes | None] = deque()  # messages cut out, and _END
         self._charged = 0
@@ -90,6 +89,9 @@ class Inspecting(Side):
         if not self._busy:
             self.catch_up()
 
+    def stalled(self) -> bool:
+        return self.direction.stalled(self)
+
     def _cut(self, payload: bytes, end: bool) -> None:
         """Take a payload apart into messages."""
         deframer = self._deframer
@@ -104,7 +106,7 @@ class Inspecting(Side):
                 deframer.finish()
                 self._todo.append(_END)
             if self.unary:
-                cardinality(self.count, end and not self.response)
+                cardinality(self.count, end and not self.direction.response)
         except WireFault as fault:
             self.misused(fault.deny)
 
@@ -117,7 +119,7 @@ class Inspecting(Side):
         try:
             raw = unframe(item, self.encoding, min(settings.decompressed, _AT_ONCE) if item[0] else 0)
         except WireFault as fault:
-            self.misused(self.refusal(fault.deny))
+            self.misused(self.direction.refusal(fault.deny))
             return
         if raw is None:
             self._aside(partial(_inflate, item, self.encoding, settings.decompressed), partial(self._inflated, item))
@@ -139,7 +141,7 @@ class Inspecting(Side):
     def _inflated(self, item: bytes, future: asyncio.Future[bytes | Deny]) -> None:
         raw = future.result()
         if isinstance(raw, Deny):
-            self.misused(self.refusal(raw))
+            self.misused(self.direction.refusal(raw))
             return
         if self._hold(len(raw)):
             self._show(item, raw)
@@ -150,9 +152,9 @@ class Inspecting(Side):
         relay = exchange.relay
         exchange.call.now = relay.wall()
         began = relay.timer()
-        result = self.hook(message)
+        result = self.direction.hook(exchange, message)
         exchange.chain_s += relay.timer() - began
-        if type(result) is GeneratorType:
+        if isinstance(result, Generator):
             self._busy = True
             exchange.drive(result, partial(self._answered, item, message))
         else:
@@ -188,8 +190,8 @@ class Inspecting(Side):
         """Half-close: the flush hooks, then the sink's end."""
         exchange = self.exchange
         exchange.call.now = exchange.relay.wall()
-        result: Any = exchange.plan.flush(exchange.call, self.response)
-        if type(result) is GeneratorType:
+        result: Any = exchange.plan.flush(exchange.call, self.direction.response)
+        if isinstance(result, Generator):
             self._busy = True
             exchange.drive(result, self._flushed)
         else:
@@ -200,11 +202,11 @@ class Inspecting(Side):
         if isinstance(result, Deny):
             self.exchange.deny(result)
             return
-        if result and self.response and not self.exchange.head_sent:
+        if result and self.direction.response and not self.exchange.head_sent:
             self.exchange.head_first()
         for message in result:
             self.send(frame(message.raw), False)
-        self.finished()
+        self.direction.finished(self)
 
     def _hold(self, count: int) -> bool:
         """Charge for `count` bytes of messages; where there is no memory for them the call is over, and it is False."""
@@ -217,7 +219,7 @@ class Inspecting(Side):
     def _settle(self) -> None:
         """Give back what is charged for messages that have left."""
         if not self._todo and not self._busy:
-            self._keep(self._deframer.have + self.queued())
+            self._keep(self._deframer.have + self.direction.queued(self))
 
     def _keep(self, count: int) -> None:
         if count < self._charged:
@@ -227,55 +229,10 @@ class Inspecting(Side):
     def let_go(self) -> None:
         self._keep(0)
 
-    def queued(self) -> int:
-        """Bytes that wait for the sink."""
-        raise NotImplementedError
-
-    def refusal(self, deny: Deny) -> Deny:
-        """What a message that cannot be read comes to on this side."""
-        raise NotImplementedError
-
     def release(self) -> None:
+        self.unsent, self.unsent_size = None, 0
         self._todo.clear()
         self._inbox = None
         if self._deframer.have:
             self._deframer = Deframer(self.limit)
-        self._keep(self.queued())
-
-
-class InspectedRequest(Inspecting, RequestSide):
-    __slots__ = ()
-
-    def stalled(self) -> bool:
-        up = self.exchange.up
-        if up is None:
-            return self.exchange.waiting and bool(self._unsent)
-        return up.queue is not None
-
-    def queued(self) -> int:
-        up = self.exchange.up
-        return self._unsent_size if up is None else up.queued
-
-    def refusal(self, deny: Deny) -> Deny:
-        if deny.code is not Code.UNIMPLEMENTED:
-            return deny
-        # grpc/doc/compression.md: who does not know an encoding says which it does.
-        return replace(deny, trailers=((b"grpc-accept-encoding", ENCODINGS),))
-
-    def release(self) -> None:
-        self._unsent, self._unsent_size = None, 0
-        super().release()
-
-
-class InspectedResponse(Inspecting, ResponseSide):
-    __slots__ = ()
-
-    def stalled(self) -> bool:
-        return self.exchange.down.queue is not None
-
-    def queued(self) -> int:
-        return self.exchange.down.queued
-
-    def refusal(self, deny: Deny) -> Deny:
-        # grpc/doc/compression.md: towards a caller, an encoding that the server should not have used is INTERNAL.
-        return replace(deny, code=Code.INTERNAL) if deny.code is Code.UNIMPLEMENTED else deny
+        self._keep(self.direction.queued(self))

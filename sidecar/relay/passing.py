@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from sidecar.relay.grpc_wire import PREFIX, Passage, WireFault, cardinality
-from sidecar.relay.sides import RequestSide, ResponseSide, Side
+from sidecar.relay.sides import Side
 
 _ALL: Final = 1 << 31  # bytes: whatever a stream holds
 
@@ -17,7 +17,6 @@ class Passing(Side):
     """Short messages go on whole, long ones as they come."""
 
     __slots__ = ()
-    inspects = False
 
     def stalled(self) -> bool:
         return False
@@ -58,7 +57,7 @@ class Passing(Side):
                 self._part(ready)
                 return
         if end:
-            self.close(ready)
+            self.direction.close(self, ready)
         elif ready:
             self.send(ready, False)
 
@@ -69,12 +68,8 @@ class Passing(Side):
         """
         if ready:
             self.send(ready, False)
-        if not self.exchange.over and not self.blocked():
+        if not self.exchange.over and not self.direction.blocked(self):
             self.credit(_ALL)
-
-    def blocked(self) -> bool:
-        """Whether something waits for the sink."""
-        raise NotImplementedError
 
     def _feed(self, payload: bytes, end: bool) -> bytes:
         """The straight path's rules for payloads cut anywhere. Raises WireFault."""
@@ -89,32 +84,5 @@ class Passing(Side):
         if end and self._passage is not None:
             self._passage.finish()
         if self.unary:
-            cardinality(self.count, end and not self.response)
+            cardinality(self.count, end and not self.direction.response)
         return ready
-
-    def close(self, last: bytes) -> None:
-        """The last payload; no link has held anything back."""
-        raise NotImplementedError
-
-
-class PassingRequest(Passing, RequestSide):
-    __slots__ = ()
-
-    def blocked(self) -> bool:
-        up = self.exchange.up
-        return self.exchange.waiting if up is None else up.queue is not None
-
-    def close(self, last: bytes) -> None:
-        self.send(last, True)
-
-
-class PassingResponse(Passing, ResponseSide):
-    __slots__ = ()
-
-    def blocked(self) -> bool:
-        return self.exchange.down.queue is not None
-
-    def close(self, last: bytes) -> None:
-        if last:
-            self.send(last, False)
-        self.exchange.response_finished()

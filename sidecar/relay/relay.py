@@ -91,6 +91,7 @@ class Relay:
         self.timer = time.perf_counter  # for durations: the loop's clock stands still within a turn
         self.soon = loop.call_soon
         self.wall = time.time
+        self.report = report
         self.pool: Pool  # of the model server
         self.own: OwnServices | None = None
         self._loop = loop
@@ -158,7 +159,8 @@ class Relay:
                 self._spans.offer(event)
         return waits
 
-    def report(self, call: Call) -> None:
-        """Log what hooks raised. The text of an exception may hold content: only its type is logged."""
-        for fault in call.faults:
-            _log.error("interceptor_fault", fault.error, link=fault.link, hook=fault.hook, method=call.method.path)
+
+def report(call: Call) -> None:
+    """Log what hooks raised. The text of an exception may hold content: only its type is logged."""
+    for fault in call.faults:
+        _log.error("interceptor_fault", fault.error, link=fault.link, hook=fault.hook, method=call.method.path)

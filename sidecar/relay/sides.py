@@ -1,18 +1,20 @@
-"""The two directions of a call: where a direction's bytes come from and go to, and what waits in between.
+"""One direction of a call: what waits between where its bytes come from and where they go.
 
-How bytes are looked at on the way is `passing` (not at all) and `inspecting` (message by message).
+How bytes are looked at on the way is `passing` (not at all) and `inspecting` (message by message); what the two
+directions do not have in common is `directions`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
-from interceptors.contract import Code, Deny, Message
-from sidecar.relay.grpc_wire import HOLD, Passage
+from interceptors.contract import Deny
+from sidecar.relay.grpc_wire import Passage
 from sidecar.relay.http2.fields import RequestHead, ResponseHead, TrailerBlock
 
 if TYPE_CHECKING:
+    from sidecar.relay.directions import Direction
     from sidecar.relay.driver import Exchange
 
 REPLAY: Final = 64 << 10  # bytes of a request kept so that a stream the upstream refused can be opened again
@@ -30,36 +32,40 @@ def gather(waiting: list[bytes] | deque[bytes], payload: bytes) -> None:
 class Side:
     """One direction of one call.
 
-    unary: exactly one message travels on it.  count: messages that came in.  size: bytes that came in, in whole frames.
+    unary: exactly one message travels on it.  inspects: its links look at messages.
+    count: messages that came in.  size: bytes that came in, in whole frames.
+    unsent: what waits for the upstream stream.  ended: all of it has been given to `send`.
+    replay: sent and kept, to be sent again on another stream; None once it is too long or the response has begun.
     """
 
-    # All of both directions: a class with two bases may have attributes of its own from only one of them.
     __slots__ = (
         "_busy",
-        "_ended",
         "_inbox",
         "_inbox_ends",
         "_passage",
-        "_replay_size",
-        "_unsent",
-        "_unsent_size",
         "_working",
         "count",
+        "direction",
         "encoding",
+        "ended",
         "exchange",
+        "inspects",
         "limit",
         "replay",
+        "replay_size",
         "size",
         "unary",
+        "unsent",
+        "unsent_size",
     )
-    response: ClassVar[bool]
-    inspects: ClassVar[bool]
 
-    def __init__(self, exchange: Exchange, limit: int, unary: bool) -> None:
+    def __init__(self, exchange: Exchange, direction: Direction, limit: int, unary: bool) -> None:
         """limit: bytes of one message."""
         self.exchange = exchange
+        self.direction = direction
         self.limit = limit
         self.unary = unary
+        self.inspects = False
         self.count = 0
         self.size = 0
         self.encoding = b""
@@ -69,12 +75,38 @@ class Side:
         self._inbox_ends = False  # the half-close stands behind them
         self._passage: Passage | None = None  # made when a payload is not exactly one message
         # Of requests:
-        self._ended = False  # all of it has been given to `send`
-        self._unsent: list[bytes] | None = None  # waits for the upstream stream
-        self._unsent_size = 0
-        # Sent and kept, to be sent again on another stream; None once it is too long or the response has begun.
+        self.ended = False
+        self.unsent: list[bytes] | None = None
+        self.unsent_size = 0
         self.replay: list[bytes] | None = None
-        self._replay_size = 0
+        self.replay_size = 0
+
+    # --- what the stream towards the source tells ---------------------------------------------------------------
+
+    def on_head(self, head: RequestHead | ResponseHead, end: bool) -> None:
+        if isinstance(head, ResponseHead) and not self.exchange.over:  # a request's head made the exchange
+            self.exchange.on_response_head(head, end)
+
+    def on_trailers(self, trailers: TrailerBlock) -> None:
+        self.direction.on_trailers(self.exchange, trailers)
+
+    def on_reset(self, code: int, reason: str) -> None:
+        self.direction.on_reset(self.exchange, code, reason)
+
+    def on_refused(self) -> None:
+        self.direction.on_refused(self.exchange)
+
+    def on_sent(self, count: int) -> None:
+        self.direction.on_sent(self.exchange, count)
+
+    def on_data(self, payload: bytes, end: bool) -> None:
+        """A payload from the source; nobody wants it once the call is over."""
+        if self.exchange.over:
+            self.credit(len(payload))
+        else:
+            self.data(payload, end)
+
+    # --- what is kept -------------------------------------------------------------------------------------------
 
     def wait(self) -> None:
         """Keep what comes until `go`."""
@@ -90,13 +122,6 @@ class Side:
         self._inbox, earlier._inbox = earlier._inbox, None
         self._inbox_ends = earlier._inbox_ends
         self.size = earlier.size
-
-    def on_data(self, payload: bytes, end: bool) -> None:
-        """A payload from the source; nobody wants it once the call is over."""
-        if self.exchange.over:
-            self.credit(len(payload))
-        else:
-            self.data(payload, end)
 
     def data(self, payload: bytes, end: bool) -> None:
         """As `on_data`, of a call that is not over."""
@@ -144,91 +169,31 @@ class Side:
         """Look at a payload now."""
         raise NotImplementedError
 
-    def misused(self, deny: Deny) -> None:
-        """The source's bytes are not what gRPC allows."""
-        raise NotImplementedError
-
     def stalled(self) -> bool:
         """Whether nothing more should be looked at, because the sink does not keep up."""
         raise NotImplementedError
 
-    def hook(self, message: Message) -> Any:
-        """The plan's hook for a message on this side."""
-        raise NotImplementedError
+    def misused(self, deny: Deny) -> None:
+        """The source's bytes are not what gRPC allows."""
+        self.direction.misused(self.exchange, deny)
 
     def send(self, payload: bytes, end: bool) -> None:
-        raise NotImplementedError
+        self.direction.send(self, payload, end)
 
     def credit(self, count: int) -> None:
         """Give window for `count` bytes back to the source."""
-        raise NotImplementedError
+        self.direction.credit(self.exchange, count)
 
-    def finished(self) -> None:
-        """Everything has been sent: end the sink's side."""
-        raise NotImplementedError
+    # --- of requests, whose upstream stream may not be there yet, or not take what it was sent ------------------
 
-
-class RequestSide(Side):
-    """From the client to the model server; owns the client's stream."""
-
-    __slots__ = ()
-    response = False
-
-    def on_head(self, head: RequestHead | ResponseHead, end: bool) -> None:
-        """Never called: the head made the exchange."""
-
-    def on_trailers(self, trailers: TrailerBlock) -> None:
-        # PROTOCOL-HTTP2.md, "Request": a request is headers, messages and END_STREAM; nothing travels in trailers.
-        self.misused(Deny(Code.INVALID_ARGUMENT, "request.trailers", "a request has trailers, expected none"))
-
-    def misused(self, deny: Deny) -> None:
-        self.exchange.blamed = True
-        self.exchange.deny(deny)
-
-    def on_reset(self, code: int, reason: str) -> None:
-        self.exchange.on_client_gone(code, reason)
-
-    def on_refused(self) -> None:
-        self.exchange.on_client_gone()
-
-    def on_sent(self, count: int) -> None:
-        self.exchange.on_response_sent(count)
-
-    def hook(self, message: Message) -> Any:
-        exchange = self.exchange
-        if exchange.pool is None and (denied := exchange.route_by(message.raw)) is not None:
-            return denied
-        return exchange.plan.request(exchange.call, message)
-
-    def credit(self, count: int) -> None:
-        self.exchange.credit_request(count)
-
-    def send(self, payload: bytes, end: bool) -> None:
-        exchange = self.exchange
-        if exchange.up is not None:
-            self._send_on(payload, end)
-        elif end and self._unsent is None and exchange.open_at_once():
-            self.replay = []
-            self._send_on(payload, end)
-        else:
-            if self._unsent is None:
-                self._unsent = []
-            gather(self._unsent, payload)
-            self._unsent_size += len(payload)
-            self._ended = end
-            # A unary request that is not whole, or is followed by more, never reaches the model server: its
-            # stream is opened when the side has ended, or when it is too long to be kept; one that is looked at is
-            # kept whole already.
-            if end or not self.unary or (self._unsent_size > HOLD and not self.inspects):
-                exchange.open_upstream()
-
-    def _send_on(self, payload: bytes, end: bool) -> None:
+    def send_on(self, payload: bytes, end: bool) -> None:
+        """Send what belongs to a request on its upstream stream."""
         exchange, size = self.exchange, len(payload)
-        self._ended = end
+        self.ended = end
         replay = self.replay
         if replay is not None:
-            self._replay_size += size
-            if self._replay_size > REPLAY:
+            self.replay_size += size
+            if self.replay_size > REPLAY:
                 self.replay = None
             else:
                 gather(replay, payload)
@@ -240,23 +205,14 @@ class RequestSide(Side):
         if not wire.dirty:
             wire.touch()
 
-    def finished(self) -> None:
-        unsent = self._unsent
-        if unsent:
-            payload = unsent.pop()
-            self._unsent_size -= len(payload)
-            self.send(payload, True)
-        else:
-            self.send(b"", True)
-
     def opened(self) -> None:
         """The upstream stream is there: send what waited."""
-        self.replay, self._replay_size = [], 0
-        unsent, self._unsent, self._unsent_size = self._unsent or [], None, 0
+        self.replay, self.replay_size = [], 0
+        unsent, self.unsent, self.unsent_size = self.unsent or [], None, 0
         working, self._working = self._working, True
-        ended, last = self._ended, len(unsent)
+        ended, last = self.ended, len(unsent)
         for number, payload in enumerate(unsent, 1):
-            self._send_on(payload, ended and number == last)
+            self.send_on(payload, ended and number == last)
         self._working = working
         self.drained()
 
@@ -264,50 +220,6 @@ class RequestSide(Side):
         """The upstream refused the stream: let all that was sent wait for another. False when it is not all there."""
         if self.replay is None:
             return False
-        self._unsent, self.replay = self.replay + (self._unsent or []), None
-        self._unsent_size = sum(map(len, self._unsent))
+        self.unsent, self.replay = self.replay + (self.unsent or []), None
+        self.unsent_size = sum(map(len, self.unsent))
         return True
-
-
-class ResponseSide(Side):
-    """From the model server to the client; owns the stream towards the model server."""
-
-    __slots__ = ()
-    response = True
-
-    def on_head(self, head: RequestHead | ResponseHead, end: bool) -> None:
-        if not self.exchange.over:
-            assert isinstance(head, ResponseHead)
-            self.exchange.on_response_head(head, end)
-
-    def on_trailers(self, trailers: TrailerBlock) -> None:
-        if not self.exchange.over:
-            self.exchange.on_response_trailers(trailers)
-
-    def misused(self, deny: Deny) -> None:
-        self.exchange.deny(deny)
-
-    def on_reset(self, code: int, reason: str) -> None:
-        self.exchange.on_upstream_reset(code, reason)
-
-    def on_refused(self) -> None:
-        self.exchange.on_upstream_refused()
-
-    def on_sent(self, count: int) -> None:
-        self.exchange.on_request_sent(count)
-
-    def hook(self, message: Message) -> Any:
-        return self.exchange.plan.response(self.exchange.call, message)
-
-    def credit(self, count: int) -> None:
-        self.exchange.credit_response(count)
-
-    def send(self, payload: bytes, end: bool) -> None:
-        exchange = self.exchange
-        if exchange.connection.send_data(exchange.down, payload, end) and not self.inspects:
-            exchange.credit_response(len(payload))
-        if not exchange.front.dirty:
-            exchange.front.touch()
-
-    def finished(self) -> None:
-        self.exchange.response_finished()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, cast
+from typing import Any, Final, Generic, TypeVar, cast
 
 from sidecar.logs import Log
 from sidecar.relay.http2.connection import Connection
 from sidecar.relay.http2.errors import ConnectionFault, ErrorCode
+from sidecar.relay.http2.streams import Piece
 from sidecar.relay.tls_channel import TlsChannel
 from sidecar.relay.tls_errors import TlsError, TlsRefused
 
+C = TypeVar("C", bound=Connection | None)
 _log = Log("relay")
 _HIGH_WATER: Final = 512 << 10  # bytes in the transport beyond which nothing more is taken from a connection
 
@@ -20,9 +22,9 @@ class Flusher:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._dirty: list[Wire] = []
+        self._dirty: list[Wire[Any]] = []
 
-    def mark(self, wire: Wire) -> None:
+    def mark(self, wire: Wire[Any]) -> None:
         if not self._dirty:
             self._loop.call_soon(self._flush)
         self._dirty.append(wire)
@@ -39,14 +41,14 @@ class Flusher:
                 wire.abort()
 
 
-class Wire(asyncio.Protocol):
-    """One TCP or Unix connection. Subclasses make the HTTP/2 connection once TLS has told who the peer is."""
+class Wire(asyncio.Protocol, Generic[C]):
+    """One TCP or Unix connection. connection: its HTTP/2 side, None while it is not known who the peer is."""
 
-    def __init__(self, flusher: Flusher, channel: TlsChannel | None, now: float) -> None:
+    def __init__(self, flusher: Flusher, channel: TlsChannel | None, connection: C, now: float) -> None:
         self._flusher = flusher
         self._channel = channel
         self.transport: asyncio.Transport | None = None
-        self.connection: Connection | None = None
+        self.connection = connection
         self.dirty = False
         self.opened = now
         self.heard = now  # when bytes last came
@@ -60,7 +62,7 @@ class Wire(asyncio.Protocol):
         raise NotImplementedError
 
     def ready(self) -> None:
-        """TLS is up, or was not asked for: set `connection`, or call `close`."""
+        """TLS is up, or was not asked for: begin HTTP/2, or call `close`."""
         raise NotImplementedError
 
     def refused(self, error: TlsError) -> None:
@@ -143,7 +145,7 @@ class Wire(asyncio.Protocol):
     def drained(self) -> None:
         """A draining connection has no stream left."""
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: Piece) -> None:
         if data and self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
 

@@ -15,6 +15,7 @@ from interceptors.contract import (
     Code,
     CodecError,
     Deny,
+    Detail,
     Forward,
     Headers,
     Interceptor,
@@ -55,6 +56,7 @@ SHAPES = [
 ]
 HOOKS = ["on_start", "on_request", "on_headers", "on_response", "on_trailers", "on_flush"]
 NO = Deny(Code.PERMISSION_DENIED, "test.no", "go away")
+NOTHING: Any = None
 UNSOUND: list[Any] = [
     (Code.OK, "test.no"),
     (0, "test.no"),
@@ -62,6 +64,9 @@ UNSOUND: list[Any] = [
     (Code.ABORTED, None),
     (Code.ABORTED, "test.no", None),
     (Code.ABORTED, "test.no", "no", (b"detail",)),
+    (Code.ABORTED, "test.no", "no", (Detail("type.googleapis.com/a.B", NOTHING),)),
+    (Code.ABORTED, "test.no", "no", [Detail("type.googleapis.com/a.B", b"")]),
+    (Code.ABORTED, "test.no", "no", (), [(b"x-a", b"a")]),
     (Code.ABORTED, "test.no", "no", (), ((b"grpc-status", b"0"),)),
     (Code.ABORTED, "test.no", "no", (), ((b"grpc-retry-pushback-ms", b"-1"),)),
     (Code.ABORTED, "test.no", "no", (), ((b"grpc-retry-pushback-ms", b"soon"),)),
@@ -216,6 +221,12 @@ def test_denial_at_message_n() -> None:
     guard = scripted("guard", on_request=lambda call, message: NO if message.raw == b"3" else PASS)
     told = run(Chain([guard]), METHOD, [b"1", b"2", b"3", b"4"])
     assert (told.upstream, told.denied, told.reset, told.half_closed) == ([b"1", b"2"], NO, True, False)
+
+
+def test_a_hook_of_an_instance_counts() -> None:
+    link = scripted("link")
+    vars(link)["on_start"] = gives(NO)
+    assert run(Chain([link])).denied == NO
 
 
 # --- verdicts -----------------------------------------------------------------------------------------------------
@@ -522,6 +533,8 @@ async def _async(*args: object) -> object:
         (Interceptor(), "has no name"),
         (scripted("a", View.METADATA, on_request=gives(PASS)), "overrides on_request, expected view BYTES"),
         (scripted("a", View.METADATA, on_flush=gives(PASS)), "overrides on_flush, expected view BYTES"),
+        (scripted("a", needs={Fact}), "needs is a set, expected a frozenset"),
+        (scripted("a", observer=None), "observer is a NoneType, expected a bool"),
         (scripted("a", on_start=_async), "on_start is async"),
         (scripted("a", on_end=asks(PASS)), "on_end is a generator"),
         (scripted("a", gives=frozenset({Fact})), "expected an on_start that puts it"),

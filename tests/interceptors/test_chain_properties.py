@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import GeneratorType
+from collections.abc import Callable, Generator
 from typing import Any
 
 from hypothesis import given, settings
@@ -111,7 +110,7 @@ def _block(link: Interceptor, hook: Callable[..., object], *args: object) -> Non
 def _verdict(link: Interceptor, hook: Callable[..., object], *args: object) -> Pass | Forward:
     try:
         got = hook(*args)
-        if isinstance(got, GeneratorType):
+        if isinstance(got, Generator):
             try:
                 next(got)
                 got.send(True)
@@ -225,7 +224,7 @@ def test_a_call_may_be_given_up_at_any_question(script: Script, patience: int) -
 
     def settled(result: Any) -> Any:
         nonlocal asked
-        if not isinstance(result, GeneratorType):
+        if not isinstance(result, Generator):
             return result
         try:
             next(result)

@@ -292,7 +292,7 @@ def test_small_payloads_cost_no_object_each(links: Any) -> None:
                 call.message(b"")
         world.settle()
         sides: list[Any] = [stream.owner for stream in peer_wire(world).connection.streams.values()]  # type: ignore[union-attr]
-        assert [len(side.replay or side._unsent) <= 4 for side in sides] == [True, True]
+        assert [len(side.replay or side.unsent) <= 4 for side in sides] == [True, True]
         del sides
         first.cancel()
         waits.message(b"last", end=True)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import gc
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final
-from unittest import mock
 
 from interceptors.chain import Chain
 from interceptors.contract import NO_CODEC, Ask, Codec, Interceptor, Method
 from interceptors.contract import Call as ContractCall
 from interceptors.events import Event
 from interceptors.facts import PeerCertificate
-from sidecar.relay import front as front_module
 from sidecar.relay.driver import Exchange
 from sidecar.relay.front import Front, FrontWire
 from sidecar.relay.relay import Relay
@@ -134,7 +131,7 @@ class World:
         chain = links if isinstance(links, Chain) else Chain(links)
         self.relay = Relay(loop, settings or FrontSettings(), chain, Codecs(codec), self.recorder, None, self.answers)
         self.faults: list[tuple[str, str, str]] = []  # of hooks: link, hook, type of the exception
-        self.relay.report = self._report  # type: ignore[method-assign]
+        self.relay.report = self._report
         self.relay.timer = self.loop.time
         self.relay.wall = lambda: 1_700_000_000.0 + loop.now
         settings_up = upstream or UpstreamSettings((Target("192.0.2.9", 1),))
@@ -149,9 +146,6 @@ class World:
         self.answer: Callable[[Tapped], None] | None = None  # the model server's, to every call that has half-closed
         self._ends: list[tuple[Any, Transport]] = []  # an end, and the relay's transport towards it
         self._cut, self._cut_back, self._frame = cut, cut_back, frame
-        self._exchanges: weakref.WeakSet[Exchange] = weakref.WeakSet()
-        self._patch = mock.patch.object(front_module, "Exchange", self._watched())
-        self._patch.start()
         self.loop.connector = self._connect
         self.pool.start()
         self.front.start()
@@ -161,16 +155,6 @@ class World:
     def _report(self, call: ContractCall) -> None:
         """In place of a log, which would keep the exceptions, and they the frames that raised them."""
         self.faults += [(fault.link, fault.hook, type(fault.error).__name__) for fault in call.faults]
-
-    def _watched(self) -> type[Exchange]:
-        exchanges = self._exchanges
-
-        class Watched(Exchange):
-            def __init__(self, *args: Any) -> None:
-                super().__init__(*args)
-                exchanges.add(self)
-
-        return Watched
 
     def _connect(self, protocol: Any) -> Transport:
         address = protocol.endpoint.address
@@ -261,7 +245,8 @@ class World:
     @property
     def open(self) -> int:
         """Exchanges that something still holds, without help from the cycle collector."""
-        return len(self._exchanges)
+        earlier = {id(exchange) for exchange in self._earlier}
+        return sum(id(exchange) not in earlier for exchange in _young())
 
     def rests(self) -> None:
         """Nothing of any call is left. Raises AssertionError."""
@@ -279,11 +264,12 @@ class World:
             assert not connection.streams, (wire, connection.streams)
             assert not connection._blocked
         if self.faults:
-            gc.collect()  # a hook's frame that holds the exception it raised is a cycle of its own making
+            gc.collect(0)  # a hook's frame that holds the exception it raised is a cycle of its own making
         assert not self.open, f"{self.open} exchanges are left"
 
     def __enter__(self) -> World:
         gc.disable()
+        self._earlier = _young()  # a failed test's, whose frames are kept for its report
         return self
 
     def __exit__(
@@ -293,11 +279,15 @@ class World:
             if kind is None:
                 self.rests()
         finally:
-            self._patch.stop()
             gc.enable()
             for task in self.pool.tasks:
                 task.cancel()
             self.loop.turn()
+
+
+def _young() -> list[Exchange]:
+    """Exchanges made since the collector last ran; compiled ones let nobody else watch them."""
+    return [found for generation in (0, 1) for found in gc.get_objects(generation) if type(found) is Exchange]
 
 
 def peer_wire(world: World) -> FrontWire:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
 
 from sidecar.relay.http2 import frames, streams
 from sidecar.relay.http2.blocks import HeaderBlocks, hard_limit
@@ -14,13 +14,12 @@ from sidecar.relay.http2.limits import Budget, Limits
 from sidecar.relay.http2.streams import BODY, ENDED, RECEIVE, Stream, fault_code
 
 _unpack = frames.HEADER.unpack_from
+Handler: TypeAlias = Callable[[Any, int, int, bytes], None]
 _WHOLE_END: Final = frames.END_HEADERS | frames.END_STREAM
 
 
 class Inbound(Credit, ABC):
     """The receiving half. Window is given back by `consume` alone, padding and ignored frames apart."""
-
-    handlers: ClassVar[Mapping[int, Callable[[Any, int, int, bytes], None]]]  # by frame type
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
@@ -113,7 +112,7 @@ class Inbound(Credit, ABC):
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame within a header block")
             if not self.settled and kind != frames.SETTINGS:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
-            handler = self.handlers.get(kind)
+            handler = self._handler(kind)
             if handler is not None:
                 handler(self, flags, number, data[begin:end])
             elif not self._unknown.spend(self._now):
@@ -221,6 +220,10 @@ class Inbound(Credit, ABC):
             self._straight = True
             self.assembling_since = None
             self._on_block(number, bool(flags & frames.END_STREAM), block)
+
+    @abstractmethod
+    def _handler(self, kind: int) -> Handler | None:
+        """What takes frames of this type: flags, stream and payload."""
 
     @abstractmethod
     def _on_block(self, number: int, end: bool, block: bytes) -> None:

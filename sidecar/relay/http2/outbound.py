@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 from sidecar.relay.http2 import frames
 from sidecar.relay.http2.blocks import TABLE_SIZE_ZERO
 from sidecar.relay.http2.limits import Limits
-from sidecar.relay.http2.streams import AWAIT, BODY, ENDED, RESET, Stream
+from sidecar.relay.http2.streams import AWAIT, BODY, ENDED, RESET, Piece, Stream
 
 _pack = frames.HEADER.pack
 _DEFAULT_FRAME: Final = frames.DEFAULT_FRAME
@@ -28,7 +28,7 @@ class Outbound:
         self.waiting = 0  # bytes put out since the last `take`, DATA apart
         self.room = _ROOM  # bytes of DATA that may still be put out before the next `take`
         self.send_window = frames.DEFAULT_WINDOW
-        self._out: list[bytes] = []
+        self._out: list[Piece] = []
         self._peer_initial = frames.DEFAULT_WINDOW
         self._peer_frame = frames.DEFAULT_FRAME
         # Streams whose next frame only the connection's window or room holds back, in turn. A stream whose own window
@@ -39,7 +39,7 @@ class Outbound:
         self._reset_ids: deque[int] = deque()
         self._reset_set: set[int] = set()
 
-    def take(self) -> list[bytes]:
+    def take(self) -> list[Piece]:
         """The bytes to send, in pieces, and room for as much again. Call only while the transport takes bytes."""
         out = self._out
         self._out = []
@@ -182,7 +182,7 @@ class Outbound:
         if count < size:
             piece = payload[:count]
             # Of a long payload a view: what is left is not copied again for each frame.
-            queue[0] = (payload[count:] if size < 65536 else memoryview(payload)[count:], end)  # type: ignore[assignment]
+            queue[0] = (payload[count:] if size < 65536 else memoryview(payload)[count:], end)
             end = False
         else:
             queue.popleft()

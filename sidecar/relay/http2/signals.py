@@ -7,7 +7,7 @@ from typing import Final
 from sidecar.relay.http2 import frames
 from sidecar.relay.http2.blocks import TABLE_SIZE_ZERO
 from sidecar.relay.http2.errors import ConnectionFault, ErrorCode, StreamFault
-from sidecar.relay.http2.inbound import Inbound
+from sidecar.relay.http2.inbound import Handler, Inbound
 from sidecar.relay.http2.limits import Budget, Limits
 
 _DRAIN_PING: Final = b"\x00drain\x00\x00"
@@ -253,15 +253,19 @@ class Signals(Inbound):
     def _on_push_promise(self, flags: int, number: int, payload: bytes) -> None:
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE, which is disabled")
 
-    handlers = {  # noqa: RUF012
-        frames.DATA: Inbound._on_data,
-        frames.HEADERS: Inbound._on_headers,
-        frames.PRIORITY: _on_priority,
-        frames.RST_STREAM: _on_rst_stream,
-        frames.SETTINGS: _on_settings,
-        frames.PUSH_PROMISE: _on_push_promise,
-        frames.PING: _on_ping,
-        frames.GOAWAY: _on_goaway,
-        frames.WINDOW_UPDATE: _on_window_update,
-        frames.CONTINUATION: Inbound._on_continuation,
-    }
+    def _handler(self, kind: int) -> Handler | None:
+        return _HANDLERS.get(kind)
+
+
+_HANDLERS: Final[dict[int, Handler]] = {
+    frames.DATA: Signals._on_data,
+    frames.HEADERS: Signals._on_headers,
+    frames.PRIORITY: Signals._on_priority,
+    frames.RST_STREAM: Signals._on_rst_stream,
+    frames.SETTINGS: Signals._on_settings,
+    frames.PUSH_PROMISE: Signals._on_push_promise,
+    frames.PING: Signals._on_ping,
+    frames.GOAWAY: Signals._on_goaway,
+    frames.WINDOW_UPDATE: Signals._on_window_update,
+    frames.CONTINUATION: Signals._on_continuation,
+}

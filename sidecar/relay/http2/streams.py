@@ -7,10 +7,12 @@ and what is absent is a fault of the peer.
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from sidecar.relay.http2.errors import ErrorCode
 from sidecar.relay.http2.fields import RequestHead, ResponseHead, TrailerBlock
+
+Piece: TypeAlias = bytes | memoryview  # of a payload
 
 # States of a half.
 AWAIT: Final = 0  # no final header block yet
@@ -90,7 +92,7 @@ class Stream:
         self.held = 0  # bytes received and not consumed
         self.unreturned = 0  # bytes consumed and not yet announced
         self.expected = -1  # content-length less what came, -1: not declared
-        self.queue: deque[tuple[bytes, bool]] | None = None  # DATA waiting for window or room, none of it empty
+        self.queue: deque[tuple[Piece, bool]] | None = None  # DATA waiting for window or room, none of it empty
         self.queued = 0  # bytes in queue
         self.tail: bytes | None = None  # trailers waiting behind the queue
         self.released = False

@@ -28,14 +28,12 @@ _UNAVAILABLE: Final = int(Code.UNAVAILABLE)
 UNJUDGED: Final = -1  # a call whose end says nothing of the model server
 
 
-class UpstreamWire(Wire):
+class UpstreamWire(Wire[ClientConnection]):
     """One connection. failure: why it ended, where that is known."""
-
-    connection: ClientConnection
 
     def __init__(self, endpoint: Endpoint, channel: TlsChannel | None) -> None:
         pool = self._pool = endpoint.pool
-        super().__init__(pool.relay.flusher, channel, pool.relay.clock())
+        super().__init__(pool.relay.flusher, channel, ClientConnection(pool.settings.limits), pool.relay.clock())
         self.endpoint = endpoint
         self.record = endpoint.record
         self.announced = False
@@ -75,14 +73,13 @@ class UpstreamWire(Wire):
             self._write(self._channel.start())
 
     def ready(self) -> None:
-        self.connection = ClientConnection(self._pool.settings.limits)
         self.connection.send_preface()
         self.touch()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         connection = self.connection
-        if connection is None or self.closing:
+        if self.closing:
             return
         if self._pinged is None:
             self._early = 0  # it speaks of itself: the silence is over
@@ -98,7 +95,7 @@ class UpstreamWire(Wire):
     def flush(self) -> None:
         super().flush()
         connection = self.connection
-        if connection is not None and connection.streams and not connection.pending:
+        if connection.streams and not connection.pending:
             last = next(reversed(connection.streams))
             if last > self._flushed:
                 self._flushed = last
@@ -159,16 +156,13 @@ class UpstreamWire(Wire):
         self.closing = True
         self.failure = reason
         self.refuse_unsent()
-        if self.connection is not None:
-            self.connection.lost(reason)
+        self.connection.lost(reason)
         self.abort()
         self.gone(reason)
 
     def refuse_unsent(self) -> None:
         """Of calls whose head has not left the model server knows nothing: they may be tried again."""
         connection = self.connection
-        if connection is None:
-            return
         for number in [number for number in connection.streams if number > self._flushed]:
             stream = connection.streams.get(number)
             if stream is not None and stream.owner is not None:
