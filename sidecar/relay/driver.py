@@ -54,6 +54,8 @@ _UNAVAILABLE: Final = int(Code.UNAVAILABLE)
 _CLIENT_GONE: Final = "client.gone"
 _CLIENT_SLOW: Final = "client.slow"
 _MODEL_SERVER: Final = Route.MODEL_SERVER
+_ACCEPT: Final = frozenset((b"grpc-accept-encoding",))
+_UNRECORDED: Final = Deny(Code.UNAVAILABLE, "record.failed", "the call could not be recorded")
 _DEADLINE: Final = ("deadline", "deadline exceeded")
 _NO_METHOD: Final = Method("", True, True)  # of a request whose path says none
 
@@ -69,10 +71,12 @@ class Exchange:
         "_began",
         "_deadline_slot",
         "_due",
+        "_ending",
         "_first_s",
         "_last",
         "_nonce",
         "_opened",
+        "_reset",
         "_responding",
         "_response",
         "_unrecorded",
@@ -107,6 +111,8 @@ class Exchange:
         self.blamed = False  # the client's own bytes ended it: the reset that follows counts as the client's
         self._answered = False  # the client got its end, or is gone
         self._answer_block: bytes | None = None
+        self._reset = -1  # the code that ends the client's stream in place of an answer
+        self._ending = False  # the outcome is told, and its answer leaves once what must be durable is
         self._unrecorded = 0  # events that must be durable before the answer
         self.head_sent = False
         self._attempts = 0
@@ -275,6 +281,9 @@ class Exchange:
     def _open(self, wire: UpstreamWire) -> None:
         """Open the upstream stream, unless the deadline has passed."""
         request = self.request
+        if request.understood is not None and self.plan.response_view is not _METADATA:
+            # Links look at the answer's messages: it must not come in an encoding that we do not know.
+            self.call.headers.edit(_ACCEPT, request.understood)
         block = request.block(self.call.headers)
         if request.timeout is not None:
             left = self._due - self.relay.clock()
@@ -400,8 +409,7 @@ class Exchange:
             self.fail(reset_code(code), "upstream.malformed", f"model server's answer: {reason}")
             return
         self.over = True
-        self.connection.reset(self.down, code)
-        self._answered = True
+        self._reset = code
         self._end(int(reset_code(code)), None, None, "upstream.reset")
 
     def on_upstream_refused(self) -> None:
@@ -566,23 +574,35 @@ class Exchange:
             relay.report(call)
             call.faults = ()  # an exception holds the frames it passed, and they hold the call
         self._answer_block = block
-        waits = relay.publish(call.events, self._recorded)
-        self._unrecorded += waits  # those that were recorded meanwhile have been taken off
+        self.publish()
+        self._ending = True
         if not self._unrecorded:
             self._answer()
+
+    def publish(self) -> None:
+        """Hand on what links have emitted so far."""
+        call = self.call
+        if call.events:
+            events, call.events = call.events, []
+            waits = self.relay.publish(events, self._recorded)
+            self._unrecorded += waits  # those that were recorded meanwhile have been taken off
 
     def _recorded(self, error: BaseException | None) -> None:
         """One event that had to be durable is, or cannot be made so."""
         self._unrecorded -= 1
-        if error is not None and self._answer_block is not None:
-            deny = Deny(Code.UNAVAILABLE, "record.failed", "the call could not be recorded")
-            self._answer_block = denial_block(deny, self.head_sent)
-        if not self._unrecorded:
+        if error is not None:
+            if not self.over:
+                self.fail(Code.UNAVAILABLE, _UNRECORDED.reason, _UNRECORDED.public)
+            elif self._answer_block is not None or self._reset >= 0:
+                self._answer_block = denial_block(_UNRECORDED, self.head_sent)
+        if self._ending and not self._unrecorded:
             self._answer()
 
     def _answer(self) -> None:
         block = self._answer_block
-        if block is not None and not self._answered:
+        if block is None and self._reset >= 0 and not self._answered:
+            self.connection.reset(self.down, self._reset)
+        elif block is not None and not self._answered:
             if block:
                 self.connection.send_head(self.down, block, True)
             else:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final, TypeAlias, cast
 
-from interceptors.contract import Call, Deny, Peer
+from interceptors.contract import Call, Code, Deny, Peer
 from interceptors.events import Event
 from interceptors.facts import PeerCertificate
 from sidecar.logs import Log
@@ -109,6 +109,13 @@ class FrontWire(Wire[ServerConnection | None]):
         for stream in list(self.connection.streams.values()):
             if stream.queue is not None and isinstance(stream.owner, Side):
                 stream.owner.exchange.shed()
+
+    def stop_calls(self) -> None:
+        """Answer the calls that are still open, for nobody will any more."""
+        streams = self.connection.streams.values() if self.connection is not None else ()
+        for stream in list(streams):
+            if isinstance(stream.owner, Side):
+                stream.owner.exchange.fail(Code.UNAVAILABLE, "sidecar.stopping", "sidecar is stopping")
 
     def recheck(self, vouch: Vouch, allow: Allow) -> None:
         """Ask again whether this client is trusted, and its open calls are allowed. Before TLS has told, it is not."""
@@ -220,8 +227,9 @@ class Front:
                 wire.end(ErrorCode.INTERNAL_ERROR, "internal error")
 
     def cut(self) -> None:
-        """End every connection now, open calls included."""
+        """End every connection now, open calls included: they are told that it is not their fault."""
         for wire in list(self._wires):
+            wire.stop_calls()
             wire.end(ErrorCode.NO_ERROR, "sidecar is stopping")
 
     def admit(self, wire: FrontWire) -> bool:

@@ -19,6 +19,7 @@ HOLD: Final = 16 << 10  # bytes; a shorter message travels whole or not at all
 _SHORT: Final = 1 << 10  # bytes
 _WBITS: Final = {b"gzip": 31, b"deflate": 15}
 ENCODINGS: Final = b"identity,deflate,gzip"
+KNOWN_ENCODINGS: Final = frozenset(ENCODINGS.split(b","))
 _TIMEOUT = re.compile(rb"[0-9]{1,8}[HMSmun]")
 _UNITS: Final = {72: 3600.0, 77: 60.0, 83: 1.0, 109: 1e-3, 117: 1e-6, 110: 1e-9}
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")

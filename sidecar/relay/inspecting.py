@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _END = None  # stands in `_todo` for the half-close
 _AT_ONCE: Final = 128 << 10  # bytes inflated or packed on the loop: below a millisecond
+_EVENTS: Final = 64  # that links have emitted: a call that never ends must not keep them all
 _TURN: Final = 64  # messages looked at before others have their turn
 _BUFFERED: Final = Deny(Code.RESOURCE_EXHAUSTED, "relay.buffered", "too many messages are held for inspection")
 
@@ -154,6 +155,8 @@ class Inspecting(Side):
         began = relay.timer()
         result = self.direction.hook(exchange, message)
         exchange.chain_s += relay.timer() - began
+        if len(exchange.call.events) >= _EVENTS:
+            exchange.publish()
         if isinstance(result, Generator):
             self._busy = True
             exchange.drive(result, partial(self._answered, item, message))

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from interceptors.contract import Code, Codec, Deny, Headers, Method, RawField
 from interceptors.plan import Plan
-from sidecar.relay.grpc_wire import is_binary_value, parse_timeout
+from sidecar.relay.grpc_wire import KNOWN_ENCODINGS, is_binary_value, parse_timeout
 from sidecar.relay.http2.blocks import encode, encode_fresh
 from sidecar.relay.http2.fields import RequestHead
 from sidecar.relay.routes import Route
@@ -59,11 +59,23 @@ def travels(field: RawField) -> bool:
 class Request:
     """What the relay needs of a canonical request; shared by all calls with the same header block.
 
+    understood: what stands in place of `grpc-accept-encoding` where links look at the answer, None for itself.
     path: "/package.Service/Method".  timeout: seconds or None.  shape: the method, its codec, its plan and
     who answers it, once known.
     """
 
-    __slots__ = ("_blocks", "_start", "_travelling", "authority", "encoding", "fields", "path", "shape", "timeout")
+    __slots__ = (
+        "_blocks",
+        "_start",
+        "_travelling",
+        "authority",
+        "encoding",
+        "fields",
+        "path",
+        "shape",
+        "timeout",
+        "understood",
+    )
 
     def __init__(self, head: RequestHead, scheme: bytes) -> None:
         assert head.path is not None
@@ -71,6 +83,7 @@ class Request:
         self.fields = head.fields
         self.timeout: float | None = None
         self.encoding = b""
+        self.understood: tuple[RawField, ...] | None = None
         self.shape: Shape | None = None
         self.authority = head.authority
         for name, value in head.fields:
@@ -78,6 +91,8 @@ class Request:
                 self.timeout = parse_timeout(value)
             elif name == b"grpc-encoding":
                 self.encoding = value
+            elif name == b"grpc-accept-encoding":
+                self.understood = understood(value)
             elif name == b"host":
                 self.authority = value
         self._start = encode((
@@ -101,6 +116,15 @@ class Request:
         block = self._start + encode([field for field in self._travelling if field[0] not in without])
         self._blocks[without] = block
         return block
+
+
+def understood(accepted: bytes) -> tuple[RawField, ...] | None:
+    """`grpc-accept-encoding` without the encodings that we do not know, None where there are none of those."""
+    offered = [name.strip() for name in accepted.split(b",")]
+    known = [name for name in offered if name in KNOWN_ENCODINGS]
+    if len(known) == len(offered):
+        return None
+    return ((b"grpc-accept-encoding", b",".join(known)),) if known else ()
 
 
 def _invalid(reason: str, public: str) -> Deny:

@@ -7,7 +7,8 @@ from typing import Any, Final
 import pytest
 from h2.settings import SettingCodes
 
-from interceptors.contract import PASS, Code, Deny, Outcome
+from interceptors.contract import PASS, Code, Deny, Message, Outcome
+from interceptors.contract import Call as ContractCall
 from interceptors.events import Durability, Event, SpanFact
 from sidecar.relay.grpc_wire import parse_timeout
 from tests.interceptors.links import diary, gives, scripted
@@ -177,6 +178,60 @@ def test_an_answer_without_status_is_unavailable_when_its_record_fails() -> None
         world.tap[0].message(b"pong", end=True)
         world.settle()
         world.recorder.settle(OSError("disk"))
+        world.settle()
+        assert call.status == Code.UNAVAILABLE
+
+
+@pytest.mark.parametrize("error", [None, OSError("disk")])
+def test_a_reset_waits_for_the_record_as_an_answer_does(links: Any, error: Exception | None) -> None:
+    with World([commits(), *links]) as world:
+        world.recorder.holds = True
+        call = ping(world)
+        world.tap[0].cancel(11)
+        world.settle()
+        assert not call.ended
+        world.recorder.settle(error)
+        world.settle()
+        assert (call.reset, call.status) == ((11, None) if error is None else (None, Code.UNAVAILABLE))
+
+
+def emits(durability: Durability) -> Any:
+    """Emits an event with every message."""
+
+    def on_request(call: ContractCall, message: Message) -> object:
+        call.emit(Event("test.message", call.now, durability))
+        return PASS
+
+    return scripted("emits", on_request=on_request)
+
+
+@pytest.mark.parametrize("durability", list(Durability))
+def test_what_links_emit_on_a_long_stream_is_not_kept_until_its_end(durability: Durability) -> None:
+    with World([emits(durability)]) as world:
+        call = world.call("bidi")
+        for turn in range(1, 11):
+            call.message(*[b""] * 100)
+            world.settle()
+            assert 100 * turn - len(world.recorder.events) < 64
+        call.half_close()
+        world.settle()
+        world.tap[0].answer(b"pong")
+        world.settle()
+        assert call.status == 0
+        assert len(world.recorder.events) == 1000
+
+
+def test_a_stream_ends_when_what_it_emitted_cannot_be_recorded() -> None:
+    with World([emits(Durability.COMMIT)]) as world:
+        world.recorder.holds = True
+        call = world.call("bidi")
+        call.message(*[b""] * 100)
+        world.settle()
+        assert not call.ended
+        world.recorder.settle(OSError("disk"))
+        world.settle()
+        assert world.tap[0].reset == CANCEL
+        world.recorder.settle(OSError("disk"))  # what it had emitted since
         world.settle()
         assert call.status == Code.UNAVAILABLE
 

@@ -60,7 +60,8 @@ def test_what_nobody_changes_keeps_its_very_bytes(links: Any, encoding: bytes, c
         (tapped,) = world.tap
         assert (call.status, call.data, tapped.data) == (0, sent, sent)
         assert pick(tapped.headers, b"grpc-encoding") == encoding
-        assert pick(tapped.headers, b"grpc-accept-encoding") == b"gzip, br"
+        # The answer's messages are looked at as well, where links look: it may only come in what we know.
+        assert pick(tapped.headers, b"grpc-accept-encoding") == (b"gzip" if LOOK in links else b"gzip, br")
         assert call.head is not None
         assert pick(call.head, b"grpc-encoding") == encoding
 
@@ -151,6 +152,21 @@ def test_an_unknown_encoding_hurts_only_what_is_compressed_with_it() -> None:
         call.send(framed(TEXT), end=True)
         world.settle()
         assert (call.status, call.messages) == (0, [TEXT])
+
+
+@pytest.mark.parametrize(
+    ("accepted", "left"),
+    [(b"gzip", b"gzip"), (b"deflate , gzip", b"deflate , gzip"), (b"br,gzip,snappy", b"gzip"), (b"zstd", None)],
+)
+def test_answers_are_asked_for_in_what_links_can_read(accepted: bytes, left: bytes | None) -> None:
+    for links, expected in (([LOOK], left), ([METADATA_ONLY], accepted)):
+        with World(links) as world:
+            call = world.call("unary", (b"grpc-accept-encoding", accepted))
+            call.message(b"ping", end=True)
+            world.settle()
+            assert pick(world.tap[0].headers, b"grpc-accept-encoding") == expected
+            world.tap[0].answer(b"pong")
+            world.settle()
 
 
 # --- what takes longer than the loop may -----------------------------------------------------------------------------

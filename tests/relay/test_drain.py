@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from interceptors.contract import Outcome
+from interceptors.contract import Code, Outcome
 from sidecar.relay.settings import FrontSettings
 from tests.interceptors.links import diary
 from tests.relay.ends import Call
@@ -44,15 +44,16 @@ def test_open_calls_end_in_peace() -> None:
 def test_what_outlasts_the_grace_is_cut() -> None:
     pages: list[tuple[str, Outcome]] = []
     with World([diary(pages)]) as world:
-        ping(world)
+        call = ping(world)
         drain = world.loop.begin(world.front.drain(GRACE))
         world.advance(GRACE - 1)
         assert not drain.done()
         world.advance(1.5)
         assert drain.result() is False
         assert world.client.gone
+        assert (call.status, call.message_text) == (Code.UNAVAILABLE, b"sidecar is stopping")
         assert world.tap[0].reset == 8
-        assert len(pages) == 1
+        assert [outcome.cause for _, outcome in pages] == ["sidecar.stopping"]
 
 
 def test_a_call_that_crosses_the_first_goaway_is_served_and_a_later_one_refused() -> None:
