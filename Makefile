@@ -11,7 +11,7 @@ STUBS := clients/python/langtrain/v1
 PROMISED := proto/baseline.binpb
 
 COMPILED_TESTS ?= tests/interceptors tests/relay
-BENCHES := bench-relay-first bench-limits bench-upstream-faults
+BENCHES := bench-relay-first bench-in-memory bench-limits bench-upstream-faults
 
 .PHONY: help demo test compiled test-compiled peers test-peers check check-proto venv format proto proto-promise docs bench \
 	$(BENCHES) lock clean samples
@@ -86,6 +86,10 @@ bench: $(BENCHES)  ## every measurement that the documents quote
 
 bench-relay-first: $(EDITABLE)  ## CPU time per call, beside Envoy without a filter
 	@$(BIN)/python -m bench.relay_first
+
+bench-in-memory: compiled  ## CPU time of the relay's own code per call, interpreted and compiled
+	@$(BIN)/python -m bench.in_memory
+	@PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/.cache/compiled:$(CURDIR) $(BIN)/python -m bench.in_memory
 
 bench-limits: $(EDITABLE)  ## time of a take from the ledger of rate limits, alone and beside another process
 	@$(BIN)/python -m bench.limits

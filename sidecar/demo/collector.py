@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
                         parent_id=span.parent_span_id.hex(),
                         name=span.name,
                         milliseconds=(span.end_time_unix_nano - span.start_time_unix_nano) / 1e6,
-                        attributes={pair.key: pair.value.string_value for pair in span.attributes},
+                        attributes={pair.key: _text(pair.value) for pair in span.attributes},
                     )
                     for span in scope.spans
                 ]
@@ -51,6 +52,12 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
     def of(self, trace_id: str) -> Span | None:
         """The first span of this trace that arrived."""
         return next((span for span in tuple(self._spans) if span.trace_id == trace_id), None)
+
+
+def _text(value: AnyValue) -> str:
+    which = value.WhichOneof("value")
+    held = getattr(value, which) if which is not None else ""
+    return f"{held:.6f}" if isinstance(held, float) else str(held)
 
 
 @contextmanager
