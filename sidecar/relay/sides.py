@@ -205,6 +205,8 @@ class RequestSide(Side):
 
     def send(self, payload: bytes, end: bool) -> None:
         exchange = self.exchange
+        if end:
+            exchange.asked()
         if exchange.up is not None:
             self._send_on(payload, end)
         elif end and self._unsent is None and exchange.open_at_once():
