@@ -10,7 +10,7 @@ CODE := sidecar interceptors detectors clients/python tests bench examples
 STUBS := clients/python/langtrain/v1
 PROMISED := proto/baseline.binpb
 
-BENCHES := bench-relay-first bench-limits bench-upstream-faults
+BENCHES := bench-relay-first bench-limits bench-upstream-faults bench-overload
 
 .PHONY: help demo test peers test-peers check check-proto venv format proto proto-promise docs bench $(BENCHES) lock clean samples
 
@@ -80,6 +80,9 @@ bench-relay-first: $(EDITABLE)  ## CPU time per call, beside Envoy without a fil
 
 bench-limits: $(EDITABLE)  ## time of a take from the ledger of rate limits, alone and beside another process
 	@$(BIN)/python -m bench.limits
+
+bench-overload: $(EDITABLE)  ## goodput, latency, memory and health at five times the capacity
+	@$(BIN)/python -m bench.overload
 
 bench-upstream-faults: $(EDITABLE)  ## how soon calls fail and succeed again when model servers go wrong
 	@$(BIN)/python -m bench.upstream_faults

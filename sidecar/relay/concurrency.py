@@ -1,8 +1,8 @@
 """How many calls the model server is given at once, found from how long its answers take. Sans-I/O; times come in.
 
 A call counts from when its request is whole until its answer begins, so that neither slow uploads nor open streams do.
-Time is cut into windows. Where most answers of several in a row took over twice what their method usually takes, the
-limit falls to a part of what was in use; else it grows. What is usual is learnt while there is no pressure, and measured
+Time is cut into windows. Where most answers of several in a row took well over what their method usually takes, the limit
+falls to a part of what was in use; else it grows. What is usual is learnt while there is no pressure, and measured
 anew, while calls are refused, in dips: short times with a fourth of the calls.
 
 Sources: Netflix concurrency-limits, "Gradient2Limit"; Envoy, "Adaptive Concurrency"; RFC 8289 §4.2 for acting only on
@@ -14,9 +14,11 @@ from __future__ import annotations
 from typing import Final
 
 START: Final = 100.0  # calls: as many as one connection may have open by default
-LEAST: Final = 4.0  # calls
-TOLERANCE: Final = 2.0  # times the usual
-SLACK_S: Final = 0.005  # and so much longer: below it the noise of a machine tells more than the model server
+STEP: Final = 5.0  # calls
+LEAST: Final = 3.0  # calls
+TOLERANCE: Final = 1.75  # times the usual
+EASE: Final = 1.25  # times the usual, on average: below it nobody waits in line
+SLACK_S: Final = 0.003  # and so much longer: below it the noise of a machine tells more than the model server
 SAMPLES: Final = 10  # answers of a window, at least, unless it is long
 WINDOW_S: Final = 0.1  # at least
 LONG_S: Final = 0.5  # at most, once somebody looks
@@ -158,7 +160,10 @@ class Concurrency:
             if now - self._dip_began > DIP_S:
                 self._end_dip(now)
         elif now - self._began >= LONG_S:
-            self._close(now)
+            if self._count or not self.waiting:
+                self._close(now)
+            elif self._eager and self.full:
+                self.limit += STEP  # whoever waits long by nature must not shut out all others
 
     def _learn(self, usual: Usual, seconds: float, now: float) -> None:
         if now - seconds < self._since:
@@ -187,23 +192,25 @@ class Concurrency:
         if self._lates >= LATES:
             self._shrink(now)
         elif not late:
-            self._grow()
-        if self._refused and not self._eager and now >= self._next_dip:
+            self._grow(now)
+        if self._refused and not self._eager and now >= self._next_dip and self.waiting <= self.limit:
             self._begin_dip(now)
         self._open(now)
 
     def _shrink(self, now: float) -> None:
         """To what would have been in time, had all that was in use waited in one line."""
         share = TOLERANCE * self._count / self._ratios
-        self.limit = max(LEAST, min(self.limit, self._peak) * max(0.3, min(0.9, share)))
+        self.limit = max(LEAST, min(self.limit, self._peak) * max(0.2, min(0.9, share)))
         self._eager = False
         self._lates = LATES - 1  # the next late window acts again, for it tells of this limit
         self._since = now
 
-    def _grow(self) -> None:
+    def _grow(self, now: float) -> None:
         used = self._peak * 2 >= self.limit
         if self._eager:
-            self.limit = max(self.limit, 2.0 * self._peak)
+            if self._peak * 2 > self.limit and self._ratios <= EASE * self._count:
+                self.limit = 2.0 * self._peak
+                self._since = now
         elif used:
             self.limit += max(1.0, self.limit / 16)
         elif self.limit < START:
@@ -228,6 +235,6 @@ class Concurrency:
         for usual in self._usual.values():
             self._eager = usual.replace() or self._eager
         self.limit, self._saved = self._saved, 0.0
+        self._next_dip = now + max(DIP_PAUSE_S, (now - self._since) / DIP_SHARE)
         self._since, self._lates = now, 0
-        self._next_dip = now + max(DIP_PAUSE_S, (now - self._dip_began) / DIP_SHARE)
         self._open(now)
