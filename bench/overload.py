@@ -1,7 +1,7 @@
 """What becomes of calls, memory and health checks when five times as many calls come as the model server can answer.
 
-A grpcio server that answers a few calls at once, a sidecar in plaintext, and grpcio as the client, all on whatever cores
-there are. The load is an open loop: calls come at their times, whether or not earlier ones have ended.
+A grpcio server that answers a few calls at once, a sidecar in plaintext, and grpcio as the client, all on whatever
+cores there are. The load is an open loop: calls come at their times, whether or not earlier ones have ended.
 """
 
 from __future__ import annotations
@@ -121,9 +121,12 @@ class Caller:
 async def watch(pid: int, sizes: list[tuple[float, int]]) -> None:
     """Resident bytes of a process, each second, until cancelled."""
     while True:
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        sizes.append((time.monotonic(), pages * os.sysconf("SC_PAGE_SIZE")))
+        sizes.append((time.monotonic(), resident(pid)))
         await asyncio.sleep(1.0)
+
+
+def resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @asynccontextmanager

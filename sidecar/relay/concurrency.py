@@ -1,9 +1,9 @@
 """How many calls the model server is given at once, found from how long its answers take. Sans-I/O; times come in.
 
 A call counts from when its request is whole until its answer begins, so that neither slow uploads nor open streams do.
-Time is cut into windows. Where most answers of several in a row took well over what their method usually takes, the limit
-falls to a part of what was in use; else it grows. What is usual is learnt while there is no pressure, and measured
-anew, while calls are refused, in dips: short times with a fourth of the calls.
+Time is cut into windows. Where most answers of several in a row took well over what their method usually takes, the
+limit falls to a part of what was in use; else it grows. What is usual is learnt while there is no pressure and, while
+calls are refused, measured anew in dips: short times with a fourth of the calls.
 
 Sources: Netflix concurrency-limits, "Gradient2Limit"; Envoy, "Adaptive Concurrency"; RFC 8289 §4.2 for acting only on
 what lasts; docs/adr/0009.
