@@ -57,7 +57,7 @@ class Crowd:
     def _call(self) -> None:
         options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
         with grpc.insecure_channel(self._address, options) as channel:
-            infer = channel.unary_unary(INFER)
+            infer: Any = channel.unary_unary(INFER)
             while not self._stop.is_set():
                 try:
                     infer(SERVICE, timeout=30)
@@ -104,7 +104,7 @@ def test_overload_is_shed(
         (worker,) = sidecar.children("worker").values()
         before, answered = resident(worker), crowd.seen[OK]
         with grpc.insecure_channel(sidecar.address) as channel:
-            health = channel.unary_unary(HEALTH)
+            health: Any = channel.unary_unary(HEALTH)
             for _ in range(20):
                 assert health(b"", timeout=10) == SERVING
         eventually(lambda: crowd.seen[code] > 500 and crowd.seen[OK] > answered + 200, "it goes on", 60)
