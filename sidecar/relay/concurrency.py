@@ -16,6 +16,7 @@ from typing import Final
 START: Final = 100.0  # calls: as many as one connection may have open by default
 STEP: Final = 5.0  # calls
 LEAST: Final = 3.0  # calls
+CALM: Final = 10.0  # calls: the least, where not even half of the limit is used
 TOLERANCE: Final = 1.75  # times the usual
 EASE: Final = 1.25  # times the usual, on average: below it nobody waits in line
 SLACK_S: Final = 0.003  # and so much longer: below it the noise of a machine tells more than the model server
@@ -24,7 +25,7 @@ WINDOW_S: Final = 0.1  # at least
 LONG_S: Final = 0.5  # at most, once somebody looks
 LATES: Final = 3  # late windows in a row before anything is done
 METHODS: Final = 64  # told apart; others are not watched
-DIP_S: Final = 5.0  # at most
+DIP_S: Final = 5.0  # at most, but for methods that take longer than a tenth of it
 DIP_SHARE: Final = 0.04  # of all time
 DIP_PAUSE_S: Final = 2.0  # between two, at least
 MOST_RATIO: Final = 10.0  # of one answer, lest a single one speak for all
@@ -157,7 +158,8 @@ class Concurrency:
     def look(self, now: float) -> None:
         """Called now and then, for windows and dips in which little happens."""
         if self._saved:
-            if now - self._dip_began > DIP_S:
+            longest = max([usual.seconds for usual in self._usual.values()], default=0.0)
+            if now - self._dip_began > max(DIP_S, 10 * longest):
                 self._end_dip(now)
         elif now - self._began >= LONG_S:
             if self._count or not self.waiting:
@@ -200,7 +202,10 @@ class Concurrency:
     def _shrink(self, now: float) -> None:
         """To what would have been in time, had all that was in use waited in one line."""
         share = TOLERANCE * self._count / self._ratios
-        self.limit = max(LEAST, min(self.limit, self._peak) * max(0.2, min(0.9, share)))
+        wanted = min(self.limit, self._peak) * max(0.2, min(0.9, share))
+        # A few calls are no line: whoever has no more than that is slow by itself, and a burst may well be in time.
+        least = CALM if self._peak * 2 < self.limit else LEAST
+        self.limit = min(self.limit, max(least, wanted))
         self._eager = False
         self._lates = LATES - 1  # the next late window acts again, for it tells of this limit
         self._since = now
@@ -235,6 +240,7 @@ class Concurrency:
         for usual in self._usual.values():
             self._eager = usual.replace() or self._eager
         self.limit, self._saved = self._saved, 0.0
-        self._next_dip = now + max(DIP_PAUSE_S, (now - self._since) / DIP_SHARE)
+        since = self._since if self._measured else self._dip_began
+        self._next_dip = now + max(DIP_PAUSE_S, (now - since) / DIP_SHARE)
         self._since, self._lates = now, 0
         self._open(now)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.relay.concurrency import METHODS, SAMPLES, SLACK_S, START, Concurrency
+from sidecar.relay.concurrency import CALM, METHODS, SAMPLES, SLACK_S, START, Concurrency
 
 PATH = "/t.S/Infer"
 Times = Callable[[float, Random], tuple[str, float]]
@@ -79,7 +79,9 @@ def poisson(per_second: Callable[[float], float]) -> Iterator[float]:
 
 
 @pytest.mark.parametrize(
-    ("places", "seconds"), [(4, 0.02), (1, 0.01), (16, 0.05), (64, 0.1), (8, 1.0)], ids=lambda value: f"{value:g}"
+    ("places", "seconds"),
+    [(4, 0.02), (1, 0.01), (16, 0.05), (64, 0.1), (8, 1.0), (8, 10.0)],
+    ids=lambda value: f"{value:g}",
 )
 def test_five_times_the_capacity_is_shed(places: int, seconds: float) -> None:
     capacity = places / seconds
@@ -117,6 +119,14 @@ def test_a_server_that_becomes_slower_for_good_is_used_as_before() -> None:
     run = simulate(poisson(lambda _: 300.0), times, 1000, 60.0)
     assert [at for at in run.refused if not 20 <= at < 30] == []
     assert len(run.refused) < 3 * 300  # of three seconds
+
+
+def test_few_calls_that_become_slow_are_no_line() -> None:
+    """Two at a time, slower for three seconds by the server's own doing; then comes a burst."""
+    limiter = Concurrency(0.0)
+    times: Times = lambda now, chance: (PATH, (0.2 if 10 < now < 13 else 0.01) * chance.uniform(0.8, 1.2))  # noqa: E731
+    simulate(poisson(lambda _: 10.0), times, 1000, 13.0, limiter)
+    assert CALM <= limiter.limit < START
 
 
 def test_methods_are_compared_with_themselves() -> None:
