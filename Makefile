@@ -11,7 +11,7 @@ STUBS := clients/python/langtrain/v1
 PROMISED := proto/baseline.binpb
 
 COMPILED_TESTS ?= tests/interceptors tests/relay
-BENCHES := bench-relay-first bench-in-memory bench-limits bench-upstream-faults
+BENCHES := bench-relay-first bench-in-memory bench-limits bench-upstream-faults bench-overload
 
 .PHONY: help demo test compiled test-compiled peers test-peers check check-proto venv format proto proto-promise docs bench \
 	$(BENCHES) lock clean samples
@@ -93,6 +93,9 @@ bench-in-memory: compiled  ## CPU time of the relay's own code per call, interpr
 
 bench-limits: $(EDITABLE)  ## time of a take from the ledger of rate limits, alone and beside another process
 	@$(BIN)/python -m bench.limits
+
+bench-overload: $(EDITABLE)  ## goodput, latency, memory and health at five times the capacity
+	@$(BIN)/python -m bench.overload
 
 bench-upstream-faults: $(EDITABLE)  ## how soon calls fail and succeed again when model servers go wrong
 	@$(BIN)/python -m bench.upstream_faults

@@ -36,7 +36,7 @@ from sidecar.internal.paths import short
 from sidecar.internal.peer import expect
 from sidecar.limits.ledger_mmap import MmapLedger
 from sidecar.logs import Log
-from sidecar.processes.child import Birth, Control
+from sidecar.processes.child import Birth, Control, resident
 from sidecar.processes.listeners import BACKLOG
 from sidecar.processes.messages import Abandon, Attach, Commit, Message, Neighbour, Prepare, Prepared, Ready
 from sidecar.relay.codecs.registry import Codecs
@@ -138,7 +138,8 @@ class _Worker:
         watched = Watched.of(self._birth.descriptors, loop, now.config.telemetry.access_log, self._known, jitter)
         meter, spans = (UNMETERED, None) if watched is None else (watched.meter, watched.spans)
         answers = Answers(loop, {})
-        self._relay = relay = Relay(loop, now.front, now.chain, now.codecs, recorder, spans, answers, meter)
+        self._relay = relay = Relay(loop, now.front, now.chain, now.codecs, recorder, spans, answers, meter, jitter)
+        relay.resident = resident
         self._pool = pool = Pool(
             loop, relay, upstream_settings(now.config), self._dial(), self._vet, jitter, meter=meter
         )
@@ -300,11 +301,15 @@ class _Worker:
 
     def _gauges(self) -> dict[Gauge, Callable[[], float]]:
         """What is so at a moment, for whoever watches."""
-        front, pool, recorder = self._front, self._pool, self._recorder
+        front, pool, recorder, relay = self._front, self._pool, self._recorder, self._relay
+        concurrency = relay.admission.concurrency
         gauges: dict[Gauge, Callable[[], float]] = {
             (metrics.CONNECTIONS_OPEN, ()): lambda: float(front.connections),
             (metrics.CALLS_OPEN, ()): lambda: float(front.calls),
             (metrics.UPSTREAM_QUEUE, ()): lambda: float(pool.state().waiting),
+            (metrics.UPSTREAM_WAITING, ()): lambda: float(concurrency.waiting),
+            (metrics.CONCURRENCY_LIMIT, ()): lambda: concurrency.limit,
+            (metrics.BUFFERED, ()): lambda: float(relay.buffered),
             (metrics.RECORDER_UP, ()): lambda: float(recorder.failed is None),
             (metrics.RECORDER_QUEUE, ()): lambda: float(recorder.waiting),
             (metrics.DRAINING, ()): lambda: float(front.draining),

@@ -3,14 +3,51 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sidecar.config.addresses import parse
-from sidecar.relay.settings import EjectionSettings, HealthSettings, RetrySettings, Target, UpstreamSettings
-from sidecar.relaying import address_of, target_of, upstream_settings
+from sidecar.relay.http2.limits import Limits, Rate
+from sidecar.relay.settings import (
+    EjectionSettings,
+    FrontSettings,
+    HealthSettings,
+    RetrySettings,
+    Target,
+    UpstreamSettings,
+)
+from sidecar.relaying import address_of, front_settings, target_of, upstream_settings
 from tests.config.configs import SOUND, load
 
 
 def test_the_configs_defaults_are_the_relays() -> None:
     settings = upstream_settings(load(SOUND))
     assert settings == replace(UpstreamSettings((Target("127.0.0.1", 8001),)), limits=settings.limits)
+
+
+def test_the_configs_default_limits_are_the_relays() -> None:
+    assert front_settings(load(SOUND)) == FrontSettings()
+
+
+def test_limits_of_the_config_reach_the_relay() -> None:
+    text = """
+worker_memory: 4GiB
+listen:
+  tls: none
+  limits:
+    buffered_per_connection: 2MiB
+    calls: 3
+    adaptive: false
+    handshakes: 5
+    output: 1MiB
+    refusals: {rate: 6/second, burst: 7}
+    unknown: {rate: 8/second, burst: 9}
+    window_updates: {rate: 10/second, burst: 11}
+"""
+    assert front_settings(load(text)) == FrontSettings(
+        Limits(output=1 << 20, refusals=Rate(6, 7), unknown=Rate(8, 9), window_updates=Rate(10, 11)),
+        buffered_per_connection=2 << 20,
+        calls=3,
+        adaptive=False,
+        memory=6 << 30,
+        handshakes=5,
+    )
 
 
 def test_what_the_config_says_reaches_the_relay() -> None:

@@ -51,7 +51,33 @@ class Limits(Section):
     buffered: Annotated[Size, Within(Size(1 << 20), Size(1 << 40))] = Field(
         written("256MiB"),
         description="Bytes of messages that interceptors must see whole, in the whole process. Beyond it calls are "
-        "refused.",
+        "refused; beyond three fourths of it connections that hold some get no new ones.",
+    )
+    buffered_per_connection: Annotated[Size, Within(Size(1 << 20), Size(1 << 40))] = Field(
+        written("128MiB"), description="The same for all calls of one connection together."
+    )
+    calls: Count = Field(
+        10_000,
+        description="Calls open at once in one process. Beyond it new ones are refused, but for health checks and the "
+        "sidecar's own services.",
+    )
+    adaptive: bool = Field(
+        True,
+        description="Whether new calls are refused while the model server's answers take much longer than is usual for "
+        "their methods.",
+    )
+    memory: Annotated[Size, Within(Size(128 << 20), Size(1 << 40))] | None = Field(
+        None,
+        description="Memory of one process beyond which it takes no new calls; without it one and a half times "
+        "`worker_memory`.",
+    )
+    handshakes: Count = Field(
+        256,
+        description="TLS handshakes in progress at once in one process. Connections beyond it are closed; one that "
+        "stands still for a second yields to others.",
+    )
+    output: Annotated[Size, Within(Size(64 << 10), Size(1 << 30))] = Field(
+        written("4MiB"), description="Frames other than DATA that wait for a peer which does not read."
     )
     handshake: ShortTime = Field(written("10s"), description="Time for the TLS handshake and the HTTP/2 preface.")
     header_time: ShortTime = Field(written("10s"), description="Time for one header block to arrive whole.")
@@ -64,11 +90,22 @@ class Limits(Section):
         written({"rate": "100/second", "burst": 200}),
         description="Calls cancelled by the peer, or reset because of what it sent (CVE-2023-44487, CVE-2025-8671).",
     )
+    refusals: Rate = Field(
+        written({"rate": "100/second", "burst": 2000}),
+        description="Calls opened beyond `concurrent_streams`, or after the sidecar has said that it takes no more.",
+    )
     pings: Rate = Field(written({"rate": "10/second", "burst": 100}), description="PING frames.")
-    settings: Rate = Field(written({"rate": "1/second", "burst": 20}), description="SETTINGS frames.")
+    settings: Rate = Field(written({"rate": "10/second", "burst": 100}), description="SETTINGS frames.")
     priorities: Rate = Field(written({"rate": "100/second", "burst": 1000}), description="PRIORITY frames.")
     empty_data: Rate = Field(
         written({"rate": "10/second", "burst": 100}), description="DATA frames without data that do not end a stream."
+    )
+    unknown: Rate = Field(
+        written({"rate": "10/second", "burst": 100}), description="Frames of types that are not known, and GOAWAY."
+    )
+    window_updates: Rate = Field(
+        written({"rate": "20000/second", "burst": 100000}),
+        description="WINDOW_UPDATE frames, and others that cost as little.",
     )
 
 

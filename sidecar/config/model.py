@@ -132,6 +132,11 @@ class Config(Section):
         """Where the buckets of the limits are kept."""
         return self.state.directory / LIMITS_FILE
 
+    @property
+    def memory(self) -> int:
+        """Bytes that a worker may hold before it takes no more calls; by then another should have taken its place."""
+        return int(self.listen.limits.memory or self.worker_memory * 3 // 2)
+
     def warnings(self) -> tuple[str, ...]:
         """The key path of every `unsafe_…` setting that is on."""
         return tuple(_unsafe(self, ""))

@@ -42,6 +42,7 @@ MTLS = ("authentication", "mtls")
 TLS = ("listen", "tls")
 RULES = ("authorization", "rules")
 LIMITS: Place = ("limits",)
+MEMORY: Place = ("listen", "limits", "memory")
 MOST_DAYS = 366  # in which a limit's bucket refills
 
 
@@ -259,6 +260,13 @@ def probes_stand_apart(config: Config) -> Iterator[Breach]:
         yield Breach(("probes", "address"), "another port than listen.address", f"'{probes}'")
 
 
+def workers_are_replaced_first(config: Config) -> Iterator[Breach]:
+    """Memory that a process has once held it may keep: one that refuses calls for good must not also be kept."""
+    memory = config.listen.limits.memory
+    if memory is not None and memory <= config.worker_memory:
+        yield Breach(MEMORY, f"more than worker_memory, which is {config.worker_memory}", f"'{memory}'")
+
+
 LISTEN_TLS = (("listen", "address"), TLS, ("listen", "unsafe_plaintext"))
 CROSS_RULES: tuple[CrossRule, ...] = (
     CrossRule(LISTEN_TLS, plaintext_stays_local),
@@ -281,4 +289,5 @@ CROSS_RULES: tuple[CrossRule, ...] = (
     CrossRule((("upstream", "address"), ("listen", "address")), sockets_differ),
     CrossRule((("upstream", "connections"), ("upstream", "connections_most")), connections_grow),
     CrossRule((("probes", "address"), ("listen", "address")), probes_stand_apart),
+    CrossRule((MEMORY, ("worker_memory",)), workers_are_replaced_first),
 )

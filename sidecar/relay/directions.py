@@ -101,6 +101,8 @@ class Requests(Direction):
 
     def send(self, side: Side, payload: bytes, end: bool) -> None:
         exchange = side.exchange
+        if end:
+            exchange.asked()
         if exchange.up is not None:
             side.send_on(payload, end)
         elif end and side.unsent is None and exchange.open_at_once():

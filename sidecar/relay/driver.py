@@ -67,6 +67,7 @@ class Exchange:
     __slots__ = (
         "_answer_block",
         "_answered",
+        "_asked",
         "_attempts",
         "_began",
         "_deadline_slot",
@@ -94,6 +95,7 @@ class Exchange:
         "relay",
         "request",
         "request_side",
+        "reserved",
         "up",
         "up_wire",
         "waiting",
@@ -116,6 +118,8 @@ class Exchange:
         self._unrecorded = 0  # events that must be durable before the answer
         self.head_sent = False
         self._attempts = 0
+        self.reserved = False  # a call that has places of its own
+        self._asked = 0.0  # when the request was whole, on the timer's clock; 0 before, -1 once it waits no more
         self._responding = False  # the model server's head has come
         self.waiting = False  # in the pool's queue
         self._last: ResponseHead | TrailerBlock | None = None  # what ended the response
@@ -133,6 +137,7 @@ class Exchange:
         """Run the start hooks over a canonical request."""
         relay = self.relay
         self.request = request
+        self.reserved = request.reserved
         self._began = relay.timer()
         now = relay.wall()
         method, codec, plan, route = request.shape or relay.shape(request)
@@ -252,6 +257,21 @@ class Exchange:
             return MALFORMED
         return None
 
+    def asked(self) -> None:
+        """The request is whole and may go: how long its answer takes tells how busy the model server is."""
+        relay = self.relay
+        if not self._asked and not self._responding and not self.reserved and self.pool is relay.pool:
+            self._asked = relay.timer()
+            relay.admission.concurrency.asked()
+
+    def _asks_no_more(self, answered: bool) -> None:
+        now, concurrency = self.relay.timer(), self.relay.admission.concurrency
+        seconds, self._asked = now - self._asked, -1.0
+        if answered:
+            concurrency.answered(self.call.method.path, seconds, now)
+        else:
+            concurrency.left(self.call.method.path, seconds, now)
+
     def open_upstream(self) -> None:
         """Ask the pool for a stream, once."""
         if self.up is None and not self.waiting and not self.over:
@@ -339,6 +359,8 @@ class Exchange:
         if head.status != 200:
             self._not_grpc(head)
             return
+        if self._asked > 0.0:
+            self._asks_no_more(True)
         response.encoding = answer.encoding
         if not self.plan.edits_headers:
             self._send_head(answer.block)
@@ -542,6 +564,8 @@ class Exchange:
         relay, call = self.relay, self.call
         if self._deadline_slot:
             relay.deadlines.drop(self._deadline_slot, self)
+        if self._asked > 0.0:
+            self._asks_no_more(False)
         response, ended = self._response, relay.timer()
         outcome = Outcome(
             status,
@@ -621,6 +645,7 @@ class Exchange:
         if down.receive < ENDED:
             self.connection.reset(down, ErrorCode.NO_ERROR, self.blamed)
         self.connection.release(down)
+        self.relay.admission.leave(self.reserved)
         response = self._response
         if response is not None and response.inspects:
             response.let_go()

@@ -11,11 +11,12 @@ from interceptors.contract import Call, Code, Deny, Peer
 from interceptors.events import Event
 from interceptors.facts import PeerCertificate
 from sidecar.logs import Log
+from sidecar.relay.admission import Refused
 from sidecar.relay.driver import Exchange
 from sidecar.relay.http2.connection import ServerConnection
 from sidecar.relay.http2.errors import ConnectionFault, ErrorCode
 from sidecar.relay.http2.fields import RequestHead
-from sidecar.relay.http2.streams import Stream
+from sidecar.relay.http2.streams import ENDED, Stream
 from sidecar.relay.relay import Relay
 from sidecar.relay.requests import Request, refuse
 from sidecar.relay.sides import Side
@@ -27,6 +28,7 @@ _log = Log("front")
 _TICK_S: Final = 0.5
 _ANSWER_S: Final = 20.0  # for a keepalive PING
 _GOODBYE_S: Final = 2.0  # for an idle client to answer the farewell of a drain
+_GREETING_S: Final = 1.0  # for a handshake, while others wait for their turn
 _LINGER_S: Final = 5.0  # for a closed connection whose last bytes nobody reads
 
 Vouch: TypeAlias = Callable[[TlsChannel | None], PeerCertificate | None]  # raises TlsRefused
@@ -45,6 +47,8 @@ class FrontWire(Wire[ServerConnection | None]):
         self.source = ""
         self.address = ""
         self.counted = False
+        self.greets = channel is not None  # TLS is not up yet
+        self.held = 0  # bytes of messages that links must see whole
         self.called = self.opened  # when there last was a call
 
     def clock(self) -> float:
@@ -64,6 +68,7 @@ class FrontWire(Wire[ServerConnection | None]):
         super().connection_made(transport)
 
     def ready(self) -> None:
+        self._front.greeted(self)
         certificate = self._channel.certificate if self._channel is not None else None
         self.peer = Peer(self.address, self.source, certificate)
         settings = self._front.relay.settings
@@ -144,11 +149,30 @@ class FrontWire(Wire[ServerConnection | None]):
             note = head.note = refuse(head) or Request(head, self._front.scheme)
         assert self.connection is not None
         self.called = self.heard
-        exchange = Exchange(self._front.relay, self, self.connection, stream)
+        relay = self._front.relay
+        admission = relay.admission
+        reserved = type(note) is Request and note.reserved
+        refused = admission.refuse(reserved, relay.buffered, self.held)
+        if refused is not None:
+            self._turn_away(stream, refused)
+            return
+        admission.enter(reserved)
+        exchange = Exchange(relay, self, self.connection, stream)
         if type(note) is Request:
             exchange.begin(note, end)
         else:
             exchange.refuse(note)  # type: ignore[arg-type]
+
+    def _turn_away(self, stream: Stream, refused: Refused) -> None:
+        """Refuse a call before anything is done for it: it must cost far less than to serve it."""
+        connection, deny = self.connection, refused.deny
+        assert connection is not None
+        connection.send_head(stream, refused.block, True)
+        if stream.receive < ENDED:
+            connection.reset(stream, ErrorCode.NO_ERROR)
+        connection.release(stream)
+        self._front.relay.meter.turned_away(int(deny.code), deny.reason)
+        self._front.refused(self.source, "call.refused", deny.reason)
 
     def _malformed(self, reason: str) -> None:
         self._front.refused(self.source, "call.refused", "http2.malformed")
@@ -193,6 +217,7 @@ class Front:
         self.draining = False
         self._channel = channel
         self._wires: set[FrontWire] = set()
+        self._greeting: dict[FrontWire, None] = {}  # whose handshakes are in progress, in their order
         self._sources: Counter[str] = Counter()
         self._ticker: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None
@@ -236,13 +261,36 @@ class Front:
         if self._sources[wire.source] >= self.relay.settings.connections_per_source:
             self._abused(wire, "front.too_many_connections")
             return False
+        if wire.greets and not self._may_greet(wire):
+            self._abused(wire, "overload.handshakes")
+            return False
         self._sources[wire.source] += 1
         wire.counted = True
         self._wires.add(wire)
         return True
 
+    def _may_greet(self, wire: FrontWire) -> bool:
+        """A handshake is the dearest thing a client can ask for: more than can be done at once are not begun.
+
+        Who stands still in one yields to newcomers, so that nobody can keep all others out by doing nothing.
+        """
+        greeting = self._greeting
+        if len(greeting) >= self.relay.settings.handshakes:
+            oldest = next(iter(greeting))
+            if wire.opened - oldest.opened < _GREETING_S:
+                return False
+            del greeting[oldest]
+            self._time_out(oldest, "front.handshake_timeout")
+        greeting[wire] = None
+        return True
+
+    def greeted(self, wire: FrontWire) -> None:
+        """The wire's handshake is over, one way or the other."""
+        self._greeting.pop(wire, None)
+
     def forget(self, wire: FrontWire) -> None:
         self._wires.discard(wire)
+        self.greeted(wire)
         if wire.counted:
             wire.counted = False
             self._sources[wire.source] -= 1
@@ -260,6 +308,7 @@ class Front:
         now = self.relay.clock()
         for wire in list(self._wires):
             self._look_after(wire, now)
+        self.relay.admission.look(self.relay.timer(), self.relay.resident())
         self._shed()
 
     def _shed(self) -> None:

@@ -44,7 +44,7 @@ def _inflate(item: bytes, encoding: bytes, limit: int) -> bytes | Deny:
 class Inspecting(Side):
     """Cuts messages out, gives each to the plan, and sends what the plan gives back."""
 
-    __slots__ = ("_charged", "_deframer", "_todo")
+    __slots__ = ("_charged", "_deframer", "_kept", "_todo")
 
     def __init__(self, exchange: Exchange, direction: Direction, limit: int, unary: bool) -> None:
         super().__init__(exchange, direction, limit, unary)
@@ -52,6 +52,7 @@ class Inspecting(Side):
         self._deframer = Deframer(limit)
         self._todo: deque[bytes | None] = deque()  # messages cut out, and _END
         self._charged = 0
+        self._kept = 0  # bytes of messages in a row for which links gave nothing: they may hold them
 
     def take(self, payload: bytes, end: bool) -> None:
         self._cut(payload, end)
@@ -172,6 +173,7 @@ class Inspecting(Side):
         if isinstance(result, Deny):
             self.exchange.deny(result)
             return
+        self._kept = 0 if result else self._kept + len(message.raw)
         encoding = self.encoding if item[0] else b""
         if encoding and any(out is not message and len(out.raw) > _AT_ONCE for out in result):
             self._aside(partial(self._packed, item, message, result, encoding), self._send_packed)
@@ -205,6 +207,7 @@ class Inspecting(Side):
         if isinstance(result, Deny):
             self.exchange.deny(result)
             return
+        self._kept = 0
         if result and self.direction.response and not self.exchange.head_sent:
             self.exchange.head_first()
         for message in result:
@@ -213,21 +216,23 @@ class Inspecting(Side):
 
     def _hold(self, count: int) -> bool:
         """Charge for `count` bytes of messages; where there is no memory for them the call is over, and it is False."""
-        if not self.exchange.relay.charge(count):
+        if not self.exchange.relay.charge(self.exchange.front, count):
             self.exchange.deny(_BUFFERED)
             return False
         self._charged += count
         return True
 
     def _settle(self) -> None:
-        """Give back what is charged for messages that have left."""
+        """Give back what is charged for messages that have left, and charge what links have added or keep."""
         if not self._todo and not self._busy:
-            self._keep(self._deframer.have + self.direction.queued(self))
+            self._keep(self._deframer.have + self._kept + self.direction.queued(self))
 
     def _keep(self, count: int) -> None:
         if count < self._charged:
-            self.exchange.relay.uncharge(self._charged - count)
+            self.exchange.relay.uncharge(self.exchange.front, self._charged - count)
             self._charged = count
+        elif count > self._charged:
+            self._hold(count - self._charged)
 
     def let_go(self) -> None:
         self._keep(0)
@@ -238,4 +243,4 @@ class Inspecting(Side):
         self._inbox = None
         if self._deframer.have:
             self._deframer = Deframer(self.limit)
-        self._keep(self.direction.queued(self))
+        self._keep(min(self._charged, self.direction.queued(self)))

@@ -22,6 +22,9 @@ class Meter(Protocol):
     def abused(self, reason: str) -> None:
         """A limit refused or ended a client's connection or call. reason: stable, one of few."""
 
+    def turned_away(self, status: int, reason: str) -> None:
+        """A call was refused before it began, by an overload limit. reason: stable, one of few."""
+
     def call_ended(
         self,
         call: Call,
@@ -64,6 +67,9 @@ class Unmetered:
         pass
 
     def abused(self, reason: str) -> None:
+        pass
+
+    def turned_away(self, status: int, reason: str) -> None:
         pass
 
     def call_ended(

@@ -11,6 +11,7 @@ from interceptors.chain import Chain
 from interceptors.contract import NO_CODEC, Ask, Call, Codec, Method
 from interceptors.events import Durability, Event, SpanFact
 from sidecar.logs import Log
+from sidecar.relay.admission import Admission
 from sidecar.relay.deadlines import Deadlines
 from sidecar.relay.meter import UNMETERED, Meter
 from sidecar.relay.own import OwnServices
@@ -63,11 +64,20 @@ class Pool(Protocol):
     def retries(self, attempts: int, answer: Any) -> float | None: ...
 
 
+class Holder(Protocol):
+    """A client's connection.  held: bytes of its calls' messages that are here."""
+
+    held: int
+
+
 Answers = Callable[[Ask[Any], Callable[[Any, Exception | None], None]], None]
 
 
 class Relay:
-    """The parts a call needs. answers: given a question and a reply that takes its answer or its error."""
+    """The parts a call needs.
+
+    answers: given a question and a reply that takes its answer or its error.  chance: as of Admission.
+    """
 
     def __init__(
         self,
@@ -79,6 +89,7 @@ class Relay:
         spans: Spans | None,
         answers: Answers,
         meter: Meter = UNMETERED,
+        chance: Callable[[], float] = lambda: 0.5,
     ) -> None:
         self.settings = settings
         self.chain = chain
@@ -89,6 +100,8 @@ class Relay:
         self.meter = meter
         self.clock = loop.time
         self.timer = time.perf_counter  # for durations: the loop's clock stands still within a turn
+        self.admission = Admission(settings, self.timer(), chance)
+        self.resident: Callable[[], int] = lambda: 0  # bytes of memory that this process holds
         self.soon = loop.call_soon
         self.wall = time.time
         self.report = report
@@ -104,6 +117,7 @@ class Relay:
         for requests keep their plans.
         """
         self.settings = settings
+        self.admission.switch(settings)
         self.chain = chain
         self._codecs = codecs
 
@@ -131,15 +145,23 @@ class Relay:
         """Whether unread answers hold nearly all the window of some connection, so that others' may soon not come."""
         return self.pool.short or (self.own is not None and any(pool.short for pool in self.own.pools))
 
-    def charge(self, count: int) -> bool:
-        """Take `count` bytes of the budget for held messages; False when there are not so many."""
-        if self._buffered + count > self.settings.buffered:
+    @property
+    def buffered(self) -> int:
+        """Bytes of messages that are held."""
+        return self._buffered
+
+    def charge(self, holder: Holder, count: int) -> bool:
+        """Take `count` bytes of the budget for held messages; False when there are not so many, or not for `holder`."""
+        settings = self.settings
+        if self._buffered + count > settings.buffered or holder.held + count > settings.buffered_per_connection:
             return False
         self._buffered += count
+        holder.held += count
         return True
 
-    def uncharge(self, count: int) -> None:
+    def uncharge(self, holder: Holder, count: int) -> None:
         self._buffered -= count
+        holder.held -= count
 
     def aside(self, work: Callable[[], T], done: Callable[[asyncio.Future[T]], None]) -> None:
         """Run in a thread what takes longer than the loop may, and which releases the interpreter while it does."""

@@ -34,6 +34,8 @@ _CONSUMED = frozenset(
 )
 _CONSUMED_PREFIXES = (b"x-forwarded-", b"x-langtrain-")
 _MOST_BLOCKS = 8
+# How the paths of those begin who watch or mend the sidecar: they are taken while others are refused.
+RESERVED = ("/langtrain.", "/grpc.health.v1.", "/grpc.reflection.")
 
 
 Shape: TypeAlias = tuple[Method, Codec, Plan, Route]
@@ -61,7 +63,7 @@ class Request:
 
     understood: what stands in place of `grpc-accept-encoding` where links look at the answer, None for itself.
     path: "/package.Service/Method".  timeout: seconds or None.  shape: the method, its codec, its plan and
-    who answers it, once known.
+    who answers it, once known.  reserved: whether its calls have places of their own when others are refused.
     """
 
     __slots__ = (
@@ -72,6 +74,7 @@ class Request:
         "encoding",
         "fields",
         "path",
+        "reserved",
         "shape",
         "timeout",
         "understood",
@@ -80,6 +83,7 @@ class Request:
     def __init__(self, head: RequestHead, scheme: bytes) -> None:
         assert head.path is not None
         self.path = head.path.decode("ascii")
+        self.reserved = self.path.startswith(RESERVED)
         self.fields = head.fields
         self.timeout: float | None = None
         self.encoding = b""

@@ -14,6 +14,9 @@ class FrontSettings:
     limits: of each connection.  message: largest request message.  decompressed: largest after inflating.
     buffered: bytes of messages that links must see whole, over all connections.  handshake_s: from accept to
     the end of the TLS handshake.  header_s: for a header block once begun, and for the preface.
+    buffered_per_connection: the same of one connection.  calls: open at once.  adaptive: whether the model server's
+    latency limits them further.  memory: bytes that the process may hold before it takes no more calls.
+    handshakes: in progress at once.
     idle_s: a connection without calls.  keepalive_s: quiet time after which a PING must be answered.
     """
 
@@ -22,6 +25,11 @@ class FrontSettings:
     response_message: int = 16 << 20
     decompressed: int = 64 << 20
     buffered: int = 256 << 20
+    buffered_per_connection: int = 128 << 20
+    calls: int = 10_000
+    adaptive: bool = True
+    memory: int = 3 << 30
+    handshakes: int = 256
     handshake_s: float = 10.0
     header_s: float = 10.0
     idle_s: float = 3600.0

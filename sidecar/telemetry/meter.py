@@ -35,6 +35,7 @@ class BoardMeter:
         self._known = known
         self._details = details
         self._tallies: dict[tuple[str, int, str], Tally] = {}
+        self._turned_away: dict[tuple[int, str], int] = {}  # by status and reason
         self._connections = board.cell(metrics.CONNECTIONS)
         self._retries = board.cell(metrics.UPSTREAM_RETRIES)
 
@@ -71,6 +72,10 @@ class BoardMeter:
             self._failed(outcome.cause)
         if self._details is not None:
             self._details.complete(call, outcome, request_bytes, response_bytes, chain_s, upstream_s, first_byte_s)
+
+    def turned_away(self, status: int, reason: str) -> None:
+        key = (status, reason)
+        self._turned_away[key] = self._turned_away.get(key, 0) + 1
 
     def connection_opened(self) -> None:
         self._cells[self._connections] += 1.0
@@ -110,6 +115,12 @@ class BoardMeter:
         """Put the calls since the last time onto the board: four times a second, and at the end."""
         for tally in self._tallies.values():
             tally.publish(self._board)
+        for (status, reason), count in self._turned_away.items():
+            # Nobody looked at what they called: that is what makes refusing them cheap.
+            self._board.count(metrics.CALLS, (OTHER, CODES[status], DENIED), count)
+            self._board.count(metrics.DENIALS, (reason,), count)
+            self._board.count(metrics.LIMIT_DENIALS, (reason,), count)
+        self._turned_away.clear()
 
     def _tally(self, path: str, status: int, decision: str) -> Tally:
         """Where a call is counted; what is kept is bounded by the methods that have rows."""

@@ -143,6 +143,11 @@ UPSTREAM_CONNECTS: Final = _counter(
 )
 UPSTREAM_RETRIES: Final = _counter("upstream_retries", "Calls sent to a model server once more.")
 UPSTREAM_QUEUE: Final = _gauge("upstream_queue", "Calls that wait for a model server's stream now.")
+UPSTREAM_WAITING: Final = _gauge("upstream_waiting", "Calls whose whole request waits for an answer to begin now.")
+CONCURRENCY_LIMIT: Final = _gauge(
+    "concurrency_limit", "Calls that may wait for an answer to begin; beyond it new calls are refused."
+)
+BUFFERED: Final = _gauge("buffered_bytes", "Bytes of messages that interceptors must see whole, held now.")
 RECORDER_UP: Final = _gauge("recorder_up", "1 where calls can be recorded, 0 where they are refused.", Merge.MIN)
 RECORDER_QUEUE: Final = _gauge("recorder_queue", "Audit events that are not on disk yet.")
 LAG_SECONDS: Final = _histogram(
@@ -205,6 +210,9 @@ TABLE: Final = (
     UPSTREAM_CONNECTS,
     UPSTREAM_RETRIES,
     UPSTREAM_QUEUE,
+    UPSTREAM_WAITING,
+    CONCURRENCY_LIMIT,
+    BUFFERED,
     RECORDER_UP,
     RECORDER_QUEUE,
     LAG_SECONDS,

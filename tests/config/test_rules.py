@@ -92,6 +92,10 @@ def test_plaintext_elsewhere_is_unsafe(address: str) -> None:
             "upstream.tls (line 2): expected TLS to a model server on another host, came none to 10.0.0.1:1; else set upstream.unsafe_open_upstream: true",
         ),
         (
+            "listen: {tls: none, limits: {memory: 1GiB}}",
+            "listen.limits.memory (line 1): expected more than worker_memory, which is 2GiB, came '1GiB'",
+        ),
+        (
             LISTEN + "upstream: {connections: 3, connections_most: 2}",
             "upstream.connections_most (line 2): expected at least upstream.connections, which is 3, came the number 2",
         ),

@@ -12,6 +12,7 @@ from interceptors.contract import NO_CODEC, Ask, Codec, Interceptor, Method
 from interceptors.contract import Call as ContractCall
 from interceptors.events import Event
 from interceptors.facts import PeerCertificate
+from sidecar.relay.concurrency import Concurrency
 from sidecar.relay.driver import Exchange
 from sidecar.relay.front import Front, FrontWire
 from sidecar.relay.relay import Relay
@@ -130,6 +131,7 @@ class World:
         self.answers = Answers()
         chain = links if isinstance(links, Chain) else Chain(links)
         self.relay = Relay(loop, settings or FrontSettings(), chain, Codecs(codec), self.recorder, None, self.answers)
+        self.relay.admission.concurrency = Concurrency(loop.now)
         self.faults: list[tuple[str, str, str]] = []  # of hooks: link, hook, type of the exception
         self.relay.report = self._report
         self.relay.timer = self.loop.time
@@ -252,6 +254,9 @@ class World:
         """Nothing of any call is left. Raises AssertionError."""
         self.settle()
         assert self.relay._buffered == 0, self.relay._buffered
+        admission = self.relay.admission
+        assert (admission.open, admission.reserved, admission.concurrency.waiting) == (0, 0, 0)
+        assert all(wire.held == 0 for wire in self.front._wires)
         assert not self.pool._waiting
         assert not any(self.relay.deadlines._slots.values())
         for _, transport in self._ends:

@@ -151,6 +151,20 @@ def test_limits_and_failures_have_their_reasons() -> None:
     assert number(place, metrics.FAILURES, ("upstream.unreachable",)) == 1
 
 
+def test_calls_that_are_turned_away_are_counted_without_a_method() -> None:
+    place = slot()
+    meter = BoardMeter(place.taken(), known)
+    for _ in range(3):
+        meter.turned_away(14, "overload.concurrency")
+    meter.turned_away(8, "overload.calls")
+    meter.publish()
+    meter.publish()  # once is enough
+    assert number(place, metrics.CALLS, ("other", "UNAVAILABLE", "denied")) == 3
+    for metric in (metrics.DENIALS, metrics.LIMIT_DENIALS):
+        assert number(place, metric, ("overload.concurrency",)) == 3
+        assert number(place, metric, ("overload.calls",)) == 1
+
+
 def test_connections_and_the_upstream() -> None:
     place = slot()
     meter: Meter = BoardMeter(place.taken(), known)
