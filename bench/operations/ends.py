@@ -1,0 +1,123 @@
+"""Workers that are killed, and sidecars that are told to stop, under load."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import ssl
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench.harness.callers import Callers, Failure, labels
+from bench.harness.errors import BenchError
+from bench.harness.results import Figure
+from bench.harness.scene import Scene, Stage
+from bench.operations.given import Given
+
+QUEUED = 40  # connections that come while a worker is stopped: some of them wait for it
+SHOWS_S = 1.0  # after a kill, within which what it cost shows
+GRACE_S = 30.0  # the default of listen.grace
+LIMIT_S = 20.0
+WORKERS = 4
+
+
+def kills(stage: Stage, given: Given) -> list[Figure]:
+    queued = lost_queued = 0
+    killed, ready = [], []
+    with (
+        stage.sidecar(WORKERS) as scene,
+        Callers(scene.address, scene.pki.credentials(), given.rate, given.streams) as load,
+    ):
+        file = scene.pki.written(scene.pki.client)
+        for number in range(given.kills):
+            name, pid = sorted(scene.workers().items())[number % WORKERS]
+            os.kill(pid, signal.SIGSTOP)
+            waiting = [_connect(scene) for _ in range(QUEUED)]
+            os.kill(pid, signal.SIGKILL)
+            killed.append(time.monotonic())
+            lost_queued += sum(not _served(each, scene, file) for each in waiting)
+            queued += len(waiting)
+            load.wait(lambda: name not in (now := scene.workers()) and len(now) == WORKERS, "see a successor")  # noqa: B023
+            load.more(200)
+            ready.append(time.monotonic() - killed[-1])
+            time.sleep(SHOWS_S)
+        rate = load.rate()
+        load.finish()
+    others = [each for each in load.failures if not _killed_with(each, load.seen, killed)]
+    kinds = Counter(each.kind for each in load.failures)
+    per_kill = len(load.failures) / given.kills
+    about = f"{given.kills} workers of {WORKERS} killed (-9) under load"
+    if others:
+        print("lost with a worker that lives:", labels(others))
+    return [
+        Figure(f"{about}: calls lost that were another worker's", "calls", [len(others)], bar=0),
+        Figure(f"{about}: connections lost of {queued} that came before the kill", "connections", [lost_queued], bar=0),
+        Figure(f"{about}: calls lost in flight with the killed worker, each kill", "calls", [round(per_kill, 1)]),
+        Figure(f"{about}: of them streams, of {given.streams} open", "streams", [kinds["stream"]]),
+        Figure(f"{about}: unary calls answered", "calls/s", [round(rate, 1)]),
+        Figure(f"{about}: until those connections are served, a successor runs and 200 calls more are answered",
+               "s", ready),
+    ]  # fmt: skip
+
+
+def _killed_with(failure: Failure, seen: Mapping[str, float], killed: Sequence[float]) -> bool:
+    """Whether a call was open at a kill, with a worker of which nothing has been heard since.
+
+    One on a connection that had no answer yet may have been with any worker: it counts by the time alone.
+    """
+    silent = failure.by == "" or seen[failure.by] <= failure.at
+    return silent and any(failure.begun <= at <= failure.at <= at + SHOWS_S for at in killed)
+
+
+def _connect(scene: Scene) -> socket.socket:
+    host, _, port = scene.address.rpartition(":")
+    return socket.create_connection((host, int(port)), LIMIT_S)
+
+
+def _served(waiting: socket.socket, scene: Scene, client: Path) -> bool:
+    """Whether a connection gets its handshake and the first frame."""
+    context = ssl.create_default_context(cafile=str(scene.pki.ca))
+    context.set_alpn_protocols(["h2"])
+    context.load_cert_chain(client)
+    try:
+        with context.wrap_socket(waiting, server_hostname="localhost") as secured:
+            return bool(secured.recv(9))
+    except OSError:
+        return False
+
+
+def stops(stage: Stage, given: Given) -> list[Figure]:
+    lost = late = unclean = open_calls = 0
+    took = []
+    for _ in range(given.stops):
+        with stage.sidecar(WORKERS) as scene:
+            with Callers(scene.address, scene.pki.credentials(), given.rate, given.streams) as load:
+                load.more(100)
+                told = time.monotonic()
+                os.kill(scene.process.pid, signal.SIGTERM)
+                scene.until("draining", WORKERS)
+                load.finish()
+            unclean += _exit_status(scene) != 0
+            took.append(time.monotonic() - told)
+            late += took[-1] > GRACE_S
+            lost += sum(each.begun < told for each in load.failures)
+            open_calls += load.finished
+    about = f"{given.stops} x SIGTERM under load"
+    return [
+        Figure(f"{about}: calls lost that had begun before it", "calls", [lost], bar=0),
+        Figure(f"{about}: streams that were open and ended well, of {given.stops * given.streams}",
+               "streams", [open_calls]),
+        Figure(f"{about}: exits after the grace of {GRACE_S:g} s", "exits", [late], bar=0),
+        Figure(f"{about}: exits with another status than 0", "exits", [unclean], bar=0),
+        Figure(f"{about}: until the exit, the callers ending their streams at once", "s", took),
+    ]  # fmt: skip
+
+
+def _exit_status(scene: Scene) -> int:
+    try:
+        return scene.process.ended(GRACE_S + 10)
+    except BenchError:
+        return -1
