@@ -10,7 +10,7 @@ CODE := sidecar interceptors detectors clients/python tests bench examples
 STUBS := clients/python/langtrain/v1
 PROMISED := proto/baseline.binpb
 
-BENCHES := bench-relay-first bench-limits bench-upstream-faults
+BENCHES := bench-relay-first bench-limits bench-upstream-faults bench-operations
 
 .PHONY: help demo test peers test-peers check check-proto venv format proto proto-promise docs bench $(BENCHES) lock clean samples
 
@@ -83,6 +83,9 @@ bench-limits: $(EDITABLE)  ## time of a take from the ledger of rate limits, alo
 
 bench-upstream-faults: $(EDITABLE)  ## how soon calls fail and succeed again when model servers go wrong
 	@$(BIN)/python -m bench.upstream_faults
+
+bench-operations: $(EDITABLE)  ## what callers notice of rotations, reloads, kills, stops, revocations and limits
+	@$(BIN)/python -m bench.operations
 
 samples: $(EDITABLE)  ## how many of the product document's samples run as written
 	@$(BIN)/python tools/samples

@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from bench.harness import children
 from bench.harness.errors import BenchError
 from bench.harness.processes import Process, Processes
 from sidecar.certs.authority import SERVER, Authority, Issued
@@ -22,6 +23,7 @@ from sidecar.certs.authority import SERVER, Authority, Issued
 CLIENT = "spiffe://example.org/bench/client"
 DAY = timedelta(days=1)
 LOOK_S = 0.01
+START_S = 90.0  # on a machine that others use as well
 
 
 class Pki:
@@ -42,9 +44,10 @@ class Pki:
         now = datetime.now(UTC)
         return Authority.root(name, start=now - DAY, end=now + 90 * DAY, chance=secrets.token_bytes)
 
-    def leaf(self, end: datetime | None = None, by: Authority | None = None) -> Issued:
+    def leaf(self, end: datetime | None = None, by: Authority | None = None, name: str = CLIENT) -> Issued:
+        """A client's certificate. name: its SPIFFE id."""
         now = datetime.now(UTC)
-        return (by or self.root).issue(start=now - DAY, end=end or now + 60 * DAY, uris=(CLIENT,))
+        return (by or self.root).issue(start=now - DAY, end=end or now + 60 * DAY, uris=(name,))
 
     def rotate(self) -> None:
         """A new certificate and key of the sidecar's in place of the old."""
@@ -92,7 +95,7 @@ class Scene:
     def until(self, event: str, count: int) -> dict[str, Any]:
         """The count-th log line of a kind, waited for."""
         return self.process.wait_for(
-            lambda: found[count - 1] if len(found := self.logged(event)) >= count else None, f"log {event}"
+            lambda: found[count - 1] if len(found := self.logged(event)) >= count else None, f"log {event}", START_S
         )
 
     def reloaded(self, change: Any) -> float:
@@ -107,13 +110,8 @@ class Scene:
         return time.monotonic() - begun
 
     def workers(self) -> dict[str, int]:
-        """Name → process id of the workers that run."""
-        found = {}
-        for pid in map(int, Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()):
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
-            if len(words) > 5 and words[4] == "worker":
-                found[words[5]] = pid
-        return found
+        """Name → process id of those that run."""
+        return children.workers(self.process.pid)
 
     def channel(self, leaf: Issued | None = None) -> grpc.Channel:
         options = [("grpc.ssl_target_name_override", "localhost"), ("grpc.use_local_subchannel_pool", 1)]
