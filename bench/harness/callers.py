@@ -23,6 +23,7 @@ from bench.harness.errors import BenchError
 TICK_S = 0.01
 MESSAGE_S = 1.0  # between the messages of a stream
 FRESH_S = 0.2  # between calls on fresh connections
+AGAIN_S = 0.5  # until a stream that was lost is opened again
 LIMIT_S = 20.0  # of a unary call
 MOST_OPEN = 500  # unary calls; those beyond are not begun, and counted
 MESSAGE = b"x" * 100
@@ -166,8 +167,10 @@ class Callers:
                     self.finished += 1
             except grpc.aio.AioRpcError as error:
                 self._failed("stream", channel, error, begun)
+                await self._pause(AGAIN_S)
             except asyncio.InvalidStateError:
                 self._failed("stream", channel, await _end_of(stream), begun)
+                await self._pause(AGAIN_S)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from bench.harness.callers import Callers, Failure, labels
@@ -21,8 +22,9 @@ from bench.operations.given import Given
 QUEUED = 40  # connections that come while a worker is stopped: some of them wait for it
 SHOWS_S = 2.0  # after a kill, within which what it cost shows
 UNREAD_S = 0.2
+OWN, OTHERS, WAITED = "the killed worker", "a living worker", "nobody yet"
+PATIENCE_S = 60.0  # of a connection that waits: a successor's start takes seconds on a busy machine
 GRACE_S = 30.0  # the default of listen.grace
-LIMIT_S = 20.0
 WORKERS = 4
 
 
@@ -44,43 +46,50 @@ def kills(stage: Stage, given: Given) -> list[Figure]:
             with ThreadPoolExecutor(QUEUED) as pool:
                 lost_queued += QUEUED - sum(pool.map(lambda each: _served(each, scene, file), waiting))
             queued += QUEUED
-            load.wait(lambda: name not in (now := scene.workers()) and len(now) == WORKERS, "see a successor")  # noqa: B023
+            load.wait(partial(_replaced, scene, name), "see a successor", PATIENCE_S)
             load.more(200)
             ready.append(time.monotonic() - killed[-1])
             time.sleep(SHOWS_S)
         rate = load.rate()
         load.finish()
-    others = [each for each in load.failures if not _killed_with(each, load.seen, killed)]
-    kinds = Counter(each.kind for each in load.failures)
-    per_kill = len(load.failures) / given.kills
+    fates = Counter(_fate(each, load.seen, killed) for each in load.failures)
+    streams = sum(each.kind == "stream" and _fate(each, load.seen, killed) is OWN for each in load.failures)
     about = f"{given.kills} workers of {WORKERS} killed (-9) under load"
-    if others:
-        print("lost otherwise than with a killed worker:", labels(others))
+    if fates[OTHERS]:
+        print("lost with a living worker:", labels([e for e in load.failures if _fate(e, load.seen, killed) is OTHERS]))
     return [
-        Figure(f"{about}: calls lost that were not with a killed worker", "calls", [len(others)], bar=0),
+        Figure(f"{about}: calls lost that were with a living worker", "calls", [fates[OTHERS]], bar=0),
         Figure(f"{about}: connections lost of {queued} that came before the kill", "connections", [lost_queued], bar=0),
-        Figure(f"{about}: calls lost in flight with the killed worker, each kill", "calls", [round(per_kill, 1)]),
-        Figure(f"{about}: of them streams, of {given.streams} open", "streams", [kinds["stream"]]),
+        Figure(f"{about}: calls lost with the killed worker, each kill", "calls", [round(fates[OWN] / given.kills, 1)]),
+        Figure(f"{about}: of them streams, of {given.streams} open, each kill", "streams",
+               [round(streams / given.kills, 1)]),
+        Figure(f"{about}: calls begun later that gave up while their connection waited for the successor",
+               "calls", [fates[WAITED]]),
         Figure(f"{about}: unary calls answered", "calls/s", [round(rate, 1)]),
         Figure(f"{about}: until those connections are served, a successor runs and 200 calls more are answered",
                "s", ready),
     ]  # fmt: skip
 
 
-def _killed_with(failure: Failure, seen: Mapping[str, float], killed: Sequence[float]) -> bool:
-    """Whether a call was on a connection of a worker that was killed just then.
+def _replaced(scene: Scene, name: str) -> bool:
+    running = scene.workers()
+    return name not in running and len(running) == WORKERS
 
-    Of that worker nothing has been heard since, but for what its client had still to read. One on a connection that
-    had no answer yet may have been with any worker: it counts by the time alone.
+
+def _fate(failure: Failure, seen: Mapping[str, float], killed: Sequence[float]) -> str:
+    """With whom a call was lost: the worker that was killed just then, a living one, or nobody yet.
+
+    Of a killed worker nothing is heard afterwards, but for what its client had still to read.
     """
-    silent = failure.by == "" or seen[failure.by] <= failure.at + UNREAD_S
+    if failure.by and seen[failure.by] > failure.at + UNREAD_S:
+        return OTHERS
     connected = "failed to connect" not in failure.detail
-    return silent and connected and any(at <= failure.at <= at + SHOWS_S for at in killed)
+    return OWN if connected and any(at <= failure.at <= at + SHOWS_S for at in killed) else WAITED
 
 
 def _connect(scene: Scene) -> socket.socket:
     host, _, port = scene.address.rpartition(":")
-    return socket.create_connection((host, int(port)), LIMIT_S)
+    return socket.create_connection((host, int(port)), PATIENCE_S)
 
 
 def _served(waiting: socket.socket, scene: Scene, client: Path) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from bench.harness.callers import Failure
 from bench.harness.results import Figure
 from bench.operations.__main__ import write
-from bench.operations.ends import _killed_with
+from bench.operations.ends import OTHERS, OWN, WAITED, _fate
 
 SEEN = {"dead": 9.9, "alive": 30.0}  # whose connection answered, and when last
 
@@ -20,19 +20,18 @@ def failure(by: str, at: float, detail: str = "Socket closed") -> Failure:
 
 
 @pytest.mark.parametrize(
-    ("failed", "own"),
+    ("failed", "fate"),
     [
-        (failure("dead", 10.1), True),
-        (failure("alive", 10.1), False),  # the worker has answered since
-        (failure("dead", 9.8), False),  # before the kill
-        (failure("dead", 13.0), False),  # long after it
-        (failure("dead", 10.1, "failed to connect to all addresses"), False),
-        (failure("", 10.1), True),
-        (failure("", 13.0), False),
+        (failure("dead", 10.1), OWN),
+        (failure("alive", 10.1), OTHERS),  # the worker has answered since
+        (failure("dead", 13.0), WAITED),  # long after the kill
+        (failure("dead", 10.1, "failed to connect to all addresses"), WAITED),
+        (failure("", 10.1), OWN),
+        (failure("", 13.0), WAITED),
     ],
 )
-def test_calls_lost_with_the_killed_worker(failed: Failure, own: bool) -> None:
-    assert _killed_with(failed, SEEN, [10.0]) is own
+def test_with_whom_a_call_was_lost(failed: Failure, fate: str) -> None:
+    assert _fate(failed, SEEN, [10.0]) is fate
 
 
 def test_the_worst_value_meets_the_bar_or_does_not() -> None:
