@@ -129,14 +129,15 @@ class Callers:
             await asyncio.sleep(TICK_S)
 
     async def _call(self, kind: str, channel: Any) -> None:
-        begun = time.monotonic()
+        # As of now: by the time that it fails, its channel may have a connection to another worker.
+        begun, by = time.monotonic(), self._latest.get(channel, "")
         self._open += 1
         try:
             self._answered(channel, await channel.unary_unary(UNARY)(MESSAGE, timeout=LIMIT_S))
             self.calls += kind == "unary"
             self.fresh += kind == "fresh"
         except grpc.aio.AioRpcError as error:
-            self._failed(kind, channel, error, begun)
+            self._failed(kind, by, error, begun)
         finally:
             self._open -= 1
 
@@ -151,7 +152,7 @@ class Callers:
     async def _keep_stream(self, channel: Any) -> None:
         """Open, and open again when it is lost."""
         while not self._stop.is_set():
-            begun = time.monotonic()
+            begun, by = time.monotonic(), ""
             stream = channel.stream_stream(STREAM)()
             try:
                 while not self._stop.is_set():
@@ -159,29 +160,29 @@ class Callers:
                     answer = await stream.read()
                     if answer is grpc.aio.EOF:
                         raise BenchError("a stream ended with status OK before its client did")
-                    self._answered(channel, answer)
+                    by = self._answered(channel, answer)
                     self.echoes += 1
                     await self._pause(MESSAGE_S)
                 await stream.done_writing()
                 if await stream.read() is grpc.aio.EOF:
                     self.finished += 1
             except grpc.aio.AioRpcError as error:
-                self._failed("stream", channel, error, begun)
+                self._failed("stream", by, error, begun)
                 await self._pause(AGAIN_S)
             except asyncio.InvalidStateError:
-                self._failed("stream", channel, await _end_of(stream), begun)
+                self._failed("stream", by, await _end_of(stream), begun)
                 await self._pause(AGAIN_S)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop.wait(), seconds)
 
-    def _answered(self, channel: Any, by: bytes) -> None:
-        name = self._latest[channel] = by.decode()
-        self.seen[name] = time.monotonic()
+    def _answered(self, channel: Any, answer: bytes) -> str:
+        by = self._latest[channel] = answer.decode()
+        self.seen[by] = time.monotonic()
+        return by
 
-    def _failed(self, kind: str, channel: Any, error: Any, begun: float) -> None:
-        by = self._latest.get(channel, "")
+    def _failed(self, kind: str, by: str, error: Any, begun: float) -> None:
         found = Failure(kind, error.code().name, error.details() or "", begun, time.monotonic(), by)
         self.failures.append(found)
 
