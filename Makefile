@@ -11,7 +11,7 @@ STUBS := clients/python/langtrain/v1
 PROMISED := proto/baseline.binpb
 
 COMPILED_TESTS ?= tests/interceptors tests/relay
-BENCHES := bench-relay-first bench-in-memory bench-limits bench-upstream-faults bench-overload
+BENCHES := bench-relay-first bench-in-memory bench-limits bench-upstream-faults bench-overload bench-operations
 
 .PHONY: help demo test compiled test-compiled peers test-peers check check-proto venv format proto proto-promise docs bench \
 	$(BENCHES) lock clean samples
@@ -99,6 +99,9 @@ bench-overload: $(EDITABLE)  ## goodput, latency, memory and health at five time
 
 bench-upstream-faults: $(EDITABLE)  ## how soon calls fail and succeed again when model servers go wrong
 	@$(BIN)/python -m bench.upstream_faults
+
+bench-operations: $(EDITABLE)  ## what callers notice of rotations, reloads, kills, stops, revocations and limits
+	@$(BIN)/python -m bench.operations
 
 samples: $(EDITABLE)  ## how many of the product document's samples run as written
 	@$(BIN)/python tools/samples

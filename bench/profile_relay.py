@@ -1,8 +1,8 @@
-"""Where the sidecar's CPU time goes per call, by function and by line, under the first bench's load.
+"""Where the time of a sidecar's worker goes per call, by function and by line, under the first bench's load.
 
 Time in C counts for the line of Python that called it; `Runner.run` is the event loop itself, its system calls
 included. Both are interpreted, for of compiled modules the profiler would see nothing. The first line compares with the
-CPU time per call of the same sidecar unprofiled, from schedstat.
+CPU time per call of the same sidecar unprofiled, from schedstat: that of all its processes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.harness import certificates, cores, payload, sidecar, upstream
+from bench.harness import certificates, children, cores, payload, sidecar, upstream
 from bench.harness.errors import BenchError
 from bench.harness.h2load import Load, Shape
 from bench.harness.paths import CACHE
@@ -32,7 +32,7 @@ LINE = re.compile(r":\d+\)$")  # the line at the end of a place
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """CPU time in microseconds per call: of the main thread by line, within it of garbage collection, of others."""
+    """The worker's microseconds of CPU per call: of the main thread by line, of that collecting garbage; of others."""
 
     lines: Counter[str]
     main_us: float
@@ -68,7 +68,8 @@ def main() -> int:
         print("interrupted; every process is stopped", file=sys.stderr)
         return 130
     print(
-        f"us of CPU a call: {plain.cpu_us:.1f} unprofiled; profiled {profile.main_us:.1f} in the main thread, of that "
+        f"us of CPU a call: {plain.cpu_us:.1f} in all processes, unprofiled; profiled {profile.main_us:.1f} in the "
+        f"worker's main thread, of that "
         f"{profile.collecting_us:.1f} collecting garbage, and {profile.others_us:.1f} in others; "
         f"{profile.samples} samples"
     )
@@ -89,8 +90,8 @@ def run(shape: Shape, calls: int, spans: Spans) -> tuple[Sample, Profile]:
         plain = measure(proxy, load, shape, calls)
         processes.stop(proxy.process)
         report = processes.folder / "profile.json"
-        under = ("bench.harness.sampler", str(report))
-        profiled = sidecar.start(processes, claimed.proxy, issued, echo, spans, under, compiled=False)
+        sampled = ("bench.harness.sampled_worker", str(report))
+        profiled = sidecar.start(processes, claimed.proxy, issued, echo, spans, sampled, compiled=False)
         measure(profiled, load, shape, calls // 10)
         _ask(profiled, report)  # begins anew after the warm-up
         measure(profiled, load, shape, calls)
@@ -100,7 +101,8 @@ def run(shape: Shape, calls: int, spans: Spans) -> tuple[Sample, Profile]:
 def _ask(proxy: Sidecar, report: Path) -> str:
     """The profile since the last time, as the sampler writes it."""
     report.unlink(missing_ok=True)
-    os.kill(proxy.process.pid, signal.SIGUSR2)
+    (worker,) = children.workers(proxy.process.pid).values()
+    os.kill(worker, signal.SIGUSR2)
     return proxy.process.wait_for(lambda: report.read_text() if report.exists() else None, "write its profile")
 
 

@@ -27,7 +27,7 @@ from sidecar.config.addresses import TcpAddress, UnixAddress
 from sidecar.config.model import Config
 from sidecar.errors import SettingError
 from sidecar.logs import Log
-from sidecar.processes import notify
+from sidecar.processes import notify, privacy
 from sidecar.processes.listeners import Listeners, TcpListeners, UnixListener
 from sidecar.processes.post import Post, Settings, StartError
 from sidecar.processes.rundir import RunDirectory
@@ -58,6 +58,7 @@ def serve(load: Callable[[], Config], directory: Path, file: Path, log_level: st
     load: reads the config, now and for each reload.  directory, file: where it lies.
     Raises SidecarError for what only shows when starting: a port in use, a certificate that does not load.
     """
+    privacy.hide_memory()
     config = tried(load)
     exposed = exposure.examine(config.upstream)
     for weak in exposed.warnings:

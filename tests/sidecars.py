@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ruamel.yaml import YAML
 
 from tests.certificates import CLIENT, TRUST_DOMAIN, Certificates
 from tests.processes import Process, ProcessError
 
+SUDO = [] if os.geteuid() == 0 else ["sudo", "-n"]
 LOG_LEVELS_OF_FAULTS = ("error", "critical")
 
 
@@ -80,6 +84,15 @@ def write(file: Path, config: dict[str, Any]) -> None:
     new.rename(file)
 
 
+def descriptors(pid: int) -> list[str]:
+    """What the descriptors of a process lead to. A sidecar's are root's to see: others ask sudo, or skip the test."""
+    command = ["find", f"/proc/{pid}/fd", "-type", "l", "-printf", "%l\\n"]
+    found = subprocess.run([*SUDO, *command], capture_output=True, text=True, timeout=30, check=False)
+    if SUDO and found.returncode != 0:
+        pytest.skip(f"the descriptors of another process are root's to see: {found.stderr.strip()}")
+    return found.stdout.splitlines()
+
+
 def children_of(pid: int) -> list[int]:
     """Process ids of a process's children, zombies included."""
     try:
@@ -97,18 +110,19 @@ def serve(
     status: int = 0,
     faults: frozenset[str] = frozenset(),
     environment: Mapping[str, str] | None = None,
+    under: Sequence[str] = (),
 ) -> Iterator[Sidecar]:
     """Run the sidecar with `config` until the block ends, then stop it with SIGTERM.
 
-    `listen.address` and `state.directory` are filled in where absent.  Raises ProcessError where it does not
-    listen within 30 s, does not stop within `grace_s`, exits with another status than `status`, or where its log has a
-    traceback or a line of level error whose event is none of `faults`.
+    `listen.address` and `state.directory` are filled in where absent.  under: a command that runs it.
+    Raises ProcessError where it does not listen within 30 s, does not stop within `grace_s`, exits with another
+    status than `status`, or where its log has a traceback or a line of level error whose event is none of `faults`.
     """
     config = {**config, "state": {"directory": str(directory / "state"), **config.get("state", {})}}
     config["listen"] = {"address": "127.0.0.1:0", **config.get("listen", {})}
     file = directory / "sidecar.yaml"
     write(file, config)
-    command = [sys.executable, "-m", "sidecar", "serve", "--config", str(file)]
+    command = [*under, sys.executable, "-m", "sidecar", "serve", "--config", str(file)]
     with Process(command, environment=environment) as process:
         line = process.wait_line(_says_listening)
         yield Sidecar(process, json.loads(line)["address"], Path(config["state"]["directory"]), file)

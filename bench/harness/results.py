@@ -8,6 +8,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,35 @@ class Result:
             "rounds": self.rounds,
             "command": self.command,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure without a peer: what was counted or timed, in `unit`.
+
+    values: of each trial; of a count there is one.  bar: what the worst value may be at most.
+    """
+
+    metric: str
+    unit: str
+    values: Sequence[float]
+    bar: float | None = None
+
+    @property
+    def met(self) -> bool:
+        return self.bar is None or max(self.values) <= self.bar
+
+    def record(self, command: str) -> dict[str, object]:
+        made: dict[str, object] = {
+            "metric": self.metric,
+            "value": round(median(self.values), 3),
+            "unit": self.unit,
+            "spread": {"low": round(min(self.values), 3), "high": round(max(self.values), 3)},
+            "trials": len(self.values),
+        }
+        if self.bar is not None:
+            made |= {"bar": self.bar, "met": self.met}
+        return {**made, "command": command}
 
 
 def machine() -> dict[str, object]:

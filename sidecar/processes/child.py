@@ -21,6 +21,7 @@ from typing import Final, NoReturn, Protocol, TypeVar, cast
 
 from sidecar import logs
 from sidecar.errors import SettingError, SidecarError
+from sidecar.processes import privacy
 from sidecar.processes.channel import Channel
 from sidecar.processes.messages import (
     Attach,
@@ -62,6 +63,7 @@ class Role(Protocol):
 
 def main(arguments: Sequence[str]) -> NoReturn:
     """arguments: role and name, which only `ps` reads, and the number of the control channel's descriptor."""
+    privacy.hide_memory()  # before the per-boot key comes
     for number in TERMINAL:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL)
@@ -71,8 +73,7 @@ def main(arguments: Sequence[str]) -> NoReturn:
     start, descriptors = channel.first()
     if not isinstance(start, Start) or len(start.descriptors) != len(descriptors):
         raise ChannelError("expected the message Start first, came another")
-    with open("/proc/self/comm", "w", encoding="ascii") as comm:
-        comm.write(start.name[:15])  # what `ps -o comm` and `top` show
+    privacy.set_name(start.name)
     logs.configure(start.log_level, common={"process": start.name, "pid": os.getpid()})
     threading.Thread(target=_end_orphan, args=(end.fileno(),), name="orphan", daemon=True).start()
     birth = Birth(start, channel, dict(zip(start.descriptors, descriptors, strict=True)))

@@ -25,8 +25,7 @@ from sidecar.processes.watch import Watch
 
 log = Log("supervisor")
 
-TICK_S: Final = 0.1
-LOOK_S: Final = 0.25  # between looks at watched files
+TICK_S: Final = 0.1  # and between looks at watched files: whoever is revoked has a second at most
 PREPARE_S: Final = 15.0  # for all children to prepare a reload
 LAST_S: Final = 5.0  # for those of the lowest rank to end
 CUT: Final = 1  # exit status of a child, and of the whole, that had to cut calls
@@ -84,7 +83,7 @@ class Supervisor:
         self._next: Settings | None = None
         self._making: asyncio.Task[None] | None = None  # the next generation is being made
         self._asked = False  # to reload
-        self._looked = self._barked = 0.0
+        self._barked = 0.0
         self._up = False
         self._failure: StartError | None = None
         self._clean = True  # no child had to be killed, or cut calls
@@ -134,11 +133,9 @@ class Supervisor:
         if self._switch is not None:
             self._switch.tick(now)
             self._decide()
-        if self._up and now - self._looked >= LOOK_S:
-            self._looked = now
-            if self._watch.changed():
-                log.info("files_changed")
-                self._ask()
+        if self._up and self._watch.changed():
+            log.info("files_changed")
+            self._ask()
         if self._asked and self._up and self._making is None and self._switch is None:
             self._asked = False
             self._notify.reloading(time.monotonic())

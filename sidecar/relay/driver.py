@@ -70,6 +70,7 @@ class Exchange:
         "_asked",
         "_attempts",
         "_began",
+        "_chain",
         "_deadline_slot",
         "_due",
         "_ending",
@@ -141,6 +142,7 @@ class Exchange:
         self._began = relay.timer()
         now = relay.wall()
         method, codec, plan, route = request.shape or relay.shape(request)
+        self._chain = relay.chain  # a reload may change the relay's while a start hook waits
         if route is not _MODEL_SERVER:
             self.pool = relay.pool_of(route)
         deadline = None
@@ -174,7 +176,7 @@ class Exchange:
             return
         call = self.call
         if call.obligations:
-            self._deepen(self.relay.chain.plan(call.method, call.obligations))
+            self._deepen(self._chain.plan(call.method, call.obligations))
         if not call.method.unary_request:
             self.open_upstream()
         if not self.over:  # the pool may have had no place for it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,11 +19,14 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 import langtrain
 from langtrain.v1 import sidecar_pb2 as pb
+from sidecar.processes.roles import ROLES
 from tests.certificates import Certificates
 from tests.conftest import StartSidecar
 from tests.peers import messages
+from tests.services.calls import REFUSED, attack, seal
 from tests.services.running import ModelServer
-from tests.sidecars import Sidecar, guarded
+from tests.sidecars import Sidecar, children_of, guarded
+from tests.unprivileged import PLAIN
 from tests.waiting import eventually
 
 
@@ -158,6 +162,34 @@ def test_the_services_process_is_started_again(sidecar: Sidecar, certificates: C
             eventually(again, "it answers again")
             assert services(mine).restarts == round_
             assert [worker.pid for worker in mine.status().workers if worker.role == "relay"] == [relay]
+
+
+def record_of(sidecar: Sidecar, kind: str) -> set[tuple[str, str]]:
+    """Reasons and methods of what is recorded so far."""
+    return {(event["reason"], event["method"]) for event in sidecar.events() if event["kind"] == kind}
+
+
+@pytest.mark.parametrize("where", ["calls.sock", "streams.sock"])
+def test_a_call_past_the_front_door_is_refused_and_recorded(sidecar: Sidecar, where: str) -> None:
+    """By another process of the same user, which finds the socket and knows no key."""
+    (path,) = sidecar.state.glob(f"run-*/{where}")
+    drain, forged = "/langtrain.v1.SidecarService/Drain", seal(b"k" * 32, "/langtrain.v1.SidecarService/Drain")
+    assert attack(path, drain) == attack(path, drain, forged) == attack(path, drain, bytes(200)) == REFUSED
+    refused = {("internal.missing", drain), ("internal.forged", drain)}
+    eventually(lambda: record_of(sidecar, "internal.refused") == refused, "both refusals are on record")
+    assert sidecar.logged("stopping") == []
+
+
+def test_its_memory_is_hidden_from_the_same_user(
+    start_sidecar: StartSidecar, certificates: Certificates, model_server: ModelServer
+) -> None:
+    config = guarded(certificates, model_server.target.replace("unix:", "unix://"))
+    with start_sidecar({**config, "probes": {"address": "127.0.0.1:0"}}, under=PLAIN) as started:
+        processes = [started.process.pid, *children_of(started.process.pid)]
+        assert {role for role in ROLES if started.children(role)} == set(ROLES)
+        for pid in processes:
+            seen = subprocess.run([*PLAIN, "cat", f"/proc/{pid}/environ"], capture_output=True, check=False, timeout=30)
+            assert b"Permission denied" in seen.stderr
 
 
 def test_nobody_poses_as_the_services(sidecar: Sidecar, certificates: Certificates) -> None:

@@ -22,7 +22,7 @@ from tests.conftest import StartSidecar
 from tests.e2e.load import load
 from tests.e2e.upstream import STREAM, UNARY, echo
 from tests.peers.targets import Target, plain_stream, plain_unary
-from tests.sidecars import Sidecar, guarded, write
+from tests.sidecars import Sidecar, descriptors, guarded, write
 from tests.waiting import eventually
 
 DEADLINE_S = 20.0
@@ -339,8 +339,7 @@ def test_children_share_nothing_but_what_they_are_to(
 
 
 def sockets(pid: int) -> set[str]:
-    links = {os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()}
-    return {link for link in links if link.startswith("socket:")}
+    return {link for link in descriptors(pid) if link.startswith("socket:")}
 
 
 def test_the_service_manager_is_told(

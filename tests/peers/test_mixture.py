@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
@@ -15,7 +14,7 @@ from tests.conftest import StartSidecar
 from tests.peers.conftest import DIRECT, FRONTS, Front
 from tests.peers.interop_sync import CASES
 from tests.peers.targets import DEADLINE, UNLIMITED, Options, Target, Upstream, plain_unary
-from tests.sidecars import Sidecar
+from tests.sidecars import Sidecar, descriptors
 
 CLIENTS = 8
 SIZES = (0, 1, 100, 16379, 16380, 65535, 300_000, 3_000_000)
@@ -39,9 +38,14 @@ def client(target: Target, seed: int, rounds: int) -> None:
                 CASES[rng.choice(list(CASES))](channel)
 
 
+def open_descriptors(sidecar: Sidecar) -> int:
+    """Of all workers."""
+    return sum(len(descriptors(pid)) for pid in sidecar.children("worker").values())
+
+
 def wait_descriptors(sidecar: Sidecar, count: int, timeout: float = 15.0) -> None:
     limit = monotonic() + timeout
-    while (now := len(os.listdir(f"/proc/{sidecar.process.pid}/fd"))) > count:
+    while (now := open_descriptors(sidecar)) > count:
         assert monotonic() < limit, f"{now} descriptors are open {timeout} s after the clients have gone, not {count}"
 
 
@@ -55,7 +59,7 @@ def test_everything_at_once(
         target = Target(sidecar.address, certificates if front.listen == "mtls" else None)
         client(target, 0, 5)
         upstream.wait_quiet()
-        before = len(os.listdir(f"/proc/{sidecar.process.pid}/fd"))
+        before = open_descriptors(sidecar)
         with ThreadPoolExecutor(CLIENTS) as pool:
             done: list[Any] = [pool.submit(client, target, seed, rounds) for seed in range(CLIENTS)]
             for each in done:

@@ -8,6 +8,7 @@ import pytest
 
 from interceptors.chain import Chain
 from interceptors.contract import (
+    NO_CODEC,
     PASS,
     Call,
     Code,
@@ -25,7 +26,7 @@ from interceptors.contract import (
 )
 from tests.interceptors.links import Question, appends, diary, gives, scripted
 from tests.relay.ends import Fields, binary
-from tests.relay.world import World
+from tests.relay.world import Codecs, World
 
 NO: Final = Deny(Code.ABORTED, "test.no", "no")
 OURS: Final = ((b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/t.S/Unary"), (b":authority", b"model:1"),
@@ -258,6 +259,22 @@ def test_an_obligation_chooses_the_deeper_plan(shape: str, asking: bool) -> None
         call.message(b"ping", end=True)
         world.settle()
         assert (call.messages, world.tap[0].messages) == ([b"pong"], [b"ping"])
+
+
+@pytest.mark.parametrize("shape", ["unary", "bidi"])
+def test_a_call_keeps_the_chain_it_began_with(shape: str) -> None:
+    """A reload, while a start hook waits, to a chain in which nobody redacts."""
+    with World([obliges("redact", asking=True), Redact()]) as world:
+        world.answers.holds = True
+        world.answer = lambda call: call.answer(b"pong")
+        call = world.call(shape)
+        call.message(b"ping", end=True)
+        world.settle()
+        world.relay.switch(world.relay.settings, Chain([]), Codecs(NO_CODEC))
+        world.answers.settle()
+        world.settle()
+        assert (call.status, call.messages) == (0, [b"pong redacted"])
+        assert world.tap[0].messages == [b"ping redacted"]
 
 
 @pytest.mark.parametrize("asking", [False, True])

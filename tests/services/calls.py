@@ -20,6 +20,7 @@ from google.rpc.status_pb2 import Status
 
 from sidecar.internal import mac
 from sidecar.internal.mac import Caller
+from tests.processes import Process
 from tests.services.front import ALICE, boottime
 
 LIMIT_S = 20.0
@@ -34,6 +35,9 @@ class Outcome:
     reason: str = ""
     fields: dict[str, str] = field(default_factory=dict)
     proof: str = ""
+
+
+REFUSED = Outcome("UNAUTHENTICATED", "internal call refused", "INTERNAL_CALL_REFUSED")
 
 
 def seal(key: bytes, method: str, caller: Caller = ALICE, now: float | None = None) -> bytes:
@@ -54,6 +58,13 @@ def call(socket: Path, path: str, seals: tuple[bytes, ...], raw: bytes = b"") ->
             reason, fields = details(answers.trailing_metadata())
             return Outcome(answers.code().name, answers.details(), reason, fields, proof)
         return Outcome("OK", proof=proof)
+
+
+def attack(where: Path, path: str, *seals: bytes) -> Outcome:
+    """A call by another process of the same user."""
+    command = [sys.executable, "-m", "tests.services.calls", str(where), path, *(each.hex() for each in seals)]
+    with Process(command) as attacker:
+        return Outcome(**json.loads(attacker.wait_line(lambda line: line.startswith("{"))))
 
 
 def details(trailers: Any) -> tuple[str, dict[str, str]]:

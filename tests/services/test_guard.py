@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import sys
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -22,20 +20,12 @@ from sidecar.services.guard import Refusal
 from sidecar.services.server import CALLS, STREAMS
 from tests.operations.in_memory import SilentSupervisorError
 from tests.processes import Process
-from tests.services.calls import Outcome, call, seal
+from tests.services.calls import REFUSED, Outcome, attack, call, seal
 from tests.services.front import ALICE, boottime
 from tests.services.running import KEY, Running
 
 STATUS = "/langtrain.v1.SidecarService/GetStatus"
 DRAIN = "/langtrain.v1.SidecarService/Drain"
-REFUSED = Outcome("UNAUTHENTICATED", "internal call refused", "INTERNAL_CALL_REFUSED")
-
-
-def attack(where: Path, path: str, *seals: bytes) -> Outcome:
-    """A call by another process of the same user."""
-    command = [sys.executable, "-m", "tests.services.calls", str(where), path, *(each.hex() for each in seals)]
-    with Process(command) as attacker:
-        return Outcome(**json.loads(attacker.wait_line(lambda line: line.startswith("{"))))
 
 
 def test_the_relay_is_answered_with_proof(services: Running) -> None:
