@@ -13,7 +13,7 @@ PROMISED := proto/baseline.binpb
 COMPILED_TESTS ?= tests/interceptors tests/relay
 BENCHES := bench-relay-first bench-in-memory bench-limits bench-upstream-faults bench-overload bench-operations
 
-.PHONY: help demo test compiled test-compiled peers test-peers check check-proto venv format proto proto-promise docs bench \
+.PHONY: help demo test compiled test-compiled peers test-peers soak check check-proto venv format proto proto-promise docs bench \
 	$(BENCHES) lock clean samples
 
 help:  ## list these commands
@@ -23,20 +23,23 @@ demo: $(RUNTIME)  ## a model server, the sidecar and a client at work, in under 
 	@PYTHONPATH=$(CURDIR)/clients/python $(BIN)/python -m sidecar demo
 
 test: $(EDITABLE)  ## every test; one whose part is not installed is skipped and says why
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(BIN)/python -m pytest -m "not slow and not soak"
 
 compiled: $(EDITABLE)  ## the modules that every call runs through as machine code, in .cache/compiled (needs gcc)
 	@$(BIN)/python tools/compiled.py
 
 test-compiled: compiled  ## the tests of these modules, as compiled; COMPILED_TESTS names others
 	@EXPECTED_BUILD=compiled PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/.cache/compiled:$(CURDIR) \
-		$(BIN)/python -m pytest -o pythonpath= -m "not slow" tests/test_build.py $(COMPILED_TESTS)
+		$(BIN)/python -m pytest -o pythonpath= -m "not slow and not soak" tests/test_build.py $(COMPILED_TESTS)
 
 peers: $(EDITABLE)  ## what `make test` needs of PyPI and npm, so that it skips nothing: MLServer, KServe, grpc-js
 	@$(BIN)/python -m tests.peers.venvs
 
 test-peers: peers  ## the tests with real peers that take minutes
 	@REQUIRE_PARTS=1 $(BIN)/python -m pytest -m slow
+
+soak: $(EDITABLE)  ## the tests that take many minutes: hundreds of reloads, kills and stops under load
+	@$(BIN)/python -m pytest -m soak tests/e2e
 
 venv: $(EDITABLE)  ## the development environment, in .venv
 

@@ -173,7 +173,7 @@ def test_rotations_and_reloads_under_load_lose_no_call(scene: Scene) -> None:
     many_changes(scene, 5)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_hundred_rotations_and_reloads_under_load_lose_no_call(
     tmp_path: Path, start_sidecar: StartSidecar, upstream: str
 ) -> None:
@@ -287,7 +287,7 @@ def test_a_certificate_that_expires_ends_its_streams(scene: Scene) -> None:
     assert OpenStream(scene, client(scene, end=end)).cut() is grpc.StatusCode.UNAVAILABLE
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("change", [revoke], ids=["revoke"])
 def test_a_hundred_revocations(scene: Scene, change: Callable[[Scene, Any], None]) -> None:
     """The time is from the file's change to the stream's end, polling and settling of the file included."""

@@ -58,7 +58,7 @@ def restarted(sidecar: Sidecar, role: str, without: str, count: int) -> None:
     )
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.soak)])
 def test_a_killed_worker_loses_only_its_own_calls(
     start_sidecar: StartSidecar, certificates: Certificates, upstream: str, kills: int
 ) -> None:
@@ -162,7 +162,7 @@ def test_terminated_under_load_every_open_call_ends(
             finish_open_calls(sidecar, certificates)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_terminated_fifty_times_under_load(
     start_sidecar: StartSidecar, certificates: Certificates, upstream: str
 ) -> None:
