@@ -64,7 +64,7 @@ def _tables(status: pb.Status, now: datetime) -> Iterator[Table]:
     if status.upstreams:
         yield _table(("model server", "state", "connections", "failures"), map(_upstream, status.upstreams))
     if status.chains:
-        yield _table(("method", "links"), map(_chain, status.chains))
+        yield _table(("methods", "links"), _chains(status.chains))
     if status.certificates:
         rows = (_certificate(each, now) for each in status.certificates)
         yield _table(("certificate", "subject", "expires"), rows)
@@ -90,9 +90,23 @@ def _upstream(upstream: pb.Upstream) -> tuple[str | Text, ...]:
     return upstream.address, state, str(upstream.connections), str(upstream.failures)
 
 
-def _chain(chain: pb.Chain) -> tuple[str, ...]:
-    links = (f"{link.name} ({pb.Depth.Name(link.depth).removeprefix('DEPTH_').lower()})" for link in chain.links)
-    return chain.method, " → ".join(links)
+def _chains(chains: Iterable[pb.Chain]) -> Iterator[tuple[str | Text, ...]]:
+    """A row for each chain that differs: a service whose known methods all have it stands for them."""
+    groups: dict[str, list[str]] = {}
+    services: dict[str, set[str]] = {}
+    for chain in chains:
+        links = " → ".join(map(_link, chain.links))
+        groups.setdefault(links, []).append(chain.method)
+        services.setdefault(chain.method.rpartition("/")[0], set()).add(links)
+    for links, methods in groups.items():
+        whole = (service for service, found in services.items() if found == {links})
+        single = [method for method in methods if len(services[method.rpartition("/")[0]]) > 1]
+        yield Text("\n".join(map(_safe, sorted([*(f"{service}/*" for service in whole), *single])))), links
+
+
+def _link(link: pb.Link) -> str:
+    depth = pb.Depth.Name(link.depth).removeprefix("DEPTH_").lower()
+    return link.name if link.depth == pb.DEPTH_METADATA else f"{link.name} ({depth})"
 
 
 def _certificate(certificate: pb.Certificate, now: datetime) -> tuple[str | Text, ...]:
