@@ -59,7 +59,7 @@ def serve(port: int, age_ms: int, behaviour: str, places: int) -> None:
     options: list[tuple[str, int]] = [("grpc.so_reuseport", 0)]
     if age_ms:
         options += [("grpc.max_connection_age_ms", age_ms), ("grpc.max_connection_age_grace_ms", 20_000)]
-    server = grpc.server(futures.ThreadPoolExecutor(256), options=options)
+    server = grpc.server(futures.ThreadPoolExecutor(512), options=options)
     server.add_generic_rpc_handlers((Model(behaviour, places),))
     print(server.add_insecure_port(f"127.0.0.1:{port}"), flush=True)
     server.start()
