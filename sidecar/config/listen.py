@@ -62,9 +62,9 @@ class Limits(Section):
         "sidecar's own services.",
     )
     adaptive: bool = Field(
-        True,
+        False,
         description="Whether new calls are refused while the model server's answers take much longer than is usual for "
-        "their methods.",
+        "their methods. Bursts of calls that would rather wait are refused as well.",
     )
     memory: Annotated[Size, Within(Size(128 << 20), Size(1 << 40))] | None = Field(
         None,

@@ -91,8 +91,8 @@ def resident(pid: int) -> int:
 @pytest.mark.parametrize(
     ("limits", "code", "reason"),
     [
-        ({}, UNAVAILABLE, "overload.concurrency"),
-        ({"calls": 5, "adaptive": False}, EXHAUSTED, "overload.calls"),
+        ({"adaptive": True}, UNAVAILABLE, "overload.concurrency"),
+        ({"calls": 5}, EXHAUSTED, "overload.calls"),
     ],
     ids=["latency", "calls"],
 )
