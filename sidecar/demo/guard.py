@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -76,7 +77,8 @@ def start(children: Children, directory: Path, ports: Ports, collector: str) -> 
         CONFIG.format(grpc=ports.grpc, rest=ports.rest, metrics=ports.metrics, sample=use, collector=collector), "utf-8"
     )
     command = [sys.executable, "-P", "-m", "sidecar", "serve", "--config", str(config)]
-    child = children.start("the sidecar", command, directory=directory, environment={"PYTHONPATH": str(PACKAGE_ROOT)})
+    path = os.pathsep.join(filter(None, (str(PACKAGE_ROOT), os.environ.get("PYTHONPATH"))))
+    child = children.start("the sidecar", command, directory=directory, environment={"PYTHONPATH": path})
     return Guard(child.wait_for("the sidecar listened", lambda: _address(child), LISTEN_S), directory), child
 
 
