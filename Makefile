@@ -36,10 +36,10 @@ peers: $(EDITABLE)  ## what `make test` needs of PyPI and npm, so that it skips 
 	@$(BIN)/python -m tests.peers.venvs
 
 test-peers: peers  ## the tests with real peers that take minutes
-	@REQUIRE_PARTS=1 $(BIN)/python -m pytest -m slow
+	@REQUIRE_PARTS=1 $(BIN)/python -m pytest -m slow -o timeout=1800
 
 soak: $(EDITABLE)  ## the tests that take many minutes: hundreds of reloads, kills and stops under load
-	@$(BIN)/python -m pytest -m soak tests/e2e
+	@$(BIN)/python -m pytest -m soak -o timeout=3600 tests/e2e
 
 venv: $(EDITABLE)  ## the development environment, in .venv
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
+from collections import deque
 from collections.abc import Mapping
 
 
@@ -15,6 +15,7 @@ class Notify:
         address = environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if self._address else None
+        self._unsaid: deque[bytes] = deque(maxlen=100)
         microseconds = environ.get("WATCHDOG_USEC", "")
         ours = environ.get("WATCHDOG_PID", str(pid)) == str(pid)
         # Half the time allowed, as sd_watchdog_enabled(3) advises; 0.0 where nobody watches.
@@ -31,17 +32,36 @@ class Notify:
         self._say("STOPPING=1")
 
     def alive(self) -> None:
-        self._say("WATCHDOG=1")
+        """Say so, unless the manager is so far behind that it has this to read already."""
+        self.go_on()
+        if not self._unsaid:
+            self._send(b"WATCHDOG=1")
+
+    def go_on(self) -> None:
+        """Say what found the manager's queue full; to be called now and then."""
+        while self._unsaid and self._send(self._unsaid[0]):
+            self._unsaid.popleft()
 
     def close(self) -> None:
         if self._socket is not None:
+            self.go_on()
             self._socket.close()
 
     def _say(self, *assignments: str) -> None:
-        if self._socket is not None:
-            # A manager that is not there, or is slow, must not end what it manages.
-            with contextlib.suppress(OSError):
-                self._socket.sendto("\n".join(assignments).encode(), socket.MSG_DONTWAIT, self._address)
+        self._unsaid.append("\n".join(assignments).encode())
+        self.go_on()
+
+    def _send(self, datagram: bytes) -> bool:
+        """False where the manager's queue is full. A manager that is not there must not end what it manages."""
+        if self._socket is None:
+            return True
+        try:
+            self._socket.sendto(datagram, socket.MSG_DONTWAIT, self._address)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
 
 
 def from_environment() -> Notify:

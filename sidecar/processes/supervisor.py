@@ -143,7 +143,8 @@ class Supervisor:
         self._bark(now)
 
     def _bark(self, now: float) -> None:
-        """Tell the service manager that we live."""
+        """Tell the service manager that we live, and what it could not be told before."""
+        self._notify.go_on()
         if self._notify.watchdog_s and now - self._barked >= self._notify.watchdog_s:
             self._barked = now
             self._notify.alive()

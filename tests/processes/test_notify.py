@@ -34,6 +34,21 @@ def test_what_is_said(manager: socket.socket) -> None:
     ]
 
 
+def test_a_manager_that_does_not_read_hears_all_but_signs_of_life_once_it_does(manager: socket.socket) -> None:
+    notify = Notify({"NOTIFY_SOCKET": manager.getsockname()}, 1)
+    for _ in range(1000):  # more than any queue holds
+        notify.alive()
+    notify.ready("serving")
+    notify.stopping()
+    heard: list[bytes] = []
+    while not heard or heard[-1] != b"STOPPING=1":
+        heard.append(manager.recv(1000))
+        notify.alive()
+    notify.close()
+    assert set(heard[:-2]) == {b"WATCHDOG=1"}
+    assert heard[-2] == b"READY=1\nSTATUS=serving"
+
+
 def test_an_abstract_name() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
         end.bind(b"\0langtrain-test-notify")
