@@ -43,11 +43,25 @@ class Event:
     count: int = 1
 
 
+class Travel(NamedTuple):
+    """What a call moved, and where its time went.
+
+    Bytes are of messages as they travelled.  chain_s: time in links.  upstream_s, first_byte_s: from sending the call
+    on to the end and to the first of its answer; negative where it was never sent, or nothing came.  Times in seconds.
+    """
+
+    request_bytes: int
+    response_bytes: int
+    chain_s: float
+    upstream_s: float
+    first_byte_s: float
+
+
 class CallDetail(NamedTuple):
     """What a call's end adds to its span, for the access log and for the span's attributes.
 
-    source: host the call came from.  Bytes are of messages as they travelled.  Times are seconds, negative where the
-    call never came so far.  logged: whether the access log wants the call.
+    source: host the call came from.  requests, responses: messages.  The rest as in Travel.  logged: whether the
+    access log wants the call.
     """
 
     source: str

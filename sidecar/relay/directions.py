@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from interceptors.contract import Code, Deny, Message
+from sidecar.relay import responding
 from sidecar.relay.grpc_wire import ENCODINGS, HOLD
 from sidecar.relay.http2.fields import TrailerBlock
 from sidecar.relay.sides import Side, gather
@@ -160,7 +161,7 @@ class Responses(Direction):
 
     def on_trailers(self, exchange: Exchange, trailers: TrailerBlock) -> None:
         if not exchange.over:
-            exchange.on_response_trailers(trailers)
+            responding.on_trailers(exchange, trailers)
 
     def on_reset(self, exchange: Exchange, code: int, reason: str) -> None:
         exchange.on_upstream_reset(code, reason)
@@ -188,12 +189,12 @@ class Responses(Direction):
             exchange.front.touch()
 
     def finished(self, side: Side) -> None:
-        side.exchange.response_finished()
+        responding.finish(side.exchange)
 
     def close(self, side: Side, last: bytes) -> None:
         if last:
             self.send(side, last, False)
-        side.exchange.response_finished()
+        responding.finish(side.exchange)
 
     def blocked(self, side: Side) -> bool:
         return side.exchange.down.queue is not None

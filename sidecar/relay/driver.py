@@ -1,7 +1,8 @@
 """Runs the chain over one call, from its first header to its last event.
 
 Its two sides own the streams, the client's and the model server's, and tell of what arrives there; a call has several
-streams towards the model server only when the first was refused unread. Sockets are `front`'s and `upstream`'s.
+streams towards the model server only when the first was refused unread. Sockets are `front`'s and `upstream`'s, an
+answer's head and trailers `responding`'s.
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ from interceptors.contract import (
     Method,
     Outcome,
     Steps,
-    Trailers,
     View,
 )
+from interceptors.events import Travel
 from interceptors.plan import Plan
-from sidecar.internal.mac import SealError
-from sidecar.relay.answer import answer_of, as_trailers, edited_block, reset_code, taken_apart
+from sidecar.relay.answer import reset_code
 from sidecar.relay.asking import Asking
 from sidecar.relay.directions import REQUESTS, RESPONSES
 from sidecar.relay.grpc_wire import (
@@ -31,13 +31,12 @@ from sidecar.relay.grpc_wire import (
     http_refusal_block,
     timeout_field,
 )
-from sidecar.relay.http2.blocks import encode, encode_fresh
+from sidecar.relay.http2.blocks import encode_fresh
 from sidecar.relay.http2.connection import ServerConnection
 from sidecar.relay.http2.errors import ErrorCode
 from sidecar.relay.http2.fields import Field, ResponseHead, TrailerBlock
 from sidecar.relay.http2.streams import ENDED, Stream
 from sidecar.relay.inspecting import Inspecting
-from sidecar.relay.internal_calls import PUBLIC
 from sidecar.relay.passing import Passing
 from sidecar.relay.requests import Refusal, Request
 from sidecar.relay.routes import MALFORMED, Route, route_by
@@ -67,29 +66,27 @@ class Exchange:
     __slots__ = (
         "_answer_block",
         "_answered",
-        "_asked",
         "_attempts",
         "_began",
         "_chain",
         "_deadline_slot",
         "_due",
         "_ending",
-        "_first_s",
-        "_last",
-        "_nonce",
-        "_opened",
         "_reset",
-        "_responding",
-        "_response",
         "_unrecorded",
+        "asked_s",
         "asking",
         "blamed",
         "call",
         "chain_s",
         "connection",
         "down",
+        "first_s",
         "front",
         "head_sent",
+        "last",
+        "nonce",
+        "opened",
         "over",
         "plan",
         "pool",
@@ -97,6 +94,8 @@ class Exchange:
         "request",
         "request_side",
         "reserved",
+        "responding",
+        "response",
         "up",
         "up_wire",
         "waiting",
@@ -120,16 +119,16 @@ class Exchange:
         self.head_sent = False
         self._attempts = 0
         self.reserved = False  # a call that has places of its own
-        self._asked = 0.0  # when the request was whole, on the timer's clock; 0 before, -1 once it waits no more
-        self._responding = False  # the model server's head has come
+        self.asked_s = 0.0  # when the request was whole, on the timer's clock; 0 before, -1 once it waits no more
+        self.responding = False  # the model server's head has come
         self.waiting = False  # in the pool's queue
-        self._last: ResponseHead | TrailerBlock | None = None  # what ended the response
-        self._response: Side | None = None
+        self.last: ResponseHead | TrailerBlock | None = None  # what ended the response
+        self.response: Side | None = None
         self._deadline_slot = 0
-        self._nonce = b""  # of a stream to our own services, whose answer must prove itself by it
+        self.nonce = b""  # of a stream to our own services, whose answer must prove itself by it
         self.chain_s = 0.0  # time in links
-        self._opened = 0.0  # when the call was sent on, on the timer's clock; 0 before
-        self._first_s = -1.0  # from then to the first of the answer
+        self.opened = 0.0  # when the call was sent on, on the timer's clock; 0 before
+        self.first_s = -1.0  # from then to the first of the answer
         self.asking: list[Asking] | None = None  # hooks that wait for an answer
 
     # --- the client's side --------------------------------------------------------------------------------------
@@ -232,7 +231,7 @@ class Exchange:
 
     def on_response_sent(self, count: int) -> None:
         """DATA that waited has left for the client."""
-        response = self._response
+        response = self.response
         if response is not None and not self.over:
             if not response.inspects:
                 self.credit_response(count)
@@ -262,13 +261,13 @@ class Exchange:
     def asked(self) -> None:
         """The request is whole and may go: how long its answer takes tells how busy the model server is."""
         relay = self.relay
-        if not self._asked and not self._responding and not self.reserved and self.pool is relay.pool:
-            self._asked = relay.timer()
+        if not self.asked_s and not self.responding and not self.reserved and self.pool is relay.pool:
+            self.asked_s = relay.timer()
             relay.admission.concurrency.asked()
 
-    def _asks_no_more(self, answered: bool) -> None:
+    def asks_no_more(self, answered: bool) -> None:
         now, concurrency = self.relay.timer(), self.relay.admission.concurrency
-        seconds, self._asked = now - self._asked, -1.0
+        seconds, self.asked_s = now - self.asked_s, -1.0
         if answered:
             concurrency.answered(self.call.method.path, seconds, now)
         else:
@@ -316,14 +315,14 @@ class Exchange:
         relay = self.relay
         if self.pool is not relay.pool:
             assert relay.own is not None
-            self._nonce, field = relay.own.seal(self.call)
+            self.nonce, field = relay.own.seal(self.call)
             block += encode_fresh((field,))
         if self._attempts:
             relay.meter.retried()
         self._attempts += 1
-        self._opened = relay.timer()
+        self.opened = relay.timer()
         self.up_wire = wire
-        self._response = response = self._make_response_side()
+        self.response = response = self._make_response_side()
         self.up = wire.connection.open(response, block, False)
         if not wire.dirty:
             wire.touch()
@@ -333,99 +332,13 @@ class Exchange:
         self.waiting = False
         self.fail(Code.UNAVAILABLE, reason, public)
 
-    def on_response_head(self, head: ResponseHead, end: bool) -> None:
-        """The model server answers; with `end` by trailers only."""
-        response = self._response
-        assert response is not None
-        if self._nonce and head.status >= 200:
-            assert self.relay.own is not None
-            try:
-                head = self.relay.own.proved(self.call, self._nonce, head)
-            except SealError as error:
-                self.fail(Code.UNAVAILABLE, error.why, PUBLIC)
-                return
-        answer = answer_of(head)
-        if head.status < 200:
-            self.connection.send_informational(self.down, answer.block)
-            self.front.touch()
-            return
-        if end and answer.status == _UNAVAILABLE and self._tried_again(answer.fields):
-            return
-        self._responding = True
-        self._first_s = self.relay.timer() - self._opened
-        self.request_side.replay = None
-        if end:
-            self._last = head
-            response.data(b"", True)
-            return
-        if head.status != 200:
-            self._not_grpc(head)
-            return
-        if self._asked > 0.0:
-            self._asks_no_more(True)
-        response.encoding = answer.encoding
-        if not self.plan.edits_headers:
-            self._send_head(answer.block)
-            return
-        headers = Headers(answer.fields)
-        self.call.now = self.relay.wall()
-        result: Any = self.plan.headers(self.call, headers)
-        if isinstance(result, Generator):
-            response.wait()
-            self.drive(result, lambda denied: self._headed(denied, head, headers, True))
-        else:
-            self._headed(result, head, headers, False)
-
-    def _not_grpc(self, head: ResponseHead) -> None:
-        """An answer from something else than a gRPC server: its body holds no messages, its head says it all."""
-        assert self.up is not None
-        assert self.up_wire is not None
-        self.up_wire.connection.reset(self.up, ErrorCode.CANCEL)
-        self._last = head
-        self.response_finished()
-
-    def _headed(self, denied: Deny | None, head: ResponseHead, headers: Headers, waited: bool) -> None:
-        if self.over:
-            return
-        if denied is not None:
-            self.deny(denied)
-            return
-        block = answer_of(head).block
-        if headers.changed:
-            block = encode(((b":status", b"%d" % head.status), *headers.fields))
-        self._send_head(block)
-        if waited:
-            assert self._response is not None
-            self._response.go()
-
-    def _send_head(self, block: bytes) -> None:
-        self.head_sent = True
-        self.connection.send_head(self.down, block, False)
-        if not self.front.dirty:
-            self.front.touch()
-
-    def head_first(self) -> None:
-        """Links release messages of their own in an answer that was trailers only: it gets a head."""
-        assert isinstance(self._last, ResponseHead)
-        block, self._last = taken_apart(self._last)
-        self._send_head(block)
-
-    def on_response_trailers(self, trailers: TrailerBlock) -> None:
-        response = self._response
-        assert response is not None
-        self._last = trailers
-        if response.idle:
-            self.response_finished()
-        else:
-            response.data(b"", True)
-
     def on_upstream_reset(self, code: int, reason: str) -> None:
         """The model server ended the stream early, or for a reason we did: its fault, or its connection is lost."""
-        if self.over or self._last is not None:
+        if self.over or self.last is not None:
             return  # RFC 9113 §8.1: a response that is complete is not discarded for what comes after it
         if reason and code == ErrorCode.CANCEL:
             self._lose_upstream()
-            if not self._tried_again(()):
+            if not self.tried_again(()):
                 self.fail(Code.UNAVAILABLE, "upstream.lost", f"model server: {reason}")
             return
         self._lose_upstream(_UNAVAILABLE)
@@ -438,23 +351,23 @@ class Exchange:
 
     def on_upstream_refused(self) -> None:
         """RFC 9113 §8.7: nothing of the stream was processed, so it may be tried again."""
-        if self.over or self._last is not None:
+        if self.over or self.last is not None:
             return
         wire = self.up_wire
         assert wire is not None
         self._lose_upstream()
-        fresh = self._attempts < _ATTEMPTS and not self._responding
+        fresh = self._attempts < _ATTEMPTS and not self.responding
         assert self.pool is not None
         if fresh and self.pool.excuses(wire) and self.request_side.again():
             self.open_upstream()
         else:
             self.fail(Code.UNAVAILABLE, "upstream.refused", "model server refused the call")
 
-    def _tried_again(self, answer: tuple[Field, ...]) -> bool:
+    def tried_again(self, answer: tuple[Field, ...]) -> bool:
         """Send a unary request again, to another endpoint where there is one, if the config and the answer allow it."""
         side, pool = self.request_side, self.pool
         assert pool is not None
-        if self._responding or side.replay is None or not self.call.method.unary_request:
+        if self.responding or side.replay is None or not self.call.method.unary_request:
             return False
         pause = pool.retries(self._attempts, answer)
         if pause is None:
@@ -481,38 +394,7 @@ class Exchange:
 
     # --- the end ------------------------------------------------------------------------------------------------
 
-    def response_finished(self) -> None:
-        """Every message of the response has gone to the client: trailers next."""
-        last = self._last
-        if last is None:
-            # DATA with END_STREAM ended the response: there is no status, which the client is left to see.
-            self._conclude(int(Code.UNKNOWN), b"")
-            return
-        answer = answer_of(last)
-        if not self.plan.edits_trailers:
-            self._conclude(answer.status, answer.block)
-            return
-        trailers = as_trailers(last)
-        self.call.now = self.relay.wall()
-        result: Any = self.plan.trailers(self.call, trailers)
-        if isinstance(result, Generator):
-            self.drive(result, lambda denied: self._trailed(denied, last, trailers))
-        else:
-            self._trailed(result, last, trailers)
-
-    def _trailed(self, denied: Deny | None, last: ResponseHead | TrailerBlock, trailers: Trailers) -> None:
-        if self.over:
-            return
-        if denied is not None:
-            self.deny(denied)
-            return
-        answer = answer_of(last)
-        if trailers.changed or trailers.headers.changed:
-            self._conclude(int(trailers.status), edited_block(last, trailers))
-        else:
-            self._conclude(answer.status, answer.block)
-
-    def _conclude(self, status: int, block: bytes) -> None:
+    def conclude(self, status: int, block: bytes) -> None:
         """The model server's own end of the call."""
         self.over = True
         up, wire = self.up, self.up_wire
@@ -566,9 +448,9 @@ class Exchange:
         relay, call = self.relay, self.call
         if self._deadline_slot:
             relay.deadlines.drop(self._deadline_slot, self)
-        if self._asked > 0.0:
-            self._asks_no_more(False)
-        response, ended = self._response, relay.timer()
+        if self.asked_s > 0.0:
+            self.asks_no_more(False)
+        response, ended = self.response, relay.timer()
         outcome = Outcome(
             status,
             denied,
@@ -584,15 +466,14 @@ class Exchange:
             self.asking = None
         call.now = relay.wall()
         self.plan.end(call, outcome)
-        relay.meter.call_ended(
-            call,
-            outcome,
+        travel = Travel(
             self.request_side.size,
             response.size if response is not None else 0,
             self.chain_s + relay.timer() - ended,
-            ended - self._opened if self._opened else -1.0,
-            self._first_s,
+            ended - self.opened if self.opened else -1.0,
+            self.first_s,
         )
+        relay.meter.call_ended(call, outcome, travel)
         self.request_side.release()
         if response is not None:
             response.release()
@@ -648,13 +529,13 @@ class Exchange:
             self.connection.reset(down, ErrorCode.NO_ERROR, self.blamed)
         self.connection.release(down)
         self.relay.admission.leave(self.reserved)
-        response = self._response
+        response = self.response
         if response is not None and response.inspects:
             response.let_go()
         # The sides point here and the streams at them: cut, so that nothing is left for the cycle collector.
         down.owner = None
         del self.request_side
-        self._response = None
+        self.response = None
         if not self.front.dirty:
             self.front.touch()
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from interceptors.contract import Code, Deny, Message
+from sidecar.relay import responding
 from sidecar.relay.directions import Direction
 from sidecar.relay.grpc_wire import Deframer, WireFault, cardinality, frame, unframe
 from sidecar.relay.sides import Side
@@ -209,7 +210,7 @@ class Inspecting(Side):
             return
         self._kept = 0
         if result and self.direction.response and not self.exchange.head_sent:
-            self.exchange.head_first()
+            responding.head_first(self.exchange)
         for message in result:
             self.send(frame(message.raw), False)
         self.direction.finished(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from interceptors.contract import Call, Outcome
+from interceptors.events import Travel
 
 
 class Meter(Protocol):
@@ -25,21 +26,8 @@ class Meter(Protocol):
     def turned_away(self, status: int, reason: str) -> None:
         """A call was refused before it began, by an overload limit. reason: stable, one of few."""
 
-    def call_ended(
-        self,
-        call: Call,
-        outcome: Outcome,
-        request_bytes: int,
-        response_bytes: int,
-        chain_s: float,
-        upstream_s: float,
-        first_byte_s: float,
-    ) -> None:
-        """A call is over: after the end hooks, and before what they emitted is published.
-
-        Bytes are of messages as they travelled.  chain_s: time in links.  upstream_s, first_byte_s: from sending the
-        call on to the end and the first of its answer; negative where it was never sent, or nothing came.
-        """
+    def call_ended(self, call: Call, outcome: Outcome, travel: Travel) -> None:
+        """A call is over: after the end hooks, and before what they emitted is published."""
 
     def retried(self) -> None:
         """A call is sent to a model server once more."""
@@ -72,16 +60,7 @@ class Unmetered:
     def turned_away(self, status: int, reason: str) -> None:
         pass
 
-    def call_ended(
-        self,
-        call: Call,
-        outcome: Outcome,
-        request_bytes: int,
-        response_bytes: int,
-        chain_s: float,
-        upstream_s: float,
-        first_byte_s: float,
-    ) -> None:
+    def call_ended(self, call: Call, outcome: Outcome, travel: Travel) -> None:
         pass
 
     def retried(self) -> None:

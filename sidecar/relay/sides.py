@@ -10,6 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from interceptors.contract import Deny
+from sidecar.relay import responding
 from sidecar.relay.grpc_wire import Passage
 from sidecar.relay.http2.fields import RequestHead, ResponseHead, TrailerBlock
 
@@ -85,7 +86,7 @@ class Side:
 
     def on_head(self, head: RequestHead | ResponseHead, end: bool) -> None:
         if isinstance(head, ResponseHead) and not self.exchange.over:  # a request's head made the exchange
-            self.exchange.on_response_head(head, end)
+            responding.begin(self.exchange, head, end)
 
     def on_trailers(self, trailers: TrailerBlock) -> None:
         self.direction.on_trailers(self.exchange, trailers)

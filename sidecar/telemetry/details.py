@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from interceptors.contract import Call, Outcome
-from interceptors.events import CallDetail, SpanFact
+from interceptors.events import CallDetail, SpanFact, Travel
 from interceptors.facts import CalledModel, Principal, TraceContext
 
 
@@ -19,16 +19,7 @@ class Details:
         self._sample = sample
         self._random = random
 
-    def complete(
-        self,
-        call: Call,
-        outcome: Outcome,
-        request_bytes: int,
-        response_bytes: int,
-        chain_s: float,
-        upstream_s: float,
-        first_byte_s: float,
-    ) -> None:
+    def complete(self, call: Call, outcome: Outcome, travel: Travel) -> None:
         """Complete the span that `trace` emitted, or emit a fact for the access log where there is none."""
         sample = self._sample
         logged = sample is not None and (
@@ -43,17 +34,7 @@ class Details:
                 return
             fact = unsampled(call, outcome)
             call.emit(fact)
-        fact.detail = CallDetail(
-            call.peer.source,
-            outcome.requests,
-            outcome.responses,
-            request_bytes,
-            response_bytes,
-            chain_s,
-            upstream_s,
-            first_byte_s,
-            logged,
-        )
+        fact.detail = CallDetail(call.peer.source, outcome.requests, outcome.responses, *travel, logged)
 
 
 def unsampled(call: Call, outcome: Outcome) -> SpanFact:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from interceptors.contract import Call, Code, Outcome
+from interceptors.events import Travel
 from sidecar.telemetry import metrics
 from sidecar.telemetry.board import Board
 from sidecar.telemetry.details import Details
@@ -39,16 +40,7 @@ class BoardMeter:
         self._connections = board.cell(metrics.CONNECTIONS)
         self._retries = board.cell(metrics.UPSTREAM_RETRIES)
 
-    def call_ended(
-        self,
-        call: Call,
-        outcome: Outcome,
-        request_bytes: int,
-        response_bytes: int,
-        chain_s: float,
-        upstream_s: float,
-        first_byte_s: float,
-    ) -> None:
+    def call_ended(self, call: Call, outcome: Outcome, travel: Travel) -> None:
         denied = outcome.denied
         decision = DENIED if denied is not None else WOULD_DENY if call.would_deny else ALLOWED
         tally = self._tallies.get((call.method.path, outcome.status, decision))
@@ -57,11 +49,11 @@ class BoardMeter:
         tally.add(
             (
                 outcome.seconds,
-                chain_s,
-                upstream_s,
-                first_byte_s,
-                request_bytes,
-                response_bytes,
+                travel.chain_s,
+                travel.upstream_s,
+                travel.first_byte_s,
+                travel.request_bytes,
+                travel.response_bytes,
                 outcome.requests,
                 outcome.responses,
             )
@@ -71,7 +63,7 @@ class BoardMeter:
         elif outcome.cause:
             self._failed(outcome.cause)
         if self._details is not None:
-            self._details.complete(call, outcome, request_bytes, response_bytes, chain_s, upstream_s, first_byte_s)
+            self._details.complete(call, outcome, travel)
 
     def turned_away(self, status: int, reason: str) -> None:
         key = (status, reason)

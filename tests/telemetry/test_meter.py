@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interceptors.contract import Call, Code, Deny, Headers, Method, Outcome, Peer
-from interceptors.events import SpanFact
+from interceptors.events import SpanFact, Travel
 from sidecar.relay.meter import Meter
 from sidecar.telemetry import metrics
 from sidecar.telemetry.details import Details
@@ -28,7 +28,7 @@ def call(path: str = KNOWN) -> Call:
 
 def end(meter: Meter, path: str = KNOWN, status: int = 0, denied: Deny | None = None, cause: str = "") -> Call:
     ended = call(path)
-    meter.call_ended(ended, Outcome(status, denied, 0.02, 1, 2, cause=cause), 100, 200, 0.0001, 0.015, 0.01)
+    meter.call_ended(ended, Outcome(status, denied, 0.02, 1, 2, cause=cause), Travel(100, 200, 0.0001, 0.015, 0.01))
     return ended
 
 
@@ -67,7 +67,7 @@ def test_a_call_is_counted_in_every_way() -> None:
 def test_a_call_that_was_never_sent_on_has_no_upstream_time() -> None:
     place = slot()
     meter = BoardMeter(place.taken(), known)
-    meter.call_ended(call(), Outcome(7, DENY, 0.02), 100, 0, 0.0001, -1.0, -1.0)
+    meter.call_ended(call(), Outcome(7, DENY, 0.02), Travel(100, 0, 0.0001, -1.0, -1.0))
     meter.publish()
     method = ("inference.GRPCInferenceService/ModelInfer",)
     assert sum(rows(place, metrics.UPSTREAM_SECONDS)[method]) == 0
@@ -80,7 +80,7 @@ def test_what_observing_would_have_denied_is_told_apart() -> None:
     meter = BoardMeter(place.taken(), known)
     observed = call()
     observed.would_deny = (DENY,)
-    meter.call_ended(observed, Outcome(0, None, 0.02), 0, 0, 0.0, -1.0, -1.0)
+    meter.call_ended(observed, Outcome(0, None, 0.02), Travel(0, 0, 0.0, -1.0, -1.0))
     meter.publish()
     assert number(place, metrics.CALLS, (KNOWN[1:], "OK", "would_deny")) == 1
 
@@ -196,7 +196,7 @@ def test_one_fact_serves_span_and_access_log() -> None:
     traced = call()
     span = SpanFact("0a" * 16, "0b" * 8, "", KNOWN[1:], 1000.0, 1000.02, 0, "", "", "allowed")
     traced.emit(span)
-    meter.call_ended(traced, Outcome(0, None, 0.02, 1, 2), 100, 200, 0.0001, 0.015, 0.01)
+    meter.call_ended(traced, Outcome(0, None, 0.02, 1, 2), Travel(100, 200, 0.0001, 0.015, 0.01))
     assert traced.events == [span]
     assert span.detail == ("10.0.0.1", 1, 2, 100, 200, 0.0001, 0.015, 0.01, True)
     [untraced] = end(meter).events
