@@ -37,7 +37,7 @@ from sidecar.internal.peer import expect
 from sidecar.limits.ledger_mmap import MmapLedger
 from sidecar.logs import Log
 from sidecar.processes.child import Birth, Control, resident
-from sidecar.processes.listeners import BACKLOG
+from sidecar.processes.listeners import BACKLOG, queued
 from sidecar.processes.messages import Abandon, Attach, Commit, Message, Neighbour, Prepare, Prepared, Ready
 from sidecar.relay.codecs.registry import Codecs
 from sidecar.relay.front import Front
@@ -177,8 +177,13 @@ class _Worker:
         servers = [await loop.create_server(front.protocol, sock=each, backlog=BACKLOG) for each in listening]
         await control.draining.wait()
         log.info("draining", grace_s=control.grace)
-        for server in servers:
+        waiting: list[socket.socket] = []
+        for each, server in zip(listening, servers, strict=True):
+            if control.last:
+                waiting += queued(each)  # at once before it is closed, for that resets who waits
             server.close()
+        for each in waiting:
+            await loop.connect_accepted_socket(front.protocol, each)
         draining = loop.create_task(front.drain(control.grace))
         ending = loop.create_task(control.ended.wait())
         await asyncio.wait((draining, ending), return_when=asyncio.FIRST_COMPLETED)

@@ -125,6 +125,7 @@ class Control:
         self.draining = asyncio.Event()  # `grace` says for how long
         self.ended = asyncio.Event()  # what is open is to be cut
         self.grace = ORPHAN_GRACE_S
+        self.last = False  # nobody comes after: what waits at the listening sockets is still taken
         self._loop = loop
         self._channel = birth.channel
         self._handlers = handlers
@@ -140,12 +141,15 @@ class Control:
         self._channel.send(message)
 
     async def started(self) -> bool:
-        """Whether the role is to serve, rather than to end before it has begun."""
+        """Whether the role is to serve, rather than to end before it has begun.
+
+        One that is to drain already serves those who wait for it, where nobody else will.
+        """
         waits = [self._loop.create_task(event.wait()) for event in (self.go, self.draining, self.ended)]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for task in waits:
             task.cancel()
-        return self.go.is_set() and not self.draining.is_set()
+        return (self.go.is_set() or self.last) and not self.ended.is_set()
 
     def close(self) -> None:
         self._ticker.cancel()
@@ -159,7 +163,7 @@ class Control:
         if isinstance(message, Go):
             self.go.set()
         elif isinstance(message, Drain):
-            self.grace = message.grace
+            self.grace, self.last = message.grace, message.last
             self.draining.set()
         elif isinstance(message, End):
             self.ended.set()
@@ -171,7 +175,7 @@ class Control:
 
     def _orphaned(self) -> None:
         log.error("supervisor_gone", detail="the control channel has ended: draining")
-        self.grace = ORPHAN_GRACE_S
+        self.grace, self.last = ORPHAN_GRACE_S, True
         self.draining.set()
 
     def _report(self) -> None:

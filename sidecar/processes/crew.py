@@ -247,7 +247,7 @@ class Crew:
         self.children.append(successor)
 
     def _drain(self, child: Child) -> None:
-        child.send(Drain(self._drain_s))
+        child.send(Drain(self._drain_s, self._grace_s is not None))
 
     def _kill(self, child: Child) -> None:
         log.error("child_killed", process=child.name, quiet_s=round(self._loop.time() - child.heard, 1))

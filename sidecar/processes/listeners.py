@@ -105,6 +105,18 @@ class UnixListener:
 Listeners = TcpListeners | UnixListener
 
 
+def queued(listening: socket.socket) -> list[socket.socket]:
+    """The connections that wait at a listening socket, which does not block, accepted."""
+    found: list[socket.socket] = []
+    while True:
+        try:
+            found.append(listening.accept()[0])
+        except ConnectionAbortedError:
+            continue  # whoever waited has left
+        except OSError:
+            return found  # nobody else waits, or no descriptor is left
+
+
 def _identity(path: Path) -> tuple[int, int]:
     found = path.stat()
     return found.st_dev, found.st_ino

@@ -112,9 +112,13 @@ class Attach:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Take nothing new, finish what is open within `grace` seconds, and exit."""
+    """Take nothing new, finish what is open within `grace` seconds, and exit.
+
+    last: nobody comes after: what waits at the listening sockets is still taken.
+    """
 
     grace: float
+    last: bool
 
 
 @dataclass(frozen=True, slots=True)
