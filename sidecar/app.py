@@ -19,10 +19,10 @@ import uvloop
 
 from interceptors.authorize import Permission
 from interceptors.chain import Chain
-from interceptors.contract import Call, Code, Deny, Headers, Peer
+from interceptors.contract import AnswerError, Call, Code, Deny, Headers, Peer
 from interceptors.events import Event
 from interceptors.facts import PeerCertificate, Principal
-from interceptors.ledger import Ledger, NoLedger
+from interceptors.ledger import Ledger, NoLedger, TakeAll, Taken
 from sidecar import wiring
 from sidecar.answers import Answers
 from sidecar.audit.recorder_remote import RemoteRecorder
@@ -35,6 +35,7 @@ from sidecar.internal.mac import SealError
 from sidecar.internal.paths import short
 from sidecar.internal.peer import expect
 from sidecar.limits.ledger_mmap import MmapLedger
+from sidecar.limits.waiting import Waiting
 from sidecar.logs import Log
 from sidecar.processes.child import Birth, Control, resident
 from sidecar.processes.listeners import BACKLOG, queued
@@ -87,12 +88,20 @@ class LimitLedger:
 
     def __init__(self) -> None:
         self._ledger: MmapLedger | None = None
+        self._waiting: Waiting | None = None
 
     def of(self, config: Config) -> Ledger:
         """Raises LedgerError."""
         if config.limits and self._ledger is None:
             self._ledger = MmapLedger(config.limits_file, _limits_trouble)
+            self._waiting = Waiting(self._ledger, time.monotonic)
         return self._ledger or NoLedger()
+
+    async def take_all(self, question: TakeAll) -> Taken:
+        """Raises AnswerError where no limits have been configured."""
+        if self._waiting is None:
+            raise AnswerError("there are no limits")
+        return await self._waiting.take_all(question.charges)
 
     def close(self) -> None:
         if self._ledger is not None:
@@ -137,7 +146,7 @@ class _Worker:
         jitter = Random(secrets.randbits(64)).random  # noqa: S311 - spreads reconnects and samples, guards nothing
         watched = Watched.of(self._birth.descriptors, loop, now.config.telemetry.access_log, self._known, jitter)
         meter, spans = (UNMETERED, None) if watched is None else (watched.meter, watched.spans)
-        answers = Answers(loop, {})
+        answers = Answers(loop, {TakeAll: self._ledger.take_all})
         self._relay = relay = Relay(loop, now.front, now.chain, now.codecs, recorder, spans, answers, meter, jitter)
         relay.resident = resident
         self._pool = pool = Pool(
