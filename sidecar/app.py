@@ -38,8 +38,8 @@ from sidecar.limits.ledger_mmap import MmapLedger
 from sidecar.limits.waiting import Waiting
 from sidecar.logs import Log
 from sidecar.processes.child import Birth, Control, resident
-from sidecar.processes.listeners import BACKLOG, queued
-from sidecar.processes.messages import Abandon, Attach, Commit, Message, Neighbour, Prepare, Prepared, Ready
+from sidecar.processes.doors import Doors
+from sidecar.processes.messages import Abandon, Attach, Commit, Leave, Message, Neighbour, Prepare, Prepared, Ready
 from sidecar.relay.codecs.registry import Codecs
 from sidecar.relay.front import Front
 from sidecar.relay.internal_calls import InternalCalls
@@ -157,10 +157,12 @@ class _Worker:
         relay.own = self._own_services(loop, relay, jitter)
         channel = self._accept if now.server_tls is not None else None
         self._front = front = Front(loop, relay, channel, b"http" if now.client_tls is None else b"https")
+        self._doors = doors = Doors(loop, front.protocol)
         handlers = {
             Prepare: self._prepare, Commit: self._commit, Abandon: self._abandon, Neighbour: self._meet,
+            Leave: self._leave,
         }  # fmt: skip
-        control = self._control = Control(loop, self._birth, handlers, self._attach, self._measure)
+        control = self._control = Control(loop, self._birth, handlers, self._attach, doors.tend, self._measure)
         try:
             front.start()
             for each in self._pools:
@@ -183,15 +185,10 @@ class _Worker:
         loop, front = asyncio.get_running_loop(), self._front
         numbers = self._birth.descriptors
         listening = [socket.socket(fileno=numbers[name]) for name in sorted(numbers) if name.startswith(LISTEN)]
-        servers = [await loop.create_server(front.protocol, sock=each, backlog=BACKLOG) for each in listening]
+        await self._doors.open(self._birth.start.slot, listening)
         await control.draining.wait()
         log.info("draining", grace_s=control.grace)
-        waiting: list[socket.socket] = []
-        for each, server in zip(listening, servers, strict=True):
-            if control.last:
-                waiting += queued(each)  # at once before it is closed, for that resets who waits
-            server.close()
-        for each in waiting:
+        for each in self._doors.close(control.last):
             await loop.connect_accepted_socket(front.protocol, each)
         draining = loop.create_task(front.drain(control.grace))
         ending = loop.create_task(control.ended.wait())
@@ -226,6 +223,10 @@ class _Worker:
         assert isinstance(message, Neighbour)
         if message.role == "services":
             self._services_pid = message.pid
+
+    def _leave(self, message: Message) -> None:
+        assert isinstance(message, Leave)
+        self._doors.leave(message.slot)
 
     def _admit(self, connection: Any) -> str | None:
         """Why the process at the other end of a socket of the services is not theirs, or None."""

@@ -34,6 +34,7 @@ from sidecar.processes.messages import (
     Message,
     Report,
     Start,
+    Tend,
 )
 from sidecar.processes.roles import ROLES
 from sidecar.processes.spawn import TERMINAL
@@ -110,6 +111,7 @@ class Control:
     """A child's end of the control channel, on its event loop.
 
     handlers: what the role does about messages of its own; `Go`, `Drain` and `End` are kept here.
+    attached: given the connections that are handed down.  tend: another place's slot and sockets, as of `Doors`.
     measure: connections and calls that are open, and the role's own numbers, for reports.
     """
 
@@ -119,6 +121,7 @@ class Control:
         birth: Birth,
         handlers: Mapping[type[Message], Callable[[Message], None]],
         attached: Callable[[Attach, socket.socket], None] | None = None,
+        tend: Callable[[int, list[socket.socket]], None] | None = None,
         measure: Callable[[], tuple[int, int, dict[str, object]]] = lambda: (0, 0, {}),
     ) -> None:
         self.go = asyncio.Event()
@@ -130,6 +133,7 @@ class Control:
         self._channel = birth.channel
         self._handlers = handlers
         self._attached = attached
+        self._tend = tend
         self._measure = measure
         self._due = loop.time() + REPORT_S
         self._ticker = loop.call_at(self._due, self._report)
@@ -158,6 +162,9 @@ class Control:
     def _receive(self, message: Message, descriptors: list[int]) -> None:
         if isinstance(message, Attach) and len(descriptors) == 1 and self._attached is not None:
             self._attached(message, socket.socket(fileno=descriptors.pop()))
+        if isinstance(message, Tend) and self._tend is not None:
+            self._tend(message.slot, [socket.socket(fileno=number) for number in descriptors])
+            descriptors = []
         for number in descriptors:
             os.close(number)
         if isinstance(message, Go):

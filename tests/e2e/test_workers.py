@@ -83,16 +83,50 @@ def test_a_connection_that_waits_for_a_killed_worker_is_served_by_its_successor(
     with start_sidecar(config(certificates, upstream, workers=1)) as sidecar:
         [(name, pid)] = sidecar.children("worker").items()
         os.kill(pid, signal.SIGSTOP)
-        host, _, port = sidecar.address.rpartition(":")
-        waiting = [socket.create_connection((host, int(port)), DEADLINE_S) for _ in range(20)]
+        waiting = connections(sidecar, 20)
         os.kill(pid, signal.SIGKILL)
-        context = ssl.create_default_context(cafile=str(certificates.ca))
-        context.set_alpn_protocols(["h2"])
-        context.load_cert_chain(certificates.client.certificate, certificates.client.key)
-        for each in waiting:
-            with context.wrap_socket(each, server_hostname="localhost") as secured:
-                assert secured.recv(9)
+        greeted(waiting, certificates)
         restarted(sidecar, "worker", name, 1)
+
+
+def test_connections_that_wait_for_a_killed_worker_are_served_by_another_until_its_successor_is_up(
+    start_sidecar: StartSidecar, certificates: Certificates, upstream: str
+) -> None:
+    with start_sidecar(config(certificates, upstream)) as sidecar:
+        (name, pid), (other, keeper) = sorted(sidecar.children("worker").items())
+        os.kill(pid, signal.SIGSTOP)
+        early = connections(sidecar, 20)
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: successors(sidecar, name, other) != [], "a successor is started")
+        [successor] = successors(sidecar, name, other)
+        os.kill(successor, signal.SIGSTOP)  # it takes its time
+        greeted(early, certificates)
+        greeted(connections(sidecar, 20), certificates)
+        [tended] = sidecar.logged("place_tended")
+        assert (tended["place"], tended["process"]) == ("worker-0", other)
+        os.kill(successor, signal.SIGCONT)
+        eventually(lambda: len(sidecar.logged("place_left")) == 1, "the successor has its place back", 30)
+        greeted(connections(sidecar, 20), certificates)
+        eventually(lambda: sockets(successor) & sockets(keeper) == set(), "the other has let go of it")
+
+
+def successors(sidecar: Sidecar, name: str, other: str) -> list[int]:
+    return [pid for each, pid in sidecar.children("worker").items() if each not in (name, other)]
+
+
+def connections(sidecar: Sidecar, count: int) -> list[socket.socket]:
+    host, _, port = sidecar.address.rpartition(":")
+    return [socket.create_connection((host, int(port)), DEADLINE_S) for _ in range(count)]
+
+
+def greeted(waiting: list[socket.socket], certificates: Certificates) -> None:
+    """Each gets its handshake and the first frame."""
+    context = ssl.create_default_context(cafile=str(certificates.ca))
+    context.set_alpn_protocols(["h2"])
+    context.load_cert_chain(certificates.client.certificate, certificates.client.key)
+    for each in waiting:
+        with context.wrap_socket(each, server_hostname="localhost") as secured:
+            assert secured.recv(9)
 
 
 def test_a_worker_that_hangs_is_replaced(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.processes.listeners import TcpListeners, UnixListener, queued
+from sidecar.processes.listeners import TcpListeners, UnixListener
 
 
 def port_of(listeners: TcpListeners) -> int:
@@ -52,18 +52,6 @@ def test_what_waits_survives_whoever_would_have_accepted_it() -> None:
         accepted.close()
         successor.close()
     listeners.close()
-
-
-def test_what_waits_is_accepted_before_a_socket_is_closed() -> None:
-    listeners = TcpListeners("127.0.0.1", 0, 1)
-    [[kept]] = listeners.sockets
-    assert queued(kept) == []
-    clients = [socket.create_connection(kept.getsockname(), 10) for _ in range(3)]
-    accepted = queued(kept)
-    listeners.close()
-    assert {each.getpeername() for each in accepted} == {client.getsockname() for client in clients}
-    for each in (*accepted, *clients):
-        each.close()
 
 
 def test_a_unix_socket_is_ours_alone_and_goes_with_us(tmp_path: Path) -> None:

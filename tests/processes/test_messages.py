@@ -16,6 +16,7 @@ from sidecar.processes.messages import (
     Prepared,
     Report,
     Start,
+    Tend,
     decode,
     encode,
 )
@@ -25,7 +26,7 @@ START = Start("worker", 1, "worker-1.4", "ab" * 32, "info", "/run/x", 3, {"confi
 
 @pytest.mark.parametrize(
     "message",
-    [START, Go(), Drain(2.5, True), Drain(3, False), Attach("recorder", "recorder-0.1"),
+    [START, Go(), Drain(2.5, True), Drain(3, False), Attach("recorder", "recorder-0.1"), Tend(1),
      Prepared(2, [["workers", "expected 1"]]), Report(3, 2, 1 << 40, 0.25, {"upstream": True})],
     ids=lambda message: type(message).__name__,
 )  # fmt: skip
