@@ -187,8 +187,9 @@ class _Worker:
         listening = [socket.socket(fileno=numbers[name]) for name in sorted(numbers) if name.startswith(LISTEN)]
         await self._doors.open(self._birth.start.slot, listening)
         await control.draining.wait()
+        waiting = self._doors.close(control.last)
         log.info("draining", grace_s=control.grace)
-        for each in self._doors.close(control.last):
+        for each in waiting:
             await loop.connect_accepted_socket(front.protocol, each)
         draining = loop.create_task(front.drain(control.grace))
         ending = loop.create_task(control.ended.wait())

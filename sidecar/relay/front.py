@@ -420,4 +420,4 @@ class Front:
         """Return when no connection is left, all are cut, or the time is over."""
         if self._wires:
             self._empty = self.loop.create_future()
-            await asyncio.wait((self._empty,), timeout=within_s)
+            await asyncio.wait((self._empty,), timeout=min(within_s, _CUT_S) if self._cut else within_s)

@@ -59,6 +59,11 @@ def restarted(sidecar: Sidecar, role: str, without: str, count: int) -> None:
     )
 
 
+def both_served(sidecar: Sidecar, times: int) -> None:
+    """A successor serves its place for the times-th time: the other has let go of it."""
+    eventually(lambda: len(sidecar.logged("place_left")) == times, "a successor serves", 30)
+
+
 @pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.soak)])
 def test_a_killed_worker_loses_only_its_own_calls(
     start_sidecar: StartSidecar, certificates: Certificates, upstream: str, kills: int
@@ -68,6 +73,7 @@ def test_a_killed_worker_loses_only_its_own_calls(
             for number in range(kills):
                 name = kill(sidecar, "worker", number % 2)
                 restarted(sidecar, "worker", name, 2)
+                both_served(sidecar, number + 1)
                 running.more()
         # A client loses the one call that it had open, if it was with the worker that was killed.
         lost = Counter(client for client, _, _ in running.errors)
@@ -105,7 +111,7 @@ def test_connections_that_wait_for_a_killed_worker_are_served_by_another_until_i
         [tended] = sidecar.logged("place_tended")
         assert (tended["place"], tended["process"]) == ("worker-0", other)
         os.kill(successor, signal.SIGCONT)
-        eventually(lambda: len(sidecar.logged("place_left")) == 1, "the successor has its place back", 30)
+        both_served(sidecar, 1)
         greeted(connections(sidecar, 20), certificates)
         eventually(lambda: sockets(successor) & sockets(keeper) == set(), "the other has let go of it")
 
