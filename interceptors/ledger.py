@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
+from interceptors.contract import Ask
+
 
 class Bucket(NamedTuple):
     """Holds `burst` and refills evenly by `amount` each `period_s` seconds; all whole and above 0."""
@@ -48,11 +50,24 @@ class Taken(NamedTuple):
 TAKEN: Final = Taken("")
 
 
+class TakeAll(Ask[Taken]):
+    """Take as `Ledger.take_all` does, and wait for a ledger that is busy, within bounds.
+
+    A call that ends meanwhile may have been charged.
+    """
+
+    def __init__(self, charges: Sequence[Charge]) -> None:
+        self.charges = charges
+
+
 class Ledger(Protocol):
     """Called on the event loop's thread, so it answers in microseconds; its clock is its own."""
 
     def take_all(self, charges: Sequence[Charge]) -> Taken:
-        """Take every charge, or nothing at all. charges: one or more, of distinct keys."""
+        """Take every charge, or nothing at all. charges: one or more, of distinct keys.
+
+        "ledger_busy" says nothing yet: `TakeAll` asks for the same with patience.
+        """
 
     def fold(self, name: bytes, into: int) -> int:
         """A number below `into` for `name`: the same in every process of the ledger, and not to be foreseen."""

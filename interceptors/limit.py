@@ -14,9 +14,24 @@ from typing import Final, Literal, TypeAlias
 
 from interceptors import retry
 from interceptors.bounded import Bounded
-from interceptors.contract import PASS, Call, Code, CodecError, Deny, Interceptor, Message, Method, Verdict, View
+from interceptors.contract import (
+    PASS,
+    AnswerError,
+    Call,
+    Code,
+    CodecError,
+    Deny,
+    Hook,
+    Interceptor,
+    Message,
+    Method,
+    Steps,
+    Verdict,
+    View,
+    ask,
+)
 from interceptors.facts import Principal
-from interceptors.ledger import Bucket, Charge, Ledger, Taken
+from interceptors.ledger import Bucket, Charge, Ledger, TakeAll, Taken
 from interceptors.patterns import Pattern, name_pattern, path_pattern
 
 Part: TypeAlias = Literal["identity", "method", "model", "source"]
@@ -88,14 +103,14 @@ class Limit(Interceptor):
         applying = self._applying(method.path)
         return View.BYTES if applying.late or (applying.early and not method.unary_request) else None
 
-    def on_start(self, call: Call) -> Verdict:
+    def on_start(self, call: Call) -> Hook:
         applying = self._applying(call.method.path)
         # Where the one message is charged as well, all waits for it, so that a refusal takes nothing.
         if not applying.early or (applying.late and call.method.unary_request):
             return PASS
         return self._take(list(self._by_headers(call, applying.early)))
 
-    def on_request(self, call: Call, message: Message) -> Verdict:
+    def on_request(self, call: Call, message: Message) -> Hook:
         applying = self._applying(call.method.path)
         opening = call.find(_Opened) is None
         if opening:
@@ -112,13 +127,19 @@ class Limit(Interceptor):
             due += added
         return self._take(due)
 
-    def _take(self, due: list[_Due]) -> Verdict:
+    def _take(self, due: list[_Due]) -> Hook:
         if not due:
             return PASS
-        taken = self._ledger.take_all([charge for _, charge in due])
-        if not taken.refusal:
-            return PASS
-        return CANNOT.get(taken.refusal) or exceeded(due[taken.at][0], taken)
+        charges = [charge for _, charge in due]
+        taken = self._ledger.take_all(charges)
+        return self._take_later(due, charges) if taken.refusal == "ledger_busy" else _judged(due, taken)
+
+    def _take_later(self, due: list[_Due], charges: list[Charge]) -> Steps[Verdict]:
+        try:
+            taken = yield from ask(TakeAll(charges))
+        except AnswerError:
+            return BUSY
+        return _judged(due, taken)
 
     def _by_headers(self, call: Call, budgets: Sequence[_Compiled]) -> Iterator[_Due]:
         """What budgets of calls that ask for no model are charged."""
@@ -179,6 +200,12 @@ class Limit(Interceptor):
             late = tuple(budget for budget in about if not budget.early)
             known = self._known.keep(path, _Applying(early, late))
         return known
+
+
+def _judged(due: list[_Due], taken: Taken) -> Verdict:
+    if not taken.refusal:
+        return PASS
+    return CANNOT.get(taken.refusal) or exceeded(due[taken.at][0], taken)
 
 
 def exceeded(budget: Budget, taken: Taken) -> Deny:

@@ -19,10 +19,10 @@ import uvloop
 
 from interceptors.authorize import Permission
 from interceptors.chain import Chain
-from interceptors.contract import Call, Code, Deny, Headers, Peer
+from interceptors.contract import AnswerError, Call, Code, Deny, Headers, Peer
 from interceptors.events import Event
 from interceptors.facts import PeerCertificate, Principal
-from interceptors.ledger import Ledger, NoLedger
+from interceptors.ledger import Ledger, NoLedger, TakeAll, Taken
 from sidecar import wiring
 from sidecar.answers import Answers
 from sidecar.audit.recorder_remote import RemoteRecorder
@@ -35,10 +35,11 @@ from sidecar.internal.mac import SealError
 from sidecar.internal.paths import short
 from sidecar.internal.peer import expect
 from sidecar.limits.ledger_mmap import MmapLedger
+from sidecar.limits.waiting import Waiting
 from sidecar.logs import Log
 from sidecar.processes.child import Birth, Control, resident
-from sidecar.processes.listeners import BACKLOG
-from sidecar.processes.messages import Abandon, Attach, Commit, Message, Neighbour, Prepare, Prepared, Ready
+from sidecar.processes.doors import Doors
+from sidecar.processes.messages import Abandon, Attach, Commit, Leave, Message, Neighbour, Prepare, Prepared, Ready
 from sidecar.relay.codecs.registry import Codecs
 from sidecar.relay.front import Front
 from sidecar.relay.internal_calls import InternalCalls
@@ -87,12 +88,20 @@ class LimitLedger:
 
     def __init__(self) -> None:
         self._ledger: MmapLedger | None = None
+        self._waiting: Waiting | None = None
 
     def of(self, config: Config) -> Ledger:
         """Raises LedgerError."""
         if config.limits and self._ledger is None:
             self._ledger = MmapLedger(config.limits_file, _limits_trouble)
+            self._waiting = Waiting(self._ledger, time.monotonic)
         return self._ledger or NoLedger()
+
+    async def take_all(self, question: TakeAll) -> Taken:
+        """Raises AnswerError where no limits have been configured."""
+        if self._waiting is None:
+            raise AnswerError("there are no limits")
+        return await self._waiting.take_all(question.charges)
 
     def close(self) -> None:
         if self._ledger is not None:
@@ -137,7 +146,7 @@ class _Worker:
         jitter = Random(secrets.randbits(64)).random  # noqa: S311 - spreads reconnects and samples, guards nothing
         watched = Watched.of(self._birth.descriptors, loop, now.config.telemetry.access_log, self._known, jitter)
         meter, spans = (UNMETERED, None) if watched is None else (watched.meter, watched.spans)
-        answers = Answers(loop, {})
+        answers = Answers(loop, {TakeAll: self._ledger.take_all})
         self._relay = relay = Relay(loop, now.front, now.chain, now.codecs, recorder, spans, answers, meter, jitter)
         relay.resident = resident
         self._pool = pool = Pool(
@@ -148,10 +157,12 @@ class _Worker:
         relay.own = self._own_services(loop, relay, jitter)
         channel = self._accept if now.server_tls is not None else None
         self._front = front = Front(loop, relay, channel, b"http" if now.client_tls is None else b"https")
+        self._doors = doors = Doors(loop, front.protocol)
         handlers = {
             Prepare: self._prepare, Commit: self._commit, Abandon: self._abandon, Neighbour: self._meet,
+            Leave: self._leave,
         }  # fmt: skip
-        control = self._control = Control(loop, self._birth, handlers, self._attach, self._measure)
+        control = self._control = Control(loop, self._birth, handlers, self._attach, doors.tend, self._measure)
         try:
             front.start()
             for each in self._pools:
@@ -174,11 +185,12 @@ class _Worker:
         loop, front = asyncio.get_running_loop(), self._front
         numbers = self._birth.descriptors
         listening = [socket.socket(fileno=numbers[name]) for name in sorted(numbers) if name.startswith(LISTEN)]
-        servers = [await loop.create_server(front.protocol, sock=each, backlog=BACKLOG) for each in listening]
+        await self._doors.open(self._birth.start.slot, listening)
         await control.draining.wait()
+        waiting = self._doors.close(control.last)
         log.info("draining", grace_s=control.grace)
-        for server in servers:
-            server.close()
+        for each in waiting:
+            await loop.connect_accepted_socket(front.protocol, each)
         draining = loop.create_task(front.drain(control.grace))
         ending = loop.create_task(control.ended.wait())
         await asyncio.wait((draining, ending), return_when=asyncio.FIRST_COMPLETED)
@@ -212,6 +224,10 @@ class _Worker:
         assert isinstance(message, Neighbour)
         if message.role == "services":
             self._services_pid = message.pid
+
+    def _leave(self, message: Message) -> None:
+        assert isinstance(message, Leave)
+        self._doors.leave(message.slot)
 
     def _admit(self, connection: Any) -> str | None:
         """Why the process at the other end of a socket of the services is not theirs, or None."""

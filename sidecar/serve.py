@@ -161,10 +161,11 @@ class _Sidecar:
             posts.append(Post("telemetry", rank=1, descriptors=handed))
         for slot, sockets in enumerate(self._listeners.sockets):
             handed = {f"listen-{number}": each.fileno() for number, each in enumerate(sockets)}
+            shared = tuple(handed) if self._listeners.apart else ()
             if seats is not None:
                 handed |= seats.worker(slot)
             post = Post(
-                "worker", slot, 2, memory, handed, links=("recorder",), knows=("services",), reloads=True
+                "worker", slot, 2, memory, handed, shared, ("recorder",), knows=("services",), reloads=True
             )  # fmt: skip
             posts.append(post)
         return posts

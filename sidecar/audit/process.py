@@ -35,7 +35,7 @@ def main(birth: Birth) -> int:
 async def _run(birth: Birth) -> int:
     settings = birth.start.settings
     desk = Desk(asyncio.get_running_loop(), Path(settings["file"]), settings["boot"])
-    control = Control(asyncio.get_running_loop(), birth, {}, desk.attach, desk.measure)
+    control = Control(asyncio.get_running_loop(), birth, {}, desk.attach, measure=desk.measure)
     control.send(Ready())
     await control.draining.wait()
     await desk.finish(control.grace + LATE_S)

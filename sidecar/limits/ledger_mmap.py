@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -20,7 +20,7 @@ from interceptors.bounded import Bounded
 from interceptors.ledger import TAKEN, Charge, Refusal, Taken
 from sidecar.limits.gcra import SECOND, UNITS, Pace, Spent, pace, spend
 from sidecar.limits.ledger_file import FLOOR, KEY, LedgerFile, boot_clock, boot_id
-from sidecar.limits.locks_ofd import Stripes
+from sidecar.limits.locks_ofd import SPIN_NS, Stripes
 
 SLOTS: Final = 1 << 18  # buckets that are not full, at most; 6 MiB
 SET: Final = 64  # slots
@@ -51,7 +51,7 @@ class MmapLedger:
         random_bytes: Callable[[int], bytes] = os.urandom,
         slots: int = SLOTS,
     ) -> None:
-        """trouble: told "ledger_full" or "ledger_busy" when calls are refused for it, at most every 10 s.
+        """trouble: told "ledger_full" or "ledger_busy" when calls come to be refused for it, at most every 10 s.
 
         clock: nanoseconds that never go back while the host is up, the same in every process.  boot: names the time
         for which that holds.  slots: a multiple of 64, the same for every process.  Raises LedgerError.
@@ -67,16 +67,30 @@ class MmapLedger:
         # A child shares the parent's open file, and with it the locks: the two would not exclude each other.
         os.register_at_fork(after_in_child=partial(_disown, weakref.ref(self)))
 
-    def take_all(self, charges: Sequence[Charge]) -> Taken:
+    def take_all(self, charges: Sequence[Charge], *, spin_ns: int = SPIN_NS) -> Taken:
+        """spin_ns: for which a lock that another process holds is tried again."""
         places = [self._place(charge.key) for charge in charges]
         paces = [pace(charge.bucket) for charge in charges]
-        stripes = [places[0].stripe] if len(places) == 1 else sorted({place.stripe for place in places})
-        if not self._stripes.lock(stripes):
-            return self._tell("ledger_busy")
+        stripes = _stripes(places)
+        if not self._stripes.lock(stripes, spin_ns):
+            return Taken("ledger_busy")
         try:
             return self._settle(charges, places, paces)
         finally:
             self._stripes.unlock(stripes)
+
+    def stripes(self, charges: Sequence[Charge]) -> list[int]:
+        """The locks that charges need, ascending."""
+        return _stripes([self._place(charge.key) for charge in charges])
+
+    def give_up(self) -> None:
+        """The lock that kept the last take is not waited for any more, until it is got again."""
+        self._stripes.given_up.add(self._stripes.met)
+        self._tell("ledger_busy")
+
+    def stopped(self, stripes: Iterable[int]) -> bool:
+        """Whether one of them was given up, and not got since."""
+        return not self._stripes.given_up.isdisjoint(stripes)
 
     def fold(self, name: bytes, into: int) -> int:
         return int.from_bytes(self._digest(name)) % into
@@ -157,6 +171,10 @@ class MmapLedger:
             self._told[refusal] = now + TELL_EVERY
             self._trouble(refusal)
         return Taken(refusal)
+
+
+def _stripes(places: Sequence[Place]) -> list[int]:
+    return [places[0].stripe] if len(places) == 1 else sorted({place.stripe for place in places})
 
 
 def _disown(ledger: weakref.ref[MmapLedger]) -> None:

@@ -1,4 +1,4 @@
-"""Locks on single bytes of a file, held for microseconds and waited for within bounds.
+"""Locks on single bytes of a file, held for microseconds.
 
 Open file description locks (fcntl(2), F_OFD_SETLK): the kernel drops them with the last descriptor, so a process that
 is killed leaves none behind, and unlike POSIX locks they do not vanish when another descriptor of the file is closed.
@@ -11,13 +11,10 @@ import fcntl
 import os
 import struct
 from collections.abc import Callable, Sequence
-from time import sleep
 from typing import Final
 
 FLOCK: Final = struct.Struct("hhqqi4x")  # struct flock of Linux on x86-64 and arm64: type, whence, start, length, pid
-WAIT_NS: Final = 10_000_000
-AGAIN_NS: Final = 100_000
-NAP_S: Final = 50e-6
+SPIN_NS: Final = 100_000
 TAKEN: Final = (errno.EAGAIN, errno.EACCES)
 
 
@@ -43,12 +40,10 @@ def unlock(fd: int, byte: int) -> None:
 class Stripes:
     """Exclusive locks on the bytes first to first + count - 1.
 
-    A lock is held for microseconds, so whoever meets it tries again at once; a holder that lost its processor gets it
-    by our sleeping. One that does not come back within WAIT_NS is taken for stopped: until its lock is got again, each
-    further try lasts AGAIN_NS, which is enough for one that is at work and little enough to do for every call.
+    met: the last that was not got.  given_up: those waited for too long; whoever gets one takes it out.
     """
 
-    __slots__ = ("_clock", "_fd", "_locks", "_stopped", "_unlocks")
+    __slots__ = ("_clock", "_fd", "_locks", "_unlocks", "given_up", "met")
 
     def __init__(self, fd: int, first: int, count: int, clock: Callable[[], int]) -> None:
         """clock: monotonic, in nanoseconds."""
@@ -56,16 +51,22 @@ class Stripes:
         self._clock = clock
         self._locks = [flock(fcntl.F_WRLCK, first + number) for number in range(count)]
         self._unlocks = [flock(fcntl.F_UNLCK, first + number) for number in range(count)]
-        self._stopped: set[int] = set()
+        self.met = -1
+        self.given_up: set[int] = set()
 
-    def lock(self, stripes: Sequence[int]) -> bool:
-        """Lock all of them, or none and False. stripes: ascending, so that two processes never wait in a circle."""
+    def lock(self, stripes: Sequence[int], spin_ns: int = SPIN_NS) -> bool:
+        """Lock all of them, or none and False. stripes: ascending, so that two processes never wait in a circle.
+
+        A lock is held for microseconds, so whoever meets one tries again for spin_ns; its default is enough for a
+        holder that is at work, and little enough to do for every call.
+        """
         for at, stripe in enumerate(stripes):
-            if not self._try(stripe) and not self._wait(stripe):
+            if not self._try(stripe) and not self._spin(stripe, spin_ns):
                 self.unlock(stripes[:at])
+                self.met = stripe
                 return False
-            if self._stopped:
-                self._stopped.discard(stripe)
+            if self.given_up:
+                self.given_up.discard(stripe)
         return True
 
     def unlock(self, stripes: Sequence[int]) -> None:
@@ -85,14 +86,9 @@ class Stripes:
             raise
         return True
 
-    def _wait(self, stripe: int) -> bool:
-        begun = self._clock()
-        limit_ns = AGAIN_NS if stripe in self._stopped else WAIT_NS
-        while not self._try(stripe):
-            waited_ns = self._clock() - begun
-            if waited_ns > limit_ns:
-                self._stopped.add(stripe)
-                return False
-            if waited_ns > AGAIN_NS:
-                sleep(NAP_S)
-        return True
+    def _spin(self, stripe: int, spin_ns: int) -> bool:
+        until = self._clock() + spin_ns
+        while self._clock() < until:
+            if self._try(stripe):
+                return True
+        return False

@@ -34,6 +34,7 @@ from sidecar.processes.messages import (
     Message,
     Report,
     Start,
+    Tend,
 )
 from sidecar.processes.roles import ROLES
 from sidecar.processes.spawn import TERMINAL
@@ -110,6 +111,7 @@ class Control:
     """A child's end of the control channel, on its event loop.
 
     handlers: what the role does about messages of its own; `Go`, `Drain` and `End` are kept here.
+    attached: given the connections that are handed down.  tend: another place's slot and sockets, as of `Doors`.
     measure: connections and calls that are open, and the role's own numbers, for reports.
     """
 
@@ -119,16 +121,19 @@ class Control:
         birth: Birth,
         handlers: Mapping[type[Message], Callable[[Message], None]],
         attached: Callable[[Attach, socket.socket], None] | None = None,
+        tend: Callable[[int, list[socket.socket]], None] | None = None,
         measure: Callable[[], tuple[int, int, dict[str, object]]] = lambda: (0, 0, {}),
     ) -> None:
         self.go = asyncio.Event()
         self.draining = asyncio.Event()  # `grace` says for how long
         self.ended = asyncio.Event()  # what is open is to be cut
         self.grace = ORPHAN_GRACE_S
+        self.last = False  # nobody comes after: what waits at the listening sockets is still taken
         self._loop = loop
         self._channel = birth.channel
         self._handlers = handlers
         self._attached = attached
+        self._tend = tend
         self._measure = measure
         self._due = loop.time() + REPORT_S
         self._ticker = loop.call_at(self._due, self._report)
@@ -140,12 +145,15 @@ class Control:
         self._channel.send(message)
 
     async def started(self) -> bool:
-        """Whether the role is to serve, rather than to end before it has begun."""
+        """Whether the role is to serve, rather than to end before it has begun.
+
+        One that is to drain already serves those who wait for it, where nobody else will.
+        """
         waits = [self._loop.create_task(event.wait()) for event in (self.go, self.draining, self.ended)]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for task in waits:
             task.cancel()
-        return self.go.is_set() and not self.draining.is_set()
+        return (self.go.is_set() or self.last) and not self.ended.is_set()
 
     def close(self) -> None:
         self._ticker.cancel()
@@ -154,12 +162,15 @@ class Control:
     def _receive(self, message: Message, descriptors: list[int]) -> None:
         if isinstance(message, Attach) and len(descriptors) == 1 and self._attached is not None:
             self._attached(message, socket.socket(fileno=descriptors.pop()))
+        if isinstance(message, Tend) and self._tend is not None:
+            self._tend(message.slot, [socket.socket(fileno=number) for number in descriptors])
+            descriptors = []
         for number in descriptors:
             os.close(number)
         if isinstance(message, Go):
             self.go.set()
         elif isinstance(message, Drain):
-            self.grace = message.grace
+            self.grace, self.last = message.grace, message.last
             self.draining.set()
         elif isinstance(message, End):
             self.ended.set()
@@ -171,7 +182,7 @@ class Control:
 
     def _orphaned(self) -> None:
         log.error("supervisor_gone", detail="the control channel has ended: draining")
-        self.grace = ORPHAN_GRACE_S
+        self.grace, self.last = ORPHAN_GRACE_S, True
         self.draining.set()
 
     def _report(self) -> None:

@@ -21,12 +21,14 @@ from sidecar.processes.messages import (
     Drain,
     End,
     Go,
+    Leave,
     Level,
     Message,
     Neighbour,
     Ready,
     Report,
     Start,
+    Tend,
 )
 from sidecar.processes.post import Post, Settings
 from sidecar.processes.spawn import Spawned
@@ -36,6 +38,7 @@ log = Log("supervisor")
 START_S: Final = 60.0  # for a child to be ready
 SILENT_S: Final = 10.0  # without a report a child hangs
 OVERDUE_S: Final = 5.0  # beyond the grace that a child was given
+STANDS: Final = frozenset((State.SERVING, State.OUTGOING))  # states in which a child does its post's work
 
 
 class Child:
@@ -101,6 +104,7 @@ class Crew:
         self._linked = linked
         self._births = 0
         self._grace_s: float | None = None  # while the whole sidecar stops
+        self._carers: dict[Post, Child] = {}  # of places where nobody stands
         self._backoffs: dict[Post, Backoff] = {}
         for post in posts:
             self._backoffs[post] = Backoff()
@@ -117,11 +121,10 @@ class Crew:
     @property
     def serving(self) -> bool:
         """Whether every post that is needed has a child that serves."""
-        return all(
-            any(child.post is post and child.state in (State.SERVING, State.OUTGOING) for child in self.children)
-            for post in self._backoffs
-            if post.needed
-        )
+        return all(self._manned(post) for post in self._backoffs if post.needed)
+
+    def _manned(self, post: Post) -> bool:
+        return any(child.post is post and child.state in STANDS for child in self.children)
 
     def tick(self, now: float) -> None:
         for child in list(self.children):
@@ -153,6 +156,7 @@ class Crew:
         if child.state is not before:
             child.since = self._loop.time()
         EFFECTS[effect](self, child)
+        self._tend()
 
     def _by_time(self, child: Child, now: float) -> Input | None:
         """What the time that has passed means to a child."""
@@ -168,6 +172,29 @@ class Crew:
         if child.post.memory and child.report.resident > child.post.memory:
             return Input.OUTGROWN
         return None
+
+    def _tend(self) -> None:
+        """Have what comes to a place whose child has ended taken by another one of the role, until it has a successor.
+
+        Whoever drains lets go of it by himself: told to leave, he would let go of what waits there.
+        """
+        for post in [post for post in self._backoffs if post.shared]:
+            manned, carer = self._manned(post), self._carers.get(post)
+            if carer is not None and (manned or carer.state not in STANDS):
+                del self._carers[post]
+                if manned:
+                    carer.send(Leave(post.slot))
+                    log.info("place_left", place=f"{post.role}-{post.slot}", process=carer.name)
+            lost = any(child.post is post and child.ends for child in self.children)
+            if lost and not manned and post not in self._carers and self._grace_s is None:
+                self._find_carer(post)
+
+    def _find_carer(self, post: Post) -> None:
+        able = [child for child in self.children if child.post.role == post.role and child.state in STANDS]
+        if able:
+            carer = self._carers[post] = min(able, key=lambda child: child.report.connections)
+            carer.send(Tend(post.slot), [post.descriptors[name] for name in post.shared])
+            log.info("place_tended", place=f"{post.role}-{post.slot}", process=carer.name)
 
     def _spawn(self, child: Child) -> None:
         self._births += 1
@@ -247,7 +274,7 @@ class Crew:
         self.children.append(successor)
 
     def _drain(self, child: Child) -> None:
-        child.send(Drain(self._drain_s))
+        child.send(Drain(self._drain_s, self._grace_s is not None))
 
     def _kill(self, child: Child) -> None:
         log.error("child_killed", process=child.name, quiet_s=round(self._loop.time() - child.heard, 1))

@@ -19,6 +19,8 @@ class TcpListeners:
     port: 0 takes a free one.  Raises OSError.
     """
 
+    apart: Final = True  # what waits in the sockets of one place, no other takes
+
     def __init__(self, host: str, port: int, places: int) -> None:
         self.sockets: list[list[socket.socket]] = [[] for _ in range(places)]
         flags = socket.AI_PASSIVE
@@ -71,6 +73,8 @@ def _bound(family: int, kind: int, protocol: int, where: tuple[object, ...], *, 
 
 class UnixListener:
     """One socket at `path` that all places share; nobody else may connect. Raises OSError."""
+
+    apart: Final = False
 
     def __init__(self, path: Path, places: int) -> None:
         self._path = path

@@ -111,10 +111,28 @@ class Attach:
 
 
 @dataclass(frozen=True, slots=True)
+class Tend:
+    """Take what comes to another place as well, for nobody stands there. Its descriptors come with the message."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Somebody stands at that place again."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
-    """Take nothing new, finish what is open within `grace` seconds, and exit."""
+    """Take nothing new, finish what is open within `grace` seconds, and exit.
+
+    last: nobody comes after: what waits at the listening sockets is still taken.
+    """
 
     grace: float
+    last: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +175,7 @@ class Neighbour:
 
 Message: TypeAlias = (
     Start | Ready | Go | Failed | Report | Prepare | Prepared | Commit | Abandon | Attach | Drain | End
-    | Question | Answer | Level | Neighbour
+    | Question | Answer | Level | Neighbour | Tend | Leave
 )  # fmt: skip
 CLASSES: Final = {kind.__name__: kind for kind in get_args(Message)}
 TYPES: Final = {name: get_type_hints(kind) for name, kind in CLASSES.items()}

@@ -16,6 +16,7 @@ class Post:
 
     rank: those of a higher one end first.  memory: bytes beyond which its child is replaced, 0 for any number.
     descriptors: what is handed down to each child, by name; it stays the supervisor's.
+    shared: names of those that another child of the role takes care of while nobody stands here.
     links: roles whose process each child has a connection to, as `Attach` says.
     knows: roles of whose process each child is told the id, as `Neighbour` says.
     needed: whether the sidecar serves only once this child is ready.
@@ -27,6 +28,7 @@ class Post:
     rank: int = 1
     memory: int = 0
     descriptors: Mapping[str, int] = field(default_factory=dict)
+    shared: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
     knows: tuple[str, ...] = ()
     needed: bool = True

@@ -37,7 +37,7 @@ class Supervisor:
     in force, or raises a SidecarError; it may run for long.  faults_of: an error's key paths and problems.
 
     serving: called once, when every post has served.  reloaded: called after each switch.
-    closing: called when those of the highest rank have been told to stop: who comes now is to be refused at once.
+    closing: called before those of the highest rank are told to stop: who comes after them is to be refused at once.
     answer: to what a child asks: what it wants and the arguments → a result of JSON types; raises SidecarError.
     stopping: awaited when all children but those of rank 0 have ended; whether none had to cut calls.
     The others as in `Crew`.
@@ -282,9 +282,9 @@ class Supervisor:
         for rank in self._ranks:
             if rank == self._ranks[-1]:
                 await self._stopping(self._clean)
-            self._crew.stop(rank, LAST_S if rank == self._ranks[-1] else grace_s)
             if rank == self._ranks[0]:
                 self._closing()
+            self._crew.stop(rank, LAST_S if rank == self._ranks[-1] else grace_s)
             while any(child.post.rank == rank for child in self._crew.children):
                 self._crew.tick(self._loop.time())
                 self._bark(self._loop.time())

@@ -27,8 +27,9 @@ from sidecar.relay.wire import Wire
 _log = Log("front")
 _TICK_S: Final = 0.5
 _ANSWER_S: Final = 20.0  # for a keepalive PING
-_GOODBYE_S: Final = 2.0  # for an idle client to answer the farewell of a drain
+_GOODBYE_S: Final = 5.0  # for a client to answer the farewell of a drain, and for its last call to arrive
 _GREETING_S: Final = 1.0  # for a handshake, while others wait for their turn
+_CUT_S: Final = 1.0  # for clients to hear that they are cut
 _LINGER_S: Final = 5.0  # for a closed connection whose last bytes nobody reads
 
 Vouch: TypeAlias = Callable[[TlsChannel | None], PeerCertificate | None]  # raises TlsRefused
@@ -49,7 +50,8 @@ class FrontWire(Wire[ServerConnection | None]):
         self.counted = False
         self.greets = channel is not None  # TLS is not up yet
         self.held = 0  # bytes of messages that links must see whole
-        self.called = self.opened  # when there last was a call
+        self.called = self.opened  # when there last was a call, or one could be made
+        self.fresh = True  # no call has come yet
 
     def clock(self) -> float:
         return self._front.relay.clock()
@@ -74,10 +76,9 @@ class FrontWire(Wire[ServerConnection | None]):
         settings = self._front.relay.settings
         self.connection = ServerConnection(settings.limits, self._accept, self._malformed)
         self.connection.send_preface()
+        self.called = self.clock()
         if certificate is not None:
             self._end_with(certificate)
-        if self._front.draining:
-            self.connection.drain()
         self.touch()
 
     def _end_with(self, certificate: PeerCertificate) -> None:
@@ -93,6 +94,27 @@ class FrontWire(Wire[ServerConnection | None]):
             self._end_with(certificate)
         else:
             self.end(ErrorCode.NO_ERROR, "client certificate has expired")
+
+    def drain(self, now: float) -> None:
+        """Let the client know that it is to go; at its first call, where that is on its way.
+
+        A gRPC client makes a connection for a call that waits, and sends it when our SETTINGS have come. With GOAWAY
+        beside them it would fail the call, for it cannot connect again.
+        """
+        connection = self.connection
+        if connection is not None and not (self.fresh and now - self.called < _GOODBYE_S):
+            connection.drain()
+            self.touch()
+
+    def dismiss(self) -> None:
+        """The client has had time to hear that it is to go: no call that it begins from here on is taken."""
+        connection = self.connection
+        if connection is None:
+            self.close()
+        else:
+            connection.drain()
+            connection.name_last()
+            self.touch()
 
     def end(self, code: ErrorCode, reason: str) -> None:
         """Cut the connection, open streams included."""
@@ -115,12 +137,18 @@ class FrontWire(Wire[ServerConnection | None]):
             if stream.queue is not None and isinstance(stream.owner, Side):
                 stream.owner.exchange.shed()
 
-    def stop_calls(self) -> None:
-        """Answer the calls that are still open, for nobody will any more."""
-        streams = self.connection.streams.values() if self.connection is not None else ()
-        for stream in list(streams):
+    def stop(self) -> None:
+        """Answer the calls that are still open, for nobody will any more, and part."""
+        connection = self.connection
+        if connection is None or self.closing:
+            self.close()
+            return
+        for stream in list(connection.streams.values()):
             if isinstance(stream.owner, Side):
                 stream.owner.exchange.fail(Code.UNAVAILABLE, "sidecar.stopping", "sidecar is stopping")
+        connection.abort(ErrorCode.NO_ERROR, "sidecar is stopping")
+        self.flush()
+        self.part()
 
     def recheck(self, vouch: Vouch, allow: Allow) -> None:
         """Ask again whether this client is trusted, and its open calls are allowed. Before TLS has told, it is not."""
@@ -149,6 +177,10 @@ class FrontWire(Wire[ServerConnection | None]):
             note = head.note = refuse(head) or Request(head, self._front.scheme)
         assert self.connection is not None
         self.called = self.heard
+        if self.fresh:
+            self.fresh = False
+            if self._front.draining:
+                self.connection.drain()
         relay = self._front.relay
         admission = relay.admission
         reserved = type(note) is Request and note.reserved
@@ -197,7 +229,7 @@ class FrontWire(Wire[ServerConnection | None]):
         self._front.forget(self)
 
     def drained(self) -> None:
-        self.close()
+        self.part()
 
 
 class Front:
@@ -220,7 +252,8 @@ class Front:
         self._greeting: dict[FrontWire, None] = {}  # whose handshakes are in progress, in their order
         self._sources: Counter[str] = Counter()
         self._ticker: asyncio.TimerHandle | None = None
-        self._empty: asyncio.Future[None] | None = None
+        self._empty: asyncio.Future[None] | None = None  # what `drain` waits for
+        self._cut = False
 
     def protocol(self) -> FrontWire:
         """A protocol for `loop.create_server`."""
@@ -253,9 +286,10 @@ class Front:
 
     def cut(self) -> None:
         """End every connection now, open calls included: they are told that it is not their fault."""
+        self._cut = True
         for wire in list(self._wires):
-            wire.stop_calls()
-            wire.end(ErrorCode.NO_ERROR, "sidecar is stopping")
+            wire.stop()
+        self._wake()
 
     def admit(self, wire: FrontWire) -> bool:
         if self._sources[wire.source] >= self.relay.settings.connections_per_source:
@@ -296,7 +330,12 @@ class Front:
             self._sources[wire.source] -= 1
             if self._sources[wire.source] <= 0:
                 del self._sources[wire.source]
-        if self._empty is not None and not self._wires and not self._empty.done():
+        if not self._wires:
+            self._wake()
+
+    def _wake(self) -> None:
+        """Have `drain` see what there is."""
+        if self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
 
     def refused(self, source: str, kind: str, reason: str) -> None:
@@ -351,23 +390,25 @@ class Front:
         self.refused(wire.source, "connection.refused", reason)
 
     async def drain(self, grace_s: float) -> bool:
-        """Take no new calls, wait for open ones, then cut what is left. Whether all had ended in time."""
+        """Take no new calls, wait for open ones, then cut what is left. Whether all had ended in time.
+
+        Whoever has connected has, for _GOODBYE_S, what a call needs to get here: handshake, farewell and its answers.
+        """
         self.draining = True
+        now = self.relay.clock()
         for wire in list(self._wires):
-            if wire.connection is not None:
-                wire.connection.drain()
-                wire.touch()
-            else:
-                wire.close()
-        in_time = await self._emptied(min(grace_s, _GOODBYE_S))
-        if not in_time:
-            # Who has no call open and still has not answered the farewell is not waited for.
-            for wire in [wire for wire in self._wires if wire.connection is None or not wire.connection.slots]:
-                wire.end(ErrorCode.NO_ERROR, "sidecar is stopping")
-            in_time = await self._emptied(max(0.0, grace_s - _GOODBYE_S))
+            wire.drain(now)
+        await self._emptied(min(grace_s, _GOODBYE_S))
+        if self._wires and not self._cut:
+            # What came while this process had no processor is heard first: timers run before sockets are read.
+            for _ in range(2):
+                await asyncio.sleep(0)
+            for wire in list(self._wires):
+                wire.dismiss()
+            await self._emptied(max(0.0, grace_s - _GOODBYE_S))
+        in_time = not self._wires
         self.cut()
-        if not in_time:
-            await self._emptied(1.0)
+        await self._emptied(_CUT_S)
         for wire in list(self._wires):
             if wire.transport is not None:
                 wire.transport.abort()
@@ -375,12 +416,8 @@ class Front:
             self._ticker.cancel()
         return in_time
 
-    async def _emptied(self, within_s: float) -> bool:
-        if not self._wires:
-            return True
-        self._empty = self.loop.create_future()
-        try:
-            await asyncio.wait_for(self._empty, within_s)
-        except TimeoutError:
-            return False
-        return True
+    async def _emptied(self, within_s: float) -> None:
+        """Return when no connection is left, all are cut, or the time is over."""
+        if self._wires:
+            self._empty = self.loop.create_future()
+            await asyncio.wait((self._empty,), timeout=min(within_s, _CUT_S) if self._cut else within_s)

@@ -81,6 +81,8 @@ class Wire(asyncio.Protocol, Generic[C]):
             self.ready()
 
     def data_received(self, data: bytes) -> None:
+        if self.closing:
+            return
         now = self.heard = self.clock()
         channel = self._channel
         if channel is not None:
@@ -103,7 +105,7 @@ class Wire(asyncio.Protocol, Generic[C]):
                 return
         connection = self.connection
         if connection is None or self.closing:
-            return
+            return  # `ready` has refused the peer
         try:
             connection.receive(data, now)
         except Exception as error:
@@ -125,7 +127,7 @@ class Wire(asyncio.Protocol, Generic[C]):
 
     def flush(self) -> None:
         connection = self.connection
-        if connection is None or self._paused or self.transport is None:
+        if connection is None or self._paused or self.closing or self.transport is None:
             return
         pieces = connection.take()
         if pieces:
@@ -151,16 +153,29 @@ class Wire(asyncio.Protocol, Generic[C]):
 
     def close(self) -> None:
         """Say goodbye at the TLS level and close once what is written has left; streams still open are lost."""
-        if self.closing:
-            return
+        if not self.closing:
+            self._say_goodbye()
+            if self.transport is not None:
+                self.transport.close()
+
+    def part(self) -> None:
+        """The same, without loss of what is written: the peer closes first, and what it still says is dropped.
+
+        A socket that is closed while something in it is unheard is reset (RFC 1122 4.2.2.13), by which the peer may
+        lose what it has not read: a WINDOW_UPDATE or PING of its own would cost it the end of an answer.
+        """
+        if not self.closing:
+            self._say_goodbye()
+            if self.transport is not None and not self.transport.is_closing():
+                self.transport.write_eof()
+
+    def _say_goodbye(self) -> None:
         self.closing = True
         self.closing_since = self.clock()
         if self.connection is not None:
             self.connection.lost("connection closed")
-        if self.transport is not None:
-            if self._channel is not None and self._channel.handshaken:
-                self._write(self._channel.close())
-            self.transport.close()
+        if self._channel is not None and self._channel.handshaken:
+            self._write(self._channel.close())
 
     def abort(self) -> None:
         """Drop the connection at once, with what has not left yet."""

@@ -59,6 +59,11 @@ def restarted(sidecar: Sidecar, role: str, without: str, count: int) -> None:
     )
 
 
+def both_served(sidecar: Sidecar, times: int) -> None:
+    """A successor serves its place for the times-th time: the other has let go of it."""
+    eventually(lambda: len(sidecar.logged("place_left")) == times, "a successor serves", 30)
+
+
 @pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.soak)])
 def test_a_killed_worker_loses_only_its_own_calls(
     start_sidecar: StartSidecar, certificates: Certificates, upstream: str, kills: int
@@ -68,6 +73,7 @@ def test_a_killed_worker_loses_only_its_own_calls(
             for number in range(kills):
                 name = kill(sidecar, "worker", number % 2)
                 restarted(sidecar, "worker", name, 2)
+                both_served(sidecar, number + 1)
                 running.more()
         # A client loses the one call that it had open, if it was with the worker that was killed.
         lost = Counter(client for client, _, _ in running.errors)
@@ -83,16 +89,50 @@ def test_a_connection_that_waits_for_a_killed_worker_is_served_by_its_successor(
     with start_sidecar(config(certificates, upstream, workers=1)) as sidecar:
         [(name, pid)] = sidecar.children("worker").items()
         os.kill(pid, signal.SIGSTOP)
-        host, _, port = sidecar.address.rpartition(":")
-        waiting = [socket.create_connection((host, int(port)), DEADLINE_S) for _ in range(20)]
+        waiting = connections(sidecar, 20)
         os.kill(pid, signal.SIGKILL)
-        context = ssl.create_default_context(cafile=str(certificates.ca))
-        context.set_alpn_protocols(["h2"])
-        context.load_cert_chain(certificates.client.certificate, certificates.client.key)
-        for each in waiting:
-            with context.wrap_socket(each, server_hostname="localhost") as secured:
-                assert secured.recv(9)
+        greeted(waiting, certificates)
         restarted(sidecar, "worker", name, 1)
+
+
+def test_connections_that_wait_for_a_killed_worker_are_served_by_another_until_its_successor_is_up(
+    start_sidecar: StartSidecar, certificates: Certificates, upstream: str
+) -> None:
+    with start_sidecar(config(certificates, upstream)) as sidecar:
+        (name, pid), (other, keeper) = sorted(sidecar.children("worker").items())
+        os.kill(pid, signal.SIGSTOP)
+        early = connections(sidecar, 20)
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: successors(sidecar, name, other) != [], "a successor is started")
+        [successor] = successors(sidecar, name, other)
+        os.kill(successor, signal.SIGSTOP)  # it takes its time
+        greeted(early, certificates)
+        greeted(connections(sidecar, 20), certificates)
+        [tended] = sidecar.logged("place_tended")
+        assert (tended["place"], tended["process"]) == ("worker-0", other)
+        os.kill(successor, signal.SIGCONT)
+        both_served(sidecar, 1)
+        greeted(connections(sidecar, 20), certificates)
+        eventually(lambda: sockets(successor) & sockets(keeper) == set(), "the other has let go of it")
+
+
+def successors(sidecar: Sidecar, name: str, other: str) -> list[int]:
+    return [pid for each, pid in sidecar.children("worker").items() if each not in (name, other)]
+
+
+def connections(sidecar: Sidecar, count: int) -> list[socket.socket]:
+    host, _, port = sidecar.address.rpartition(":")
+    return [socket.create_connection((host, int(port)), DEADLINE_S) for _ in range(count)]
+
+
+def greeted(waiting: list[socket.socket], certificates: Certificates) -> None:
+    """Each gets its handshake and the first frame."""
+    context = ssl.create_default_context(cafile=str(certificates.ca))
+    context.set_alpn_protocols(["h2"])
+    context.load_cert_chain(certificates.client.certificate, certificates.client.key)
+    for each in waiting:
+        with context.wrap_socket(each, server_hostname="localhost") as secured:
+            assert secured.recv(9)
 
 
 def test_a_worker_that_hangs_is_replaced(

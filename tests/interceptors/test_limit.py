@@ -26,7 +26,7 @@ from interceptors.contract import (
     View,
 )
 from interceptors.facts import Principal
-from interceptors.ledger import TAKEN, Bucket, Charge, Taken
+from interceptors.ledger import TAKEN, Bucket, Charge, TakeAll, Taken
 from interceptors.limit import MOST_MODELS, Budget, Limit, network_of
 from interceptors.retry import retry_info
 from tests.playbook import PEER, Playbook, denied, end, half_close, nothing, request, response, run
@@ -181,6 +181,26 @@ def test_what_is_above_the_burst_never_passes_and_is_not_told_to_come_again(weig
 def test_a_ledger_that_cannot_tell_refuses(refusal: Any, reason: str) -> None:
     links = chain(Ledger(Taken(refusal)), budget())
     assert Playbook(links, UNARY) >> request(b"m") << denied(Code.UNAVAILABLE, reason)
+
+
+@pytest.mark.parametrize("method", SHAPES, ids=lambda method: method.path)
+@pytest.mark.parametrize("budgets", [[budget(burst=1)], [budget(burst=1, weight="bytes")]], ids=["calls", "bytes"])
+def test_a_busy_ledger_is_asked_again_with_patience(method: Method, budgets: list[Budget]) -> None:
+    busy, free = Ledger(Taken("ledger_busy")), Ledger()
+
+    def answer(question: TakeAll) -> Taken:
+        return free.take_all(question.charges)
+
+    links, answers = chain(busy, *budgets), {TakeAll: answer}
+    told = run(links, method, [b"m"], [b"r"], codec=Words(), answers=answers)
+    assert (told.status, told.upstream, told.client) == (0, [b"m"], [b"r"])
+    assert list(free.taken.values()) == [1]
+    told = run(links, method, [b"m"], [b"r"], codec=Words(), answers=answers)
+    assert told.denied is not None
+    assert (told.denied.code, told.denied.reason) == (Code.RESOURCE_EXHAUSTED, "limit.b")
+    told = run(links, method, [b"m"], [b"r"], codec=Words(), answers={TakeAll: lambda question: Taken("ledger_busy")})
+    assert told.denied is not None
+    assert (told.denied.code, told.denied.reason) == (Code.UNAVAILABLE, "limit.ledger_busy")
 
 
 @pytest.mark.parametrize("method", SHAPES, ids=lambda method: method.path)

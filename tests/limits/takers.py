@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
-from interceptors.ledger import Bucket
+from interceptors.ledger import Bucket, Charge
 from sidecar.limits.ledger_file import boot_clock
 from sidecar.limits.ledger_mmap import MmapLedger
+from sidecar.limits.waiting import Waiting
 from tests.limits.ledgers import charge
 
 PROCESSES = get_context("spawn")
@@ -82,7 +85,18 @@ def serve(path: Path, pipe: Connection) -> None:
 
 def take(ledger: MmapLedger, pipe: Connection, key: str, bucket: Bucket, times: int) -> Counter[str]:
     """What became of so many tries."""
-    return Counter(ledger.take_all([charge(key, bucket)]).refusal for _ in range(times))
+    return asyncio.run(patiently(ledger, [charge(key, bucket)], times))
+
+
+async def patiently(ledger: MmapLedger, charges: Sequence[Charge], times: int) -> Counter[str]:
+    """As the `limit` link does: at once, or in turn where another holds a lock."""
+    waiting, became = Waiting(ledger, monotonic), Counter[str]()
+    for _ in range(times):
+        taken = ledger.take_all(charges)
+        if taken.refusal == "ledger_busy":
+            taken = await waiting.take_all(charges)
+        became[taken.refusal] += 1
+    return became
 
 
 def close(ledger: MmapLedger, pipe: Connection) -> None:

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.limits.locks_ofd import AGAIN_NS, WAIT_NS, Stripes, try_lock, unlock
+from sidecar.limits.locks_ofd import SPIN_NS, Stripes, try_lock, unlock
 
 
 class Clock:
-    """Each look at it takes 1 ms."""
+    """step_ns: what each look at it takes."""
 
-    def __init__(self) -> None:
+    def __init__(self, step_ns: int = 1_000_000) -> None:
         self.now_ns = 0
+        self._step_ns = step_ns
 
     def __call__(self) -> int:
-        self.now_ns += 1_000_000
+        self.now_ns += self._step_ns
         return self.now_ns
 
 
@@ -62,25 +63,30 @@ def test_all_stripes_or_none(pair: tuple[int, int]) -> None:
     assert other.lock([0, 1, 2, 3])
 
 
-def test_a_holder_that_does_not_go_on_is_waited_for_once(pair: tuple[int, int]) -> None:
-    clock = Clock()
+def test_a_holder_at_work_is_tried_again_and_no_other_is_waited_for(pair: tuple[int, int]) -> None:
+    clock = Clock(SPIN_NS // 10)
     one, other = Stripes(pair[0], 8, 4, Clock()), Stripes(pair[1], 8, 4, clock)
-    assert one.lock([1])
-    waits_ns = []
-    for _ in range(3):
-        before = clock.now_ns
-        assert not other.lock([1])
-        waits_ns.append(clock.now_ns - before)
-    assert waits_ns[0] > WAIT_NS
-    assert max(waits_ns[1:]) <= 2_000_000  # two looks, for AGAIN_NS is less than one
-    assert AGAIN_NS < 1_000_000
-    one.unlock([1])
-    assert other.lock([1])
-    other.unlock([1])
-    assert one.lock([1])
+    assert one.lock([1, 2])
+    assert not other.lock([0, 1, 2])
+    assert SPIN_NS <= clock.now_ns <= 2 * SPIN_NS
+    assert other.met == 1
     before = clock.now_ns
+    assert not other.lock([2], 0)
+    assert clock.now_ns - before <= 2 * (SPIN_NS // 10)  # one try more at most
+    assert other.met == 2
+    one.unlock([1])
+    assert other.lock([0, 1])
+
+
+def test_what_was_given_up_is_not_once_it_is_got(pair: tuple[int, int]) -> None:
+    one, other = (Stripes(descriptor, 8, 4, Clock()) for descriptor in pair)
+    assert one.lock([1])
+    other.given_up.add(1)
     assert not other.lock([1])
-    assert clock.now_ns - before > WAIT_NS  # it had been got again
+    assert other.given_up == {1}
+    one.unlock([1])
+    assert other.lock([0, 1])
+    assert other.given_up == set()
 
 
 def test_whoever_is_disowned_locks_nothing(pair: tuple[int, int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -16,7 +17,7 @@ import pytest
 from interceptors.ledger import Bucket
 from sidecar.limits.ledger_mmap import MmapLedger
 from tests.limits.ledgers import HUNDRED_A_DAY, charge, drain
-from tests.limits.takers import HELD, Taker, close, stop_while_locked, stop_while_writing, take, takers
+from tests.limits.takers import HELD, Taker, close, patiently, stop_while_locked, stop_while_writing, take, takers
 from tests.waiting import eventually
 
 ROUNDS = 50
@@ -53,7 +54,7 @@ def test_several_buckets_over_several_stripes_are_counted_exactly(path: Path) ->
 
 
 def take_both(ledger: MmapLedger, pipe: Any, keys: list[str], times: int) -> Counter[str]:
-    return Counter(ledger.take_all([charge(key) for key in keys]).refusal for _ in range(times))
+    return asyncio.run(patiently(ledger, [charge(key) for key in keys], times))
 
 
 @pytest.mark.parametrize("stop", [stop_while_locked, stop_while_writing])

@@ -16,6 +16,7 @@ from sidecar.processes.messages import (
     Prepared,
     Report,
     Start,
+    Tend,
     decode,
     encode,
 )
@@ -25,8 +26,8 @@ START = Start("worker", 1, "worker-1.4", "ab" * 32, "info", "/run/x", 3, {"confi
 
 @pytest.mark.parametrize(
     "message",
-    [START, Go(), Drain(2.5), Drain(3), Attach("recorder", "recorder-0.1"), Prepared(2, [["workers", "expected 1"]]),
-     Report(3, 2, 1 << 40, 0.25, {"upstream": True})],
+    [START, Go(), Drain(2.5, True), Drain(3, False), Attach("recorder", "recorder-0.1"), Tend(1),
+     Prepared(2, [["workers", "expected 1"]]), Report(3, 2, 1 << 40, 0.25, {"upstream": True})],
     ids=lambda message: type(message).__name__,
 )  # fmt: skip
 def test_a_message_arrives_as_it_was_sent(message: Message) -> None:
@@ -45,10 +46,11 @@ def said(**fields: object) -> bytes:
         (said(), "of a known kind"),
         (said(**{"is": "Exec", "command": "sh"}), "of a known kind"),
         (said(**{"is": ["Go"]}), "of a known kind"),
-        (said(**{"is": "Drain"}), "expected the fields grace"),
-        (said(**{"is": "Drain", "grace": 1, "more": 2}), "expected the fields grace"),
-        (said(**{"is": "Drain", "grace": "1"}), "field grace is of another type"),
-        (said(**{"is": "Drain", "grace": True}), "field grace is of another type"),
+        (said(**{"is": "Level"}), "expected the fields level"),
+        (said(**{"is": "Level", "level": "info", "more": 2}), "expected the fields level"),
+        (said(**{"is": "Drain", "grace": "1", "last": True}), "field grace is of another type"),
+        (said(**{"is": "Drain", "grace": True, "last": True}), "field grace is of another type"),
+        (said(**{"is": "Drain", "grace": 1, "last": 1}), "field last is of another type"),
         (said(**{"is": "Prepared", "generation": 1, "faults": ["x"]}), "field faults is of another type"),
     ],
 )

@@ -136,12 +136,14 @@ class Transport(asyncio.Transport):
         self._protocol = protocol
         self.wrote = bytearray()
         self.closed = False  # by our side
+        self.ended = False  # by our side, which still hears the other
         self.stuck = False  # the other end reads nothing: what is written never leaves
         self._lost = False
         protocol.connection_made(self)
 
     def write(self, data: Any) -> None:
         assert not self._lost, "written after connection_lost"
+        assert not self.ended, "written after write_eof"
         if not self.closed:
             self.wrote += data
 
@@ -156,6 +158,14 @@ class Transport(asyncio.Transport):
         """Bytes from the other end."""
         if not self.closed:
             self._protocol.data_received(data)
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def eof(self) -> None:
+        """The other end has closed its side."""
+        if not self.closed and not self._protocol.eof_received():
+            self.close()
 
     def is_closing(self) -> bool:
         return self.closed

@@ -43,7 +43,7 @@ class RawClient:
     def __init__(self) -> None:
         self.seen: dict[int, list[tuple[Any, ...]]] = {}
         self.goaway: int | None = None  # the code
-        self.gone = False
+        self.gone = self.mute = False
         self.frame = PIECE
         self._out = PREFACE + frame(SETTINGS, 0, 0, b"")
         self._tail = b""

@@ -14,6 +14,8 @@ from tests.relay.ends import Call
 from tests.relay.world import PEER, World
 
 GRACE: Final = 30.0
+FAREWELL: Final = 5.0
+LINGER: Final = 5.0
 MOST: Final = (1 << 31) - 1
 
 
@@ -74,24 +76,111 @@ def test_a_call_that_crosses_the_first_goaway_is_served_and_a_later_one_refused(
 def test_idle_connections_close_at_once() -> None:
     with World() as world:
         others = [world.connect() for _ in range(3)]
+        world.advance(FAREWELL)
         drain = world.loop.begin(world.front.drain(GRACE))
         world.settle()
         assert all(end.gone for end in (world.client, *others))
         assert drain.result() is True
 
 
-def test_who_connects_while_it_stops_is_told_to_go() -> None:
+def test_a_call_behind_the_answer_to_the_first_ping_is_served() -> None:
+    """As gRPC's C core writes: answers to PINGs first, then the heads of streams that were open before the GOAWAY."""
     with World() as world:
-        call = ping(world, end=False)
+        world.answer = lambda call: call.answer(b"pong")
+        first = ping(world)
+        drain = world.loop.begin(world.front.drain(GRACE))
+        world.loop.turn()
+        world.client.receive(world.transport(world.client).take())
+        crossing = world.call("bidi", end=True)
+        world.settle()
+        assert world.client.goaways == [(MOST, 0), (crossing.id, 0)]
+        assert (first.status, crossing.status) == (0, 0)
+        assert drain.result() is True
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["connected before the drain", "connected while it goes on"])
+def test_a_fresh_connection_is_told_to_go_at_its_first_call(late: bool) -> None:
+    """A gRPC client makes it for a call that waits, and gives the call up where GOAWAY comes with our SETTINGS."""
+    with World(connect=False) as world:
+        world.answer = lambda call: call.answer(b"pong")
+        waiting = world.connect()  # so that the drain goes on
+        if not late:
+            world.client = world.connect()
+            world.settle()
+        drain = world.loop.begin(world.front.drain(GRACE))
+        world.advance(FAREWELL / 2)
+        if late:
+            world.client = world.connect()
+            world.settle()
+        assert not world.client.goaways
+        call = world.call("unary")
+        call.message(b"ping", end=True)
+        world.settle()
+        assert call.status == 0
+        assert world.client.goaways == [(MOST, 0), (call.id, 0)]
+        assert world.client.gone
+        assert not waiting.gone
+        world.advance(FAREWELL)
+        assert waiting.goaways == [(MOST, 0), (0, 0)]
+        assert drain.result() is True
+
+
+def test_a_client_that_does_not_answer_the_farewell_is_told_the_last_call_taken() -> None:
+    with World() as world:
+        call = ping(world)
+        world.client.mute = True
+        drain = world.loop.begin(world.front.drain(GRACE))
+        world.advance(FAREWELL + 0.1)
+        assert world.client.goaways == [(MOST, 0), (call.id, 0)]
+        assert not drain.done()
+        world.tap[0].answer(b"pong")
+        world.settle()
+        assert call.status == 0
+        world.advance(LINGER + 1)  # it does not close either
+        assert drain.result() is True
+
+
+def test_what_arrived_before_the_farewell_ended_is_heard_first() -> None:
+    """A process that had no processor meanwhile finds its timer due and the socket readable at once."""
+    with World() as world:
+        world.answer = lambda call: call.answer(b"pong")
+        assert ping(world).status == 0
+        transport, soon = world.transport(world.client), world.loop.call_soon
+        drain = world.loop.begin(world.front.drain(GRACE))
+        call = world.call("bidi", end=True)
+        unheard = world.client.take()
+        world.client.mute = True
+        until = world.loop.now + FAREWELL
+        world.advance(FAREWELL - 0.01)
+        while world.loop.step(until):
+            continue
+        soon(soon, soon, transport.feed, unheard)  # timers first, what they made ready next, and then the sockets
+        world.loop.turn()
+        world.client.mute = False
+        world.settle()
+        assert call.status == 0
+        assert world.client.goaways == [(MOST, 0), (call.id, 0)]
+        assert drain.result() is True
+
+
+def test_a_connection_is_closed_by_its_client_first() -> None:
+    """What the client says last would make a closed socket reset the connection, and the answer be lost with it."""
+    with World() as world:
+        call = ping(world)
+        transport = world.transport(world.client)
         drain = world.loop.begin(world.front.drain(GRACE))
         world.settle()
-        late = world.connect()
+        world.client.mute = True
+        world.tap[0].answer(b"pong")
         world.settle()
-        assert late.goaways
-        assert late.gone
-        call.cancel()
-        world.settle()
-        assert drain.done()
+        assert call.status == 0
+        assert (transport.ended, transport.closed) == (True, False)
+        transport.feed(b"whatever it says is not heard any more")
+        world.advance(LINGER - 1.5)
+        assert not drain.done()
+        world.advance(2)
+        assert transport.closed
+        assert drain.result() is True
 
 
 def test_a_client_that_neither_ends_nor_answers() -> None:

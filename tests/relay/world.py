@@ -223,8 +223,10 @@ class World:
             for piece in (self._cut_back if isinstance(end, Server) else self._cut)(data):
                 transport.feed(piece)
                 self.loop.turn()
-        if transport.closed and not end.gone and not transport.wrote:
+        if (transport.closed or transport.ended) and not end.gone and not transport.wrote:
             busy = end.gone = True
+            if not end.mute:
+                transport.eof()
         return busy
 
     def advance(self, seconds: float) -> None:

@@ -40,7 +40,7 @@ class Child:
         self.wait()
 
     def drain(self) -> None:
-        self._channel.send(Drain(5.0))
+        self._channel.send(Drain(5.0, True))
 
     def wait(self) -> int:
         status = self._process.reap()

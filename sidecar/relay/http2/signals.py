@@ -10,7 +10,7 @@ from sidecar.relay.http2.errors import ConnectionFault, ErrorCode, StreamFault
 from sidecar.relay.http2.inbound import Handler, Inbound
 from sidecar.relay.http2.limits import Budget, Limits
 
-_DRAIN_PING: Final = b"\x00drain\x00\x00"
+_DRAIN_PINGS: Final = (b"\x00drain\x001", b"\x00drain\x002")
 _SETTINGS_MOST: Final = 32  # in one frame, as in nghttp2: there are six
 _LARGEST_SENT: Final = 4 * frames.DEFAULT_FRAME  # bytes: longer frames would let one stream keep others waiting
 
@@ -197,9 +197,12 @@ class Signals(Inbound):
             return
         self._unanswered -= 1
         self.pongs += 1
-        if payload == _DRAIN_PING and self.draining and self._last_accepted == frames.MAX_STREAM_ID:
-            self._last_accepted = self._highest
-            self._put(frames.goaway(self._last_accepted, ErrorCode.NO_ERROR))
+        if not self.draining or self._last_accepted != frames.MAX_STREAM_ID:
+            return
+        if payload == _DRAIN_PINGS[0]:
+            self.send_ping(_DRAIN_PINGS[1])
+        elif payload == _DRAIN_PINGS[1]:
+            self.name_last()
 
     def _spend_ping(self) -> None:
         if not self._pings.spend(self._now):
@@ -208,7 +211,11 @@ class Signals(Inbound):
     # --- going away ---------------------------------------------------------------------------------------------
 
     def drain(self) -> None:
-        """RFC 9113 §6.8: GOAWAY that refuses nothing yet, then, a round trip later, the last stream taken."""
+        """RFC 9113 §6.8: GOAWAY that refuses nothing yet, then, two round trips later, the last stream taken.
+
+        One would do, but for gRPC's C core: it writes the answers to PINGs before the heads of streams that it had
+        opened when the GOAWAY came, so that only its second answer is surely behind all of them.
+        """
         if self.draining or self.fault is not None:
             return
         self.draining = True
@@ -217,7 +224,13 @@ class Signals(Inbound):
             self._put(frames.goaway(0, ErrorCode.NO_ERROR))
         else:
             self._put(frames.goaway(frames.MAX_STREAM_ID, ErrorCode.NO_ERROR))
-            self.send_ping(_DRAIN_PING)
+            self.send_ping(_DRAIN_PINGS[0])
+
+    def name_last(self) -> None:
+        """The last GOAWAY of a server's drain: what comes after the streams taken so far is not processed."""
+        if self._last_accepted == frames.MAX_STREAM_ID and self.fault is None:
+            self._last_accepted = self._highest
+            self._put(frames.goaway(self._last_accepted, ErrorCode.NO_ERROR))
 
     def _on_goaway(self, flags: int, number: int, payload: bytes) -> None:
         if number:

@@ -273,17 +273,36 @@ def test_a_server_drains_in_two_steps() -> None:
     assert (first.kind, _last(first), code_of(first)) == ("GOAWAY", frames.MAX_STREAM_ID, ErrorCode.NO_ERROR)
     assert ping.kind == "PING"
     end.feed(headers(3))
-    (second,) = end.feed(frames.ping(ping.payload, True))
-    assert (second.kind, _last(second), code_of(second)) == ("GOAWAY", 3, ErrorCode.NO_ERROR)
-    assert end.feed(frames.ping(ping.payload, True)) == []
-    (refused,) = end.feed(headers(5))
-    assert (refused.kind, refused.stream, code_of(refused)) == ("RST_STREAM", 5, ErrorCode.REFUSED_STREAM)
-    assert end.feed(data(5, b"late"), headers(1, ((b"a", b"b"),), end=True)) == []
-    end.finish(1)
-    end.finish(3)
-    assert [found.stream for found in end.sent()] == [1, 1, 3, 3]
+    (again,) = end.feed(frames.ping(ping.payload, True), headers(5))  # in the order of gRPC's C core
+    assert again.kind == "PING"
+    assert again.payload != ping.payload
+    (second,) = end.feed(frames.ping(again.payload, True))
+    assert (second.kind, _last(second), code_of(second)) == ("GOAWAY", 5, ErrorCode.NO_ERROR)
+    assert end.feed(frames.ping(again.payload, True)) == []
+    (refused,) = end.feed(headers(7))
+    assert (refused.kind, refused.stream, code_of(refused)) == ("RST_STREAM", 7, ErrorCode.REFUSED_STREAM)
+    assert end.feed(data(7, b"late"), headers(1, ((b"a", b"b"),), end=True)) == []
+    for number in (1, 3, 5):
+        end.finish(number)
+    assert [found.stream for found in end.sent()] == [1, 1, 3, 3, 5, 5]
     assert end.connection.slots == 0
-    assert _last(end.feed(data(9, b""))[-1]) == 3
+    assert _last(end.feed(data(9, b""))[-1]) == 5
+
+
+def test_who_does_not_answer_a_drain_is_told_the_last_stream_all_the_same() -> None:
+    end = ServerEnd()
+    end.feed(headers(1, end=True))
+    end.connection.drain()
+    _, ping = end.sent()
+    end.connection.name_last()
+    end.connection.name_last()
+    (last,) = end.sent()
+    assert (last.kind, _last(last), code_of(last)) == ("GOAWAY", 1, ErrorCode.NO_ERROR)
+    (refused,) = end.feed(headers(3))
+    assert (refused.kind, code_of(refused)) == ("RST_STREAM", ErrorCode.REFUSED_STREAM)
+    assert end.feed(frames.ping(ping.payload, True)) == []
+    end.finish(1)
+    assert end.connection.finished
 
 
 def test_a_client_that_drains_opens_nothing() -> None:
