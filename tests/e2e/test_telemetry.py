@@ -73,7 +73,9 @@ def test_readiness_follows_the_model_server(certificates: Certificates, start_si
         assert get(port, "/livez") == (200, "ok\n")
 
 
-def test_reloads_are_counted_those_that_are_refused_too(certificates: Certificates, start_sidecar: StartSidecar) -> None:
+def test_reloads_are_counted_those_that_are_refused_too(
+    certificates: Certificates, start_sidecar: StartSidecar
+) -> None:
     port = free_port()
     good = watched(certificates, "127.0.0.1:1", port)
     with start_sidecar(good, faults=frozenset({"reload_refused"})) as sidecar:
