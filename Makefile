@@ -11,7 +11,8 @@ STUBS := clients/python/langtrain/v1
 PROMISED := proto/baseline.binpb
 
 COMPILED_TESTS ?= tests/interceptors tests/relay
-BENCHES := bench-relay-first bench-in-memory bench-limits bench-upstream-faults bench-overload bench-operations
+BENCHES := bench-relay-first bench-in-memory bench-limits bench-upstream-faults bench-overload bench-operations \
+	bench-capacity bench-telemetry-outage
 
 .PHONY: help demo test compiled test-compiled peers test-peers soak check check-proto venv format proto proto-promise docs bench \
 	$(BENCHES) lock clean samples
@@ -105,6 +106,12 @@ bench-upstream-faults: $(EDITABLE)  ## how soon calls fail and succeed again whe
 
 bench-operations: $(EDITABLE)  ## what callers notice of rotations, reloads, kills, stops, revocations and limits
 	@$(BIN)/python -m bench.operations
+
+bench-capacity: $(EDITABLE)  ## memory of processes, connections and calls, bytes on disk, series of metrics (as root)
+	@$(BIN)/python -m bench.capacity
+
+bench-telemetry-outage: $(EDITABLE)  ## what a collector that is away costs, and that no span is lost uncounted (as root)
+	@$(BIN)/python -m bench.telemetry_outage
 
 samples: $(EDITABLE)  ## how many of the product document's samples run as written
 	@$(BIN)/python tools/samples
