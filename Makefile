@@ -12,7 +12,8 @@ PROMISED := proto/baseline.binpb
 
 COMPILED_TESTS ?= tests/interceptors tests/relay
 SOAK_SECONDS ?= 1800
-BENCHES := bench-relay-first bench-in-memory bench-limits bench-upstream-faults bench-overload bench-operations bench-soak
+BENCHES := bench-relay-first bench-in-memory bench-limits bench-upstream-faults bench-overload bench-operations \
+	bench-capacity bench-telemetry-outage bench-soak
 
 .PHONY: help demo test compiled test-compiled peers test-peers soak test-soak check check-proto venv format proto proto-promise docs bench \
 	$(BENCHES) lock clean samples
@@ -112,6 +113,12 @@ bench-soak: $(EDITABLE)  ## memory and losses under long load: mixed, cancelled,
 
 bench-operations: $(EDITABLE)  ## what callers notice of rotations, reloads, kills, stops, revocations and limits
 	@$(BIN)/python -m bench.operations
+
+bench-capacity: $(EDITABLE)  ## memory of processes, connections and calls, bytes on disk, series of metrics (as root)
+	@$(BIN)/python -m bench.capacity
+
+bench-telemetry-outage: $(EDITABLE)  ## what a collector that is away costs, and that no span is lost uncounted (as root)
+	@$(BIN)/python -m bench.telemetry_outage
 
 samples: $(EDITABLE)  ## how many of the product document's samples run as written
 	@$(BIN)/python tools/samples

@@ -138,6 +138,7 @@ class _Sidecar:
             linked={"recorder": self._recorder.attach},
             serving=self._serving,
             reloaded=self._reloaded,
+            refused=lambda: self._count_reload("failure"),
             closing=self._listeners.close,
             stopping=self._stopping,
             answer=lambda what, arguments: asked.answer(what, arguments),

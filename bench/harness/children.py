@@ -7,12 +7,22 @@ from pathlib import Path
 
 def workers(pid: int) -> dict[str, int]:
     """Name → process id of the relay workers of the sidecar that was started as `pid`."""
-    found = {}
+    return dict(of_role(pid, "worker"))
+
+
+def of_role(pid: int, role: str) -> list[tuple[str, int]]:
+    """Name and process id of those of one role."""
+    return [(name, child) for each, name, child in everyone(pid) if each == role]
+
+
+def everyone(pid: int) -> list[tuple[str, str, int]]:
+    """Role, name and process id of every child."""
+    found = []
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         try:
             words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
         except OSError:
             continue  # it has ended meanwhile
-        if len(words) > 5 and words[4] == "worker":
-            found[words[5]] = int(child)
+        if len(words) > 5:
+            found.append((words[4], words[5], int(child)))
     return found

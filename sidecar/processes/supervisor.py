@@ -37,6 +37,7 @@ class Supervisor:
     in force, or raises a SidecarError; it may run for long.  faults_of: an error's key paths and problems.
 
     serving: called once, when every post has served.  reloaded: called after each switch.
+    refused: called when a reload was asked for and the generation in force goes on.
     closing: called before those of the highest rank are told to stop: who comes after them is to be refused at once.
     answer: to what a child asks: what it wants and the arguments → a result of JSON types; raises SidecarError.
     stopping: awaited when all children but those of rank 0 have ended; whether none had to cut calls.
@@ -58,6 +59,7 @@ class Supervisor:
         linked: Mapping[str, Callable[[socket.socket], None]],
         serving: Callable[[], None],
         reloaded: Callable[[Settings], None],
+        refused: Callable[[], None],
         closing: Callable[[], None],
         stopping: Callable[[bool], Awaitable[None]],
         answer: Callable[[str, Mapping[str, Any]], Awaitable[dict[str, Any]]],
@@ -68,6 +70,7 @@ class Supervisor:
         self._notify = notify
         self._serving = serving
         self._reloaded = reloaded
+        self._refused = refused
         self._closing = closing
         self._stopping = stopping
         self._answer = answer
@@ -273,6 +276,7 @@ class Supervisor:
             log.error("reload_refused", path=path, detail=problem)
         log.warning("reload_kept", generation=self._crew.generation, config=self._crew.settings.digest)
         self._notify.ready("serving; the last reload was refused")
+        self._refused()
 
     # --- the end ------------------------------------------------------------------------------------------------
 

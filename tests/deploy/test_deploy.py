@@ -69,7 +69,19 @@ def test_kubernetes_parts_fit_together() -> None:
     sidecar = pod["spec"]["containers"][0]
     volumes = {volume["name"] for volume in pod["spec"]["volumes"]}
     assert {mount["name"] for mount in sidecar["volumeMounts"]} == volumes
-    assert [port["containerPort"] for port in sidecar["ports"]] == [configs()["kubernetes"].listen.address.port]  # type: ignore[union-attr]
+    config = configs()["kubernetes"]
+    ports = {port["name"]: port["containerPort"] for port in sidecar["ports"]}
+    assert ports == {"grpc": config.listen.address.port, "probes": config.probes.address.port}  # type: ignore[union-attr]
+    probed = {sidecar[probe]["httpGet"]["path"] for probe in ("readinessProbe", "livenessProbe")}
+    assert probed == {"/readyz", "/livez"}
+
+
+def test_in_kubernetes_the_model_server_outlives_the_sidecar() -> None:
+    spec = at(kubernetes()["Deployment"], "spec.template.spec")
+    assert [container["name"] for container in spec["containers"]] == ["sidecar"]
+    assert [(container["name"], container["restartPolicy"]) for container in spec["initContainers"]] == [
+        ("model", "Always")
+    ]
 
 
 def test_every_stop_leaves_more_than_the_grace() -> None:
@@ -81,8 +93,10 @@ def test_every_stop_leaves_more_than_the_grace() -> None:
         "systemd": float(unit["Service"]["TimeoutStopSec"].removesuffix("s")),
     }
     graces = {name: float(config.listen.grace) for name, config in configs().items()}
+    (sidecar,) = at(kubernetes()["Deployment"], "spec.template.spec.containers")
+    waits = {"kubernetes": float(at(sidecar, "lifecycle.preStop.sleep.seconds"))}
     # 5 s until a worker that does not end is killed, and 5 s for the recorder after it.
-    assert all(stop >= graces.get(name, 30.0) + 10.0 for name, stop in stops.items())
+    assert all(stop >= waits.get(name, 0.0) + graces.get(name, 30.0) + 10.0 for name, stop in stops.items())
 
 
 def test_in_compose_the_model_server_shares_the_sidecars_network() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from interceptors.contract import Code
 from sidecar.config.load import load
+from sidecar.telemetry.metrics import PREFIX, TABLE
 from tests.playbook import Playbook, denied, request
 from tests.processes import REPOSITORY
 
@@ -53,3 +54,11 @@ def test_the_quick_starts_config_loads(tmp_path: Path) -> None:
     file.write_text(shown, "utf-8")
     config = load(file, {})
     assert [rule.models for rule in config.authorization.rules] == [("topics",)]
+
+
+def test_the_operations_guide_says_what_each_metric_is_watched_for() -> None:
+    text = (REPOSITORY / "docs" / "operations.md").read_text("utf-8")
+    table = text.partition("## What to watch\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[2] for line in table.splitlines() if line.startswith("|")][2:]
+    named = [name for row in rows for name in re.findall(r"`([a-z_]+)`", row)]
+    assert sorted(named) == sorted(metric.name.removeprefix(PREFIX) for metric in TABLE)

@@ -8,7 +8,8 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from tests import certificates as pki
 from tests import sidecars
 from tests.certificates import Certificates, Pair
+from tests.e2e.clocks import WallClock
 from tests.e2e.upstream import STREAM, UNARY, echo
 from tests.processes import ProcessError
 from tests.sidecars import guarded
+from tests.waiting import eventually
 
 HUNDRED = [{"per": "identity", "rate": "100/day", "name": "daily"}]
 
@@ -128,3 +132,64 @@ def test_a_damaged_ledger_is_a_clear_refusal_to_start(tmp_path: Path, certificat
     assert json.loads(line)["detail"].endswith(
         "limits.bin has 8 bytes, expected 6295552; remove it to start with full buckets"
     )
+
+
+def test_steps_of_the_wall_clock_grant_nothing_and_lock_nobody_out(tmp_path: Path) -> None:
+    """Of two sidecars with one ledger one sees the clock stepped by an hour, ahead and back, and is restarted so."""
+    certificates = pki.make(tmp_path / "certificates", datetime.now(UTC) - timedelta(days=1))
+    clock = WallClock(tmp_path)
+    limits: list[dict[str, Any]] = [
+        {"per": "identity", "rate": "100/day", "name": "daily", "methods": [UNARY]},
+        {"per": "identity", "rate": "30/minute", "burst": 2, "name": "often", "methods": [STREAM]},
+    ]
+    granted, refused = grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED
+    with echo() as (_, upstream), ExitStack() as stack:
+
+        def serve(name: str, **options: Any) -> tuple[sidecars.Sidecar, grpc.Channel]:
+            config = limited(certificates, upstream, limits)
+            config |= {"workers": 2, "state": {"directory": str(tmp_path / "state")}}
+            config["audit"] = {"file": str(tmp_path / f"{name}.jsonl")}
+            (tmp_path / name).mkdir()
+            sidecar = stack.enter_context(sidecars.serve(config, tmp_path / name, **options))
+            return sidecar, stack.enter_context(channel(sidecar.address, certificates))
+
+        steady, stepped = serve("steady")[1], serve("stepped", environment=clock.environment)[1]
+        assert statuses(stepped, 50) + statuses(steady, 30) == {granted: 80}
+        clock.step(3600)
+        assert statuses(stepped, 30) == {granted: 20, refused: 10}
+        for step_s in (3600, -3600, 0, -3600):
+            clock.step(step_s)
+            assert statuses(stepped, 10) + statuses(steady, 10) == {refused: 20}
+            assert max(waits(stepped), waits(steady)) <= 864  # seconds in which one is refilled
+            eventually(lambda: not streamed(steady), "the other budget is spent")
+            eventually(lambda: streamed(stepped), "the other budget refills at its rate")
+            assert seen(tmp_path / "stepped.jsonl") == pytest.approx(step_s, abs=120)
+            assert seen(tmp_path / "steady.jsonl") == pytest.approx(0, abs=120)
+        _, again = serve("again", environment=clock.environment)
+        assert statuses(again, 10) == {refused: 10}
+
+
+def waits(opened: grpc.Channel) -> float:
+    """Seconds after which a refused call is told to come again."""
+    call: Any = opened.unary_unary(UNARY)
+    with pytest.raises(grpc.RpcError) as raised:
+        call(b"m", timeout=30)
+    error: Any = raised.value
+    return float(dict(error.trailing_metadata())["grpc-retry-pushback-ms"]) / 1000
+
+
+def streamed(opened: grpc.Channel) -> bool:
+    """Whether a stream of one message is granted."""
+    stream: Any = opened.stream_stream(STREAM)
+    try:
+        return list(stream(iter([b"m"]), timeout=30)) == [b"m"]
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+            raise
+        return False
+
+
+def seen(file: Path) -> float:
+    """How far ahead of the real clock the last event of an audit trail is, in seconds."""
+    last = json.loads(file.read_text("utf-8").splitlines()[-1])
+    return (datetime.fromisoformat(last["time"]) - datetime.now(UTC)).total_seconds()

@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 from tests.certificates import Certificates
 from tests.conftest import StartSidecar
 from tests.e2e.upstream import UNARY, echo
-from tests.sidecars import Sidecar, guarded
+from tests.sidecars import Sidecar, guarded, write
 from tests.telemetry.boards import samples
 from tests.telemetry.collector import Collector
 from tests.waiting import eventually
@@ -71,6 +71,25 @@ def test_readiness_follows_the_model_server(certificates: Certificates, start_si
         said = "[-]upstream failed: worker-0 reaches none of 1 endpoints\nfailed\n"
         eventually(lambda: get(port, "/readyz") == (503, said), "it says why it is not ready")
         assert get(port, "/livez") == (200, "ok\n")
+
+
+def test_reloads_are_counted_those_that_are_refused_too(
+    certificates: Certificates, start_sidecar: StartSidecar
+) -> None:
+    port = free_port()
+    good = watched(certificates, "127.0.0.1:1", port)
+    with start_sidecar(good, faults=frozenset({"reload_refused"})) as sidecar:
+        kept = YAML(typ="safe").load(sidecar.file)
+
+        def counted(result: str) -> float:
+            return samples(get(port, "/metrics")[1].encode()).get(f'config_reloads_total{{result="{result}"}}', 0)
+
+        write(sidecar.file, {**kept, "workers": 2})
+        eventually(lambda: counted("failure") == 1, "the refusal is counted")
+        assert counted("success") == 0
+        write(sidecar.file, {**kept, "telemetry": {"sample": 0.5}})
+        eventually(lambda: counted("success") == 1, "the reload is counted")
+        assert counted("failure") == 1
 
 
 def test_a_span_joins_client_and_model_server(certificates: Certificates, start_sidecar: StartSidecar) -> None:

@@ -1,4 +1,4 @@
-"""Real model servers that are killed, stall, reset, fail calls, are slow or send connections away, under load."""
+"""Real model servers that are killed, stall, reset, fail calls, are slow, send connections away or move, under load."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Any, Final
 
 import grpc
@@ -17,11 +18,15 @@ import pytest
 
 from bench.harness.grpc_server import INFER, SERVED
 from tests.conftest import StartSidecar
+from tests.e2e.load import load
+from tests.e2e.names import names
+from tests.e2e.upstream import echo
 from tests.processes import Process
 from tests.waiting import eventually
 
 UNARY: Final = {"name": "Infer", "unary_request": True, "unary_response": True}
 CALLERS: Final = 16
+MARGIN_S: Final = 10.0  # what a busy machine adds to a time of the config
 OK, UNAVAILABLE = grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE
 
 
@@ -177,3 +182,36 @@ def test_without_retries_a_bad_one_costs_few_calls(start_sidecar: StartSidecar) 
         ended = Counter(caller.begin(1000))
         assert ended[OK, ""] >= 1000 - 5 - CALLERS
         assert ended[UNAVAILABLE, "out of order"] == 1000 - ended[OK, ""]
+
+
+def test_a_name_that_moves_to_another_server(tmp_path: Path, start_sidecar: StartSidecar) -> None:
+    """By a real DNS server and the system's own resolver. What is open stays where it is."""
+    with ExitStack() as stack:
+        first, at = stack.enter_context(echo("127.0.0.2:0"))
+        port = at.rpartition(":")[2]
+        second, _ = stack.enter_context(echo(f"127.0.0.3:{port}"))
+        known = stack.enter_context(names(tmp_path))
+        known.put("models.test", "127.0.0.2")
+        config = {
+            "listen": {"tls": "none"},
+            "upstream": {"address": f"models.test:{port}", "dns_refresh": "1s", "unsafe_open_upstream": True},
+            "unsafe_observe_only": True,
+        }
+        sidecar = stack.enter_context(start_sidecar(config, under=known.under))
+        calls = stack.enter_context(load(lambda: grpc.insecure_channel(sidecar.address)))
+        assert first.calls
+        assert not second.calls
+        known.put("models.test", "127.0.0.3")
+        began = monotonic()
+        eventually(lambda: bool(second.calls), "calls go to the other address", 1 + MARGIN_S)
+        print(f"new calls go to the new address after {monotonic() - began:.2f} s, dns_refresh 1 s")
+        assert [line["address"] for line in sidecar.logged("upstream_left")] == [f"127.0.0.2:{port}"]
+        calls.more(20)  # those that were on their way to the first
+        before, echoes = len(first.calls), calls.echoes
+        calls.more(200)
+        eventually(lambda: calls.echoes > echoes + 20, "streams that were open go on")
+        assert len(first.calls) == before
+        known.process.kill()
+        eventually(lambda: bool(sidecar.logged("upstream_lookup_failed")), "nobody answers for the name")
+        calls.more(200)  # at the address that was found last
+        assert calls.errors == []

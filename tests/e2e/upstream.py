@@ -29,14 +29,14 @@ class Echo(grpc.GenericRpcHandler):
 
 
 @contextmanager
-def echo() -> Iterator[tuple[Echo, str]]:
-    """The service and its address."""
+def echo(at: str = "127.0.0.1:0") -> Iterator[tuple[Echo, str]]:
+    """The service and its address. at: "host:port", port 0 for a free one."""
     handler = Echo()
     server = grpc.server(futures.ThreadPoolExecutor(32))  # a thread for each open stream
     server.add_generic_rpc_handlers((handler,))
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(at)
     server.start()
     try:
-        yield handler, f"127.0.0.1:{port}"
+        yield handler, f"{at.rpartition(':')[0]}:{port}"
     finally:
         server.stop(None).wait()
