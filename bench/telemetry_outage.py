@@ -209,7 +209,7 @@ def hour(processes: Processes, rate: float) -> list[Figure]:
                     sizes.append(procfs.memory(child.pid))
             seconds = time.monotonic() - begun
             used_s = procfs.cpu_s(child.pid) - before
-        channel.send(Drain(5.0))
+        channel.send(Drain(5.0, last=True))
         status = child.reap()
     finally:
         child.kill()
