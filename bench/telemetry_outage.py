@@ -16,10 +16,11 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
+from operator import truediv
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from sidecar.telemetry.settings import BOARD, FEED, Seats, Settings
 CHANNELS = 8
 WARM_S = 5.0
 LOOK_S = 2.0
+TURNS = 6
 LAST_S = 4.0  # for spans that are on their way
 MOST_WAITING = 8192 + 512  # the queue, and what is between it and the worker
 MESSAGE = b"x" * 1024
@@ -123,51 +125,114 @@ def mute() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-async def called(scene: Scene, rate: float, seconds: float) -> Seen:
-    """An open loop of so many calls a second."""
-    options = [("grpc.ssl_target_name_override", "localhost"), ("grpc.use_local_subchannel_pool", 1)]
-    channels = [grpc.aio.secure_channel(scene.address, scene.pki.credentials(), options) for _ in range(CHANNELS)]
-    calls: list[Any] = [channel.unary_unary(UNARY) for channel in channels]
-    pids = [children.of_role(scene.process.pid, role)[0][1] for role in ("worker", "telemetry")]
-    seen = Seen()
+class Callers:
+    """An open loop of so many calls a second at one sidecar. made: calls begun.  took: seconds of those answered."""
 
-    async def once(call: Any) -> None:
-        begun = time.monotonic()
-        seen.made += 1
-        try:
-            await call(MESSAGE, timeout=30)
-            seen.took.append(time.monotonic() - begun)
-        except grpc.aio.AioRpcError:
-            seen.failed += 1
+    def __init__(self, scene: Scene, rate: float) -> None:
+        options = [("grpc.ssl_target_name_override", "localhost"), ("grpc.use_local_subchannel_pool", 1)]
+        credentials = scene.pki.credentials()
+        self._channels = [grpc.aio.secure_channel(scene.address, credentials, options) for _ in range(CHANNELS)]
+        self._calls: list[Any] = [channel.unary_unary(UNARY) for channel in self._channels]
+        self._rate = rate
+        self.pids = [children.of_role(scene.process.pid, role)[0][1] for role in ("worker", "telemetry")]
+        self.made = self.failed = 0
+        self.took: list[float] = []
 
-    async def run(for_s: float) -> None:
+    async def run(self, seconds: float) -> tuple[float, float]:
+        """Call for so long; seconds of CPU that worker and telemetry process took meanwhile."""
+        before = list(map(procfs.cpu_s, self.pids))
         begun, tasks = time.monotonic(), list[asyncio.Task[None]]()
-        for number in range(int(for_s * rate)):
-            left = number / rate - (time.monotonic() - begun)
+        for number in range(int(seconds * self._rate)):
+            left = number / self._rate - (time.monotonic() - begun)
             if left > 0:
                 await asyncio.sleep(left)
-            tasks.append(asyncio.create_task(once(calls[number % CHANNELS])))
+            tasks.append(asyncio.create_task(self._once(self._calls[number % CHANNELS])))
         await asyncio.gather(*tasks)
+        worker, telemetry = map(procfs.cpu_s, self.pids)
+        return worker - before[0], telemetry - before[1]
+
+    async def _once(self, call: Any) -> None:
+        begun = time.monotonic()
+        self.made += 1
+        try:
+            await call(MESSAGE, timeout=30)
+            self.took.append(time.monotonic() - begun)
+        except grpc.aio.AioRpcError:
+            self.failed += 1
+
+    async def close(self) -> None:
+        for channel in self._channels:
+            await channel.close()
+
+
+async def called(scene: Scene, rate: float, seconds: float) -> Seen:
+    """One sidecar under load, looked at."""
+    callers, seen = Callers(scene, rate), Seen()
 
     async def watch() -> None:
         while True:
-            seen.sizes.append((procfs.memory(pids[0]), procfs.memory(pids[1])))
+            worker, telemetry = map(procfs.memory, callers.pids)
+            seen.sizes.append((worker, telemetry))
             await asyncio.sleep(LOOK_S)
 
     try:
-        await run(WARM_S)
-        seen.took.clear()
-        earlier, before, begun = seen.made, list(map(procfs.cpu_s, pids)), time.monotonic()
+        await callers.run(WARM_S)
+        callers.took.clear()
+        earlier, begun = callers.made, time.monotonic()
         watcher = asyncio.create_task(watch())
-        await run(seconds)
+        seen.cpu_s = await callers.run(seconds)
         watcher.cancel()
-        seen.counted, seen.seconds = seen.made - earlier, time.monotonic() - begun
-        after = list(map(procfs.cpu_s, pids))
-        seen.cpu_s = after[0] - before[0], after[1] - before[1]
+        seen.counted, seen.seconds = callers.made - earlier, time.monotonic() - begun
     finally:
-        for channel in channels:
-            await channel.close()
+        await callers.close()
+    seen.made, seen.failed, seen.took = callers.made, callers.failed, callers.took
     return seen
+
+
+# --- cost ---------------------------------------------------------------------------------------------------------
+
+
+def cost(processes: Processes, rate: float, seconds: float) -> list[Figure]:
+    """CPU of the worker for each call, the three taking turns: what else the machine does falls on all alike."""
+    stage = Stage(processes)
+    sink = collector.start(processes, "collector")
+    with ExitStack() as stack:
+        ports = {"collector there": sink.port, "nobody there": free_port(), "black hole": stack.enter_context(mute())}
+        scenes = {
+            what: stack.enter_context(
+                stage.sidecar(workers=1, crl=False, more={"telemetry": {"otlp": f"http://127.0.0.1:{port}"}})
+            )
+            for what, port in ports.items()
+        }
+        spent = asyncio.run(turns(scenes, rate, seconds))
+    bases = spent["collector there"]
+    found = [Figure(f"CPU of the worker, {what}", "us/call", took) for what, took in spent.items()]
+    return [
+        *found,
+        *(
+            Figure(f"the same to that with a collector, {what}", "ratio", list(map(truediv, took, bases)))
+            for what, took in spent.items()
+            if took is not bases
+        ),
+    ]
+
+
+async def turns(scenes: Mapping[str, Scene], rate: float, seconds: float) -> dict[str, list[float]]:
+    """Microseconds of CPU of each worker for a call, one value a turn."""
+    callers = {what: Callers(scene, rate) for what, scene in scenes.items()}
+    spent: dict[str, list[float]] = {what: [] for what in callers}
+    try:
+        for each in callers.values():
+            await each.run(WARM_S)
+        for _ in range(TURNS):
+            for what, each in callers.items():
+                before = each.made
+                worker_s, _ = await each.run(seconds / TURNS)
+                spent[what].append(1e6 * worker_s / (each.made - before))
+    finally:
+        for each in callers.values():
+            await each.close()
+    return spent
 
 
 def counts(port: int) -> tuple[float, dict[str, float]]:
@@ -221,16 +286,16 @@ def hour(processes: Processes, rate: float) -> list[Figure]:
         labels[0]: values[0] for metric, labels, values in board.rows() if metric is metrics.SPANS_DROPPED and values[0]
     }
     seats.close()
-    tenth = len(sizes) // 10
+    tenths = [sizes[len(sizes) * tenth // 10 - 1] / 1e6 for tenth in range(1, 11)]
     return [
-        Figure("an hour's spans: pushed through", "", [spans]),
+        Figure("an hour's spans: pushed through", "spans", [spans]),
         Figure("an hour's spans: time", "s", [seconds]),
         Figure("an hour's spans: CPU of the telemetry process", "us/span",
                [1e6 * used_s / spans]),
-        Figure("an hour's spans: memory of the telemetry process after a tenth, at the end", "MB",
-               [sizes[tenth] / 1e6, sizes[-1] / 1e6]),
-        *(Figure(f"an hour's spans: dropped, {why}", "", [count]) for why, count in sorted(dropped.items())),
-        Figure("an hour's spans: unaccounted for", "", [abs(spans - sum(dropped.values()))], bar=0),
+        *(Figure(f"an hour's spans: memory of the telemetry process after {10 * at} %", "MB", [size])
+          for at, size in enumerate(tenths, 1)),
+        *(Figure(f"an hour's spans: dropped, {why}", "spans", [count]) for why, count in sorted(dropped.items())),
+        Figure("an hour's spans: unaccounted for", "spans", [abs(spans - sum(dropped.values()))], bar=0),
     ]  # fmt: skip
 
 
@@ -245,6 +310,7 @@ def batch(number: int) -> list[SpanFact]:
 
 PARTS: dict[str, Callable[[Processes, float, float], list[Figure]]] = {
     "steady": steady,
+    "cost": cost,
     "hour": lambda processes, rate, _: hour(processes, 500),
 }
 
