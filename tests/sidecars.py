@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from sidecar.processes.nursery import PROGRAM
 from tests.certificates import CLIENT, TRUST_DOMAIN, Certificates
 from tests.processes import Process, ProcessError
 
@@ -46,8 +47,8 @@ class Sidecar:
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
             except OSError:
                 continue  # it has ended meanwhile
-            if len(words) > 5 and words[4] == role:
-                found[words[5]] = pid
+            if words[0] == PROGRAM and words[1].rpartition("-")[0] == role:
+                found[words[1]] = pid
         return found
 
     def logged(self, event: str) -> list[dict[str, Any]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sidecar.processes.nursery import PROGRAM
+
 
 def workers(pid: int) -> dict[str, int]:
     """Name → process id of the relay workers of the sidecar that was started as `pid`."""
@@ -23,6 +25,6 @@ def everyone(pid: int) -> list[tuple[str, str, int]]:
             words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
         except OSError:
             continue  # it has ended meanwhile
-        if len(words) > 5:
-            found.append((words[4], words[5], int(child)))
+        if words[0] == PROGRAM:
+            found.append((words[1].rpartition("-")[0], words[1], int(child)))
     return found
