@@ -151,7 +151,7 @@ class Crew:
         return any(child.post is post and child.state in STANDS for child in self.children)
 
     def tick(self, now: float) -> None:
-        if not self._nursery.up and now >= self._nursery_due and self._grace_s is None:
+        if not self._nursery.there and now >= self._nursery_due and self._grace_s is None:
             self._start_nursery(now)
         if now >= self._look_due:
             self._look_due = now + LOOK_S

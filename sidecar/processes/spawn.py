@@ -75,8 +75,14 @@ class Nursery:
         self.close()
 
     @property
-    def up(self) -> bool:
+    def there(self) -> bool:
+        """Whether it has a process, be that one that was killed and is not gone yet."""
         return self._process is not None
+
+    @property
+    def up(self) -> bool:
+        """Whether it may be asked."""
+        return self._process is not None and not self._killed
 
     def attach(self, loop: asyncio.AbstractEventLoop, ended: Callable[[int], None]) -> None:
         """ended: called with the exit status of a nursery that has ended, once all who asked it have been told."""
@@ -99,6 +105,7 @@ class Nursery:
     def kill(self) -> None:
         """Fine where it has ended."""
         if self._process is not None:
+            self._killed = True
             self._process.kill()
 
     def close(self) -> None:
@@ -123,6 +130,7 @@ class Nursery:
 
     def _exec(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._killed = False
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         command = [sys.executable, "-P", "-c", BOOT, str(theirs.fileno()), *sys.path]
         # It begins with these signals blocked, until it ignores them: none may end it while it imports.

@@ -23,7 +23,7 @@ from tests.conftest import StartSidecar
 from tests.e2e.load import load
 from tests.e2e.upstream import STREAM, UNARY, echo
 from tests.peers.targets import Target, plain_stream, plain_unary
-from tests.sidecars import Sidecar, descriptors, guarded, write
+from tests.sidecars import Sidecar, children_of, descriptors, guarded, name_of, write
 from tests.waiting import eventually
 
 DEADLINE_S = 20.0
@@ -264,7 +264,8 @@ def test_a_killed_supervisor_leaves_nothing_behind(
     with start_sidecar(
         config(certificates, upstream), status=-signal.SIGKILL, faults=frozenset({"supervisor_gone"})
     ) as sidecar:
-        pids = [*sidecar.children("worker").values(), *sidecar.children("recorder").values()]
+        pids = children_of(sidecar.process.pid)
+        assert {name_of(pid).partition("-")[0] for pid in pids} == {"nursery", "recorder", "services", "worker"}
         with connector(sidecar, certificates)() as channel:
             send = threading.Event()
             stream = plain_stream(channel, STREAM)(two(send), timeout=DEADLINE_S)
@@ -372,15 +373,25 @@ def test_children_share_nothing_but_what_they_are_to(
     with start_sidecar(config(certificates, upstream)) as sidecar:
         name = kill(sidecar, "worker")
         restarted(sidecar, "worker", name, 2)
-        eventually(lambda: sidecar.logged("upstream_up")[-1]["process"] in sidecar.children("worker"), "it serves")
+        eventually(
+            lambda: {line["process"] for line in sidecar.logged("upstream_up")} >= set(sidecar.children("worker")),
+            "both serve",
+        )
         one, other = (sockets(pid) for pid in sidecar.children("worker").values())
         assert one & other == set()
         [recorder] = sidecar.children("recorder").values()
         assert (one | other) & sockets(recorder) == set()
+        assert (one | other | sockets(recorder)) & sockets(sidecar.nursery) == set()
+        for pid in (recorder, *sidecar.children("worker").values()):
+            assert pipes(pid) == pipes(sidecar.process.pid)  # its output, and nothing of the nursery's
 
 
 def sockets(pid: int) -> set[str]:
     return {link for link in descriptors(pid) if link.startswith("socket:")}
+
+
+def pipes(pid: int) -> set[str]:
+    return {link for link in descriptors(pid) if link.startswith("pipe:")}
 
 
 def test_the_service_manager_is_told(
