@@ -196,7 +196,8 @@ class Crew:
             return Input.SILENT if age > START_S else None
         if child.state is State.DRAINING and age > self._drain_s + OVERDUE_S:
             return Input.OVERDUE
-        if quiet > SILENT_S:
+        # One that was told to stop while it still imports has not spoken yet; it may be overdue, but does not hang.
+        if quiet > SILENT_S and child.heard > child.born:
             return Input.SILENT
         if child.post.memory and child.report.resident > child.post.memory:
             return Input.OUTGROWN
@@ -249,7 +250,6 @@ class Crew:
         self._births += 1
         child.name = f"{child.post.role}-{child.post.slot}.{self._births}"
         child.report = Report()
-        child.born = child.heard = self._loop.time()
         try:
             self._nursery.bear(child.name, partial(self._born, child))
         except OSError as error:
@@ -261,6 +261,7 @@ class Crew:
             self.feed(child, Input.EXITED)
             return
         child.process = made
+        child.born = child.heard = self._loop.time()
         child.channel = Channel(made.control)
         child.channel.attach(self._loop, lambda message, fds: self._receive(child, message, fds), lambda: None)
         self._loop.add_reader(made.pidfd, self._exited, child)

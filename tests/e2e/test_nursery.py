@@ -147,7 +147,7 @@ def test_a_child_that_crashes_is_succeeded_by_one_of_another_nursery(
 
 
 TELLER = """
-import json, os, random, secrets, signal, ssl, subprocess, sys, tempfile
+import json, os, random, secrets, signal, ssl, subprocess, tempfile
 from interceptors.contract import Interceptor
 
 class Teller(Interceptor):
@@ -155,13 +155,13 @@ class Teller(Interceptor):
 
     def __init__(self):
         orphan = subprocess.run(["sh", "-c", "sleep 1000 >&- 2>&- & echo $!"], stdout=subprocess.PIPE).stdout
-        print(json.dumps({
+        os.write(2, (json.dumps({
             "event": "told", "pid": os.getpid(), "environment": sorted(os.environ), "orphan": int(orphan),
             "random": [random.random(), ssl.RAND_bytes(8).hex(), secrets.token_hex(8),
                        next(tempfile._get_candidate_names())],
             "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
             "terminated": str(signal.getsignal(signal.SIGTERM)),
-        }), file=sys.stderr, flush=True)
+        }) + "\\n").encode())
 """
 
 
