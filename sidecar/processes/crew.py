@@ -250,6 +250,7 @@ class Crew:
         self._births += 1
         child.name = f"{child.post.role}-{child.post.slot}.{self._births}"
         child.report = Report()
+        child.born = child.heard = self._loop.time()
         try:
             self._nursery.bear(child.name, partial(self._born, child))
         except OSError as error:

@@ -10,6 +10,7 @@ a fork could hand down unasked is thus not there. It is exec'd by the supervisor
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -109,8 +110,10 @@ def _between(channel: Channel, name: str, number: int, write: int) -> NoReturn:
 def _live(channel: Channel, name: str, number: int) -> NoReturn:
     """Be the child. Of what the nursery has, it keeps the modules, and one descriptor."""
     channel.close()
-    os.closerange(STANDARD, number)
-    os.closerange(number + 1, os.sysconf("SC_OPEN_MAX"))
+    for other in map(int, os.listdir("/proc/self/fd")):
+        if other >= STANDARD and other != number:
+            with contextlib.suppress(OSError):  # the listing's own is closed already
+                os.close(other)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     privacy.set_name(name)
     privacy.set_command_line((PROGRAM, name))

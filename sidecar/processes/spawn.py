@@ -98,9 +98,14 @@ class Nursery:
     def bear(self, name: str, heir: Heir) -> None:
         """Ask for a child; `heir` is told, once and later. Raises OSError where no descriptor can be had."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._asked[name] = ours, heir
-        with theirs:
+        try:
             self._channel.send(Bear(name), [theirs.fileno()])
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._asked[name] = ours, heir
 
     def kill(self) -> None:
         """Fine where it has ended."""
@@ -152,6 +157,8 @@ class Nursery:
 
     def _hear(self, message: Message, descriptors: list[int]) -> None:
         if not isinstance(message, Born) or message.name not in self._asked or len(descriptors) != bool(message.pid):
+            for number in descriptors:
+                os.close(number)
             self.kill()
             return
         control, heir = self._asked.pop(message.name)
