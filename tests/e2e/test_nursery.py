@@ -21,7 +21,7 @@ from tests.processes import Process
 from tests.sidecars import Sidecar, children_of, descriptors, guarded, name_of, write
 from tests.waiting import eventually
 
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def answers(sidecar: Sidecar, certificates: Certificates) -> bool:
 
 
 def replaced(sidecar: Sidecar, nursery: int) -> None:
-    eventually(lambda: sidecar.nursery not in (0, nursery), "another nursery")
+    eventually(lambda: sidecar.nursery not in (0, nursery), "another nursery", DEADLINE_S)
 
 
 def end(sidecar: Sidecar, number: signal.Signals = signal.SIGKILL) -> str:
@@ -54,7 +54,7 @@ def end(sidecar: Sidecar, number: signal.Signals = signal.SIGKILL) -> str:
 
 
 def succeeded(sidecar: Sidecar, name: str) -> None:
-    eventually(lambda: set(sidecar.children("worker")) - {name} != set(), "another worker")
+    eventually(lambda: set(sidecar.children("worker")) - {name} != set(), "another worker", DEADLINE_S)
 
 
 def ask(sidecar: Sidecar) -> None:
