@@ -22,7 +22,7 @@ from typing import Any
 
 import grpc
 
-from bench.harness import results, sidecar
+from bench.harness import children, results, sidecar
 from bench.harness.errors import BenchError
 from bench.harness.grpc_server import HEALTH, INFER
 from bench.harness.paths import CACHE, RESULTS, ROOT
@@ -196,9 +196,8 @@ def start(processes: Processes) -> tuple[str, int]:
 
 def _worker(parent: int) -> int:
     """The process id of a sidecar's only worker. Raises BenchError."""
-    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
-        if b"\0worker\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return int(pid)
+    for pid in children.workers(parent).values():
+        return pid
     raise BenchError("expected the sidecar to have a worker, it has none")
 
 

@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,7 +37,6 @@ from bench.harness.scene import Scene, Stage
 from interceptors.events import CallDetail, SpanFact
 from sidecar.processes.channel import Channel
 from sidecar.processes.messages import Drain, Start
-from sidecar.processes.spawn import Spawned
 from sidecar.telemetry import metrics
 from sidecar.telemetry.board import BoardView
 from sidecar.telemetry.feed import BATCH, encode
@@ -253,14 +253,22 @@ def counts(port: int) -> tuple[float, dict[str, float]]:
 # --- an hour's spans ----------------------------------------------------------------------------------------------
 
 
+# A child without the nursery, and without a supervisor but us.
+ALONE = "import socket, sys; from sidecar.processes.child import main; main(socket.socket(fileno=int(sys.argv[1])))"
+
+
 def hour(processes: Processes, rate: float) -> list[Figure]:
     """As many spans as so many calls a second make in an hour, into one telemetry process that has no collector."""
     spans = int(rate * HOUR_S) // BATCH * BATCH
     seats = Seats(1)
     descriptors, place = seats.telemetry(None), seats.worker(0)
     settings = Settings(1, f"http://127.0.0.1:{free_port()}", "bench", "off", str(processes.folder), 0)
-    child = Spawned("telemetry", "telemetry-0.1")
-    channel = Channel(child.control)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        child = subprocess.Popen(
+            [sys.executable, "-c", ALONE, str(theirs.fileno())], cwd=ROOT, pass_fds=[theirs.fileno()]
+        )
+    channel = Channel(ours)
     start = Start("telemetry", 0, "telemetry-0.1", "", "error", "", 1, settings.plain(), list(descriptors))
     channel.send(start, list(descriptors.values()))
     sizes, begun = list[int](), time.monotonic()
@@ -275,7 +283,7 @@ def hour(processes: Processes, rate: float) -> list[Figure]:
             seconds = time.monotonic() - begun
             used_s = procfs.cpu_s(child.pid) - before
         channel.send(Drain(5.0, last=True))
-        status = child.reap()
+        status = child.wait()
     finally:
         child.kill()
         channel.close()

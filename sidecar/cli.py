@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import traceback
 from datetime import UTC, datetime
 from enum import StrEnum
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from sidecar import build
 from sidecar.errors import SidecarError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sidecar.check.report import Report
     from sidecar.config import Config
 
@@ -52,6 +52,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def _version(asked: bool) -> None:
     if asked:
+        from importlib import metadata
+
         try:
             version = metadata.version(NAME)
         except metadata.PackageNotFoundError:
@@ -92,10 +94,18 @@ def serve(
 
 
 def _serve(file: Path, log_level: str) -> int:
-    from sidecar import serve as program
+    from sidecar.processes import notify, privacy
+    from sidecar.processes.spawn import Nursery
 
-    file = file.absolute()
-    return program.serve(lambda: _load(file), file.parent, file, log_level)
+    privacy.hide_memory()
+    # The limits on connections are the config's; the soft limit of descriptors is often a shell's default.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    manager = notify.from_environment()
+    with Nursery() as nursery:
+        from sidecar import serve as program  # takes long, and the nursery gets ready meanwhile
+
+        file = file.absolute()
+        return program.serve(lambda: _load(file), file.parent, file, log_level, manager, nursery)
 
 
 @app.command()
@@ -188,7 +198,7 @@ def status(
             else:
                 shown.print_table(sidecar.status())
     except (langtrain.SidecarError, OSError, ValueError) as error:
-        _console().print(f"[red]error[/] {escape(target)}: {escape(str(error))}", soft_wrap=True)
+        _console().print(f"[red]error[/] {_escape(target)}: {_escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
 
 
@@ -247,9 +257,9 @@ def _surprise(error: Exception) -> NoReturn:
 def _print_report(found: Report) -> None:
     console = _console()
     for weak in found.warnings:
-        console.print(f"[yellow]warning[/] {escape(str(weak))}", soft_wrap=True)
+        console.print(f"[yellow]warning[/] {_escape(str(weak))}", soft_wrap=True)
     for fault in found.faults:
-        console.print(f"[red]fault[/] {escape(str(fault))}", soft_wrap=True)
+        console.print(f"[red]fault[/] {_escape(str(fault))}", soft_wrap=True)
     if found.faults:
         console.print(f"{len(found.faults)} fault{'s' if len(found.faults) > 1 else ''}", highlight=False)
 
@@ -258,5 +268,13 @@ def _print_json(value: object) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=True))
 
 
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
 def _console() -> Console:
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False, emoji=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
 import secrets
 import socket
 import time
@@ -27,10 +26,11 @@ from sidecar.config.addresses import TcpAddress, UnixAddress
 from sidecar.config.model import Config
 from sidecar.errors import SettingError
 from sidecar.logs import Log
-from sidecar.processes import notify, privacy
 from sidecar.processes.listeners import Listeners, TcpListeners, UnixListener
+from sidecar.processes.notify import Notify
 from sidecar.processes.post import Post, Settings, StartError
 from sidecar.processes.rundir import RunDirectory
+from sidecar.processes.spawn import Nursery
 from sidecar.processes.supervisor import Supervisor
 from sidecar.reloading import restarts, watched
 from sidecar.telemetry import metrics
@@ -52,24 +52,23 @@ class ProbesError(SettingError):
     """The probe listener cannot be opened."""
 
 
-def serve(load: Callable[[], Config], directory: Path, file: Path, log_level: str) -> int:
+def serve(
+    load: Callable[[], Config], directory: Path, file: Path, log_level: str, manager: Notify, nursery: Nursery
+) -> int:
     """Run until SIGTERM or SIGINT; the exit status: 0 when every open call had ended in time.
 
-    load: reads the config, now and for each reload.  directory, file: where it lies.
+    load: reads the config, now and for each reload.  directory, file: where it lies.  manager: who started us.
     Raises SidecarError for what only shows when starting: a port in use, a certificate that does not load.
     """
-    privacy.hide_memory()
     config = tried(load)
     exposed = exposure.examine(config.upstream)
     for weak in exposed.warnings:
         log.warning("upstream_exposed", detail=str(weak))
     if exposed.faults:
         raise RefusedError(exposed)
-    # The limits on connections are the config's; the soft limit of descriptors is often a shell's default.
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     log.info("configured", digest=config.digest(), file=str(file))
     try:
-        return asyncio.run(_Sidecar(config, load, directory, file, log_level).run())
+        return asyncio.run(_Sidecar(config, load, directory, file, log_level, manager, nursery).run())
     except StartError as error:
         raise RefusedError(Report(tuple(Finding(path, problem) for path, problem in error.faults))) from None
 
@@ -93,12 +92,23 @@ def tried(load: Callable[[], Config]) -> Config:
 class _Sidecar:
     """One running sidecar, as its supervisor sees it."""
 
-    def __init__(self, config: Config, load: Callable[[], Config], directory: Path, file: Path, log_level: str) -> None:
+    def __init__(
+        self,
+        config: Config,
+        load: Callable[[], Config],
+        directory: Path,
+        file: Path,
+        log_level: str,
+        manager: Notify,
+        nursery: Nursery,
+    ) -> None:
         self._config = config
         self._load = load
         self._directory = directory
         self._file = file
         self._log_level = log_level
+        self._manager = manager
+        self._nursery = nursery
         self._boot = secrets.token_hex(8)
         self._listeners: Listeners
         self._seats: Seats | None = None  # None where nobody watches
@@ -124,16 +134,16 @@ class _Sidecar:
 
     async def _supervise(self, run_directory: Path) -> int:
         self._recorder = RemoteRecorder(asyncio.get_running_loop())
-        manager = notify.from_environment()
         supervisor = Supervisor(
             self._posts(),
             self._settings(self._config),
             self._reload,
+            nursery=self._nursery,
             faults_of=lambda error: [(each.path, each.problem) for each in of_error(error).faults],
             key=secrets.token_bytes(32),
             run_directory=run_directory,
             log_level=self._log_level,
-            notify=manager,
+            notify=self._manager,
             jitter=Random(secrets.randbits(64)).random,  # noqa: S311 - spreads restarts, guards nothing
             linked={"recorder": self._recorder.attach},
             serving=self._serving,
@@ -148,7 +158,7 @@ class _Sidecar:
             return await supervisor.run()
         finally:
             self._recorder.close()
-            manager.close()
+            self._manager.close()
 
     def _posts(self) -> list[Post]:
         memory, seats, probes = int(self._config.worker_memory), self._seats, self._probes

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from sidecar.processes.nursery import NAME, PROGRAM
 from tests.certificates import CLIENT, TRUST_DOMAIN, Certificates
 from tests.processes import Process, ProcessError
 
@@ -46,9 +47,15 @@ class Sidecar:
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
             except OSError:
                 continue  # it has ended meanwhile
-            if len(words) > 5 and words[4] == role:
-                found[words[5]] = pid
+            if words[0] == PROGRAM and words[1].rpartition("-")[0] == role:
+                found[words[1]] = pid
         return found
+
+    @property
+    def nursery(self) -> int:
+        """The process id of the nursery, 0 while there is none."""
+        names = {pid: name_of(pid) for pid in children_of(self.process.pid)}
+        return next((pid for pid, name in names.items() if name == NAME), 0)
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Its log lines of one kind, oldest first."""
@@ -99,6 +106,14 @@ def children_of(pid: int) -> list[int]:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+def name_of(pid: int) -> str:
+    """A process's own name, "" where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().removesuffix("\n")
+    except OSError:
+        return ""
 
 
 @contextmanager

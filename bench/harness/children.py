@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sidecar.processes.nursery import PROGRAM
+
+
+def of(pid: int) -> list[int]:
+    """Process ids of the sidecar's children, the nursery among them."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
 
 def workers(pid: int) -> dict[str, int]:
     """Name → process id of the relay workers of the sidecar that was started as `pid`."""
@@ -16,13 +23,13 @@ def of_role(pid: int, role: str) -> list[tuple[str, int]]:
 
 
 def everyone(pid: int) -> list[tuple[str, str, int]]:
-    """Role, name and process id of every child."""
+    """Role, name and process id of every child that has a role."""
     found = []
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+    for child in of(pid):
         try:
             words = Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
         except OSError:
             continue  # it has ended meanwhile
-        if len(words) > 5:
-            found.append((words[4], words[5], int(child)))
+        if words[0] == PROGRAM:
+            found.append((words[1].rpartition("-")[0], words[1], child))
     return found

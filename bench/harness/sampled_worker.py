@@ -1,30 +1,36 @@
 """Runs the sidecar with samplers in its workers: `python -m bench.harness.sampled_worker REPORT sidecar serve …`.
 
-The supervisor is the program as it is, but for what it has a child execute first.
+The supervisor is the program as it is, but for what it has its nursery execute first.
 """
 
 from __future__ import annotations
 
 import runpy
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
 from bench.harness.sampler import Sampler
-from sidecar.processes import child, spawn
+from sidecar import app
+from sidecar.processes import nursery, spawn
+from sidecar.processes.child import Birth
 
 BOOT = (
-    "import sys; sys.path[:] = sys.argv[4:]; from bench.harness.sampled_worker import boot; "
-    "boot({report!r}, sys.argv[1:4])"
+    "import sys; sys.path[:] = sys.argv[2:]; from bench.harness.sampled_worker import boot; "
+    "boot({report!r}, int(sys.argv[1]))"
 )
 
 
-def boot(report: str, arguments: Sequence[str]) -> None:
-    """In the child."""
-    if arguments[0] == "worker":
+def boot(report: str, number: int) -> None:
+    """In the nursery."""
+    run = app.main
+
+    def sampled(birth: Birth) -> int:
         Sampler(Path(report)).start()
-    child.main(arguments)
+        return run(birth)
+
+    with mock.patch.object(app, "main", sampled):
+        nursery.main(number)
 
 
 def main() -> None:

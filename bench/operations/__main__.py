@@ -15,10 +15,11 @@ from bench.harness.paths import CACHE, RESULTS, ROOT
 from bench.harness.processes import Processes, exit_on_signals
 from bench.harness.results import Figure
 from bench.harness.scene import Stage
-from bench.operations import budgets, changes, ends, trust
+from bench.operations import budgets, changes, ends, starts, trust
 from bench.operations.given import Given
 
 PARTS: dict[str, Callable[[Stage, Given], list[Figure]]] = {
+    "starts": starts.run,
     "changes": changes.run,
     "kills": ends.kills,
     "stops": ends.stops,
@@ -34,7 +35,7 @@ def main() -> int:
     exit_on_signals()
     given = Given(
         arguments.rate, arguments.streams, arguments.changes, arguments.kills, arguments.stops, arguments.trials,
-        arguments.rounds,
+        arguments.rounds, arguments.starts,
     )  # fmt: skip
     met = True
     for part in arguments.parts or PARTS:
@@ -78,8 +79,9 @@ def write(file: Path, part: str, found: list[Figure], command: str) -> None:
         "bench": "operations",
         "machine": results.machine(),
         "set_up": {
-            "sidecar": "4 workers, mTLS with a CRL, one rule, everything else by default",
-            "load": "grpcio, an open loop: unary calls on 20 connections, 5 calls a second on fresh ones, and streams",
+            "sidecar": "4 workers (starts: 2), mTLS with a CRL, one rule, everything else by default",
+            "load": "grpcio, an open loop: unary calls on 20 connections, 5 calls a second on fresh ones, and streams; "
+            "starts: none",
             "cores": "shared by the sidecar, the model server and the callers",
         },
         "results": {**before, part: [figure.record(command) for figure in found]},
@@ -89,7 +91,7 @@ def write(file: Path, part: str, found: list[Figure], command: str) -> None:
 
 
 DEFAULTS: dict[str, float] = {
-    "rate": 500, "streams": 100, "changes": 100, "kills": 20, "stops": 50, "trials": 100, "rounds": 50,
+    "rate": 500, "streams": 100, "changes": 100, "kills": 20, "stops": 50, "trials": 100, "rounds": 50, "starts": 10,
 }  # fmt: skip
 MEANINGS = {
     "rate": "unary calls begun each second",
@@ -99,6 +101,7 @@ MEANINGS = {
     "stops": "by SIGTERM",
     "trials": "of each kind of lost trust",
     "rounds": "of limits, and as many in which a worker is killed",
+    "starts": "of sidecars",
 }
 
 

@@ -39,12 +39,12 @@ def kills(stage: Stage, given: Given) -> list[Figure]:
         for number in range(given.kills):
             name, pid = sorted(scene.workers().items())[number % WORKERS]
             os.kill(pid, signal.SIGSTOP)
-            waiting = [_connect(scene) for _ in range(QUEUED)]
+            waiting = [connect(scene) for _ in range(QUEUED)]
             killed.append(time.monotonic())
             os.kill(pid, signal.SIGKILL)
             # At once: those that wait for the successor must not keep the others from their handshakes.
             with ThreadPoolExecutor(QUEUED) as pool:
-                lost_queued += QUEUED - sum(pool.map(lambda each: _served(each, scene, file), waiting))
+                lost_queued += QUEUED - sum(pool.map(lambda each: served(each, scene, file), waiting))
             queued += QUEUED
             load.wait(partial(_replaced, scene, name), "see a successor", PATIENCE_S)
             load.more(200)
@@ -87,12 +87,12 @@ def _fate(failure: Failure, seen: Mapping[str, float], killed: Sequence[float]) 
     return OWN if connected and any(at <= failure.at <= at + SHOWS_S for at in killed) else WAITED
 
 
-def _connect(scene: Scene) -> socket.socket:
+def connect(scene: Scene) -> socket.socket:
     host, _, port = scene.address.rpartition(":")
     return socket.create_connection((host, int(port)), PATIENCE_S)
 
 
-def _served(waiting: socket.socket, scene: Scene, client: Path) -> bool:
+def served(waiting: socket.socket, scene: Scene, client: Path) -> bool:
     """Whether a connection gets its handshake and the first frame."""
     context = ssl.create_default_context(cafile=str(scene.pki.ca))
     context.set_alpn_protocols(["h2"])

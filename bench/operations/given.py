@@ -16,3 +16,4 @@ class Given:
     stops: int
     trials: int
     rounds: int
+    starts: int

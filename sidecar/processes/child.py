@@ -15,13 +15,12 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NoReturn, Protocol, TypeVar, cast
 
 from sidecar import logs
 from sidecar.errors import SettingError, SidecarError
-from sidecar.processes import privacy
 from sidecar.processes.channel import Channel
 from sidecar.processes.messages import (
     Attach,
@@ -37,7 +36,6 @@ from sidecar.processes.messages import (
     Tend,
 )
 from sidecar.processes.roles import ROLES
-from sidecar.processes.spawn import TERMINAL
 
 REPORT_S: Final = 0.5
 ORPHAN_GRACE_S: Final = 30.0  # for what is open when the supervisor is gone
@@ -62,19 +60,15 @@ class Role(Protocol):
         """Run until told to end; the exit status. Raises SidecarError for what only shows when starting."""
 
 
-def main(arguments: Sequence[str]) -> NoReturn:
-    """arguments: role and name, which only `ps` reads, and the number of the control channel's descriptor."""
-    privacy.hide_memory()  # before the per-boot key comes
-    for number in TERMINAL:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, TERMINAL)
-    end = socket.socket(fileno=int(arguments[2]))
-    os.set_inheritable(end.fileno(), False)
+def main(end: socket.socket) -> NoReturn:
+    """end: of the control channel."""
     channel = Channel(end)
-    start, descriptors = channel.first()
+    try:
+        start, descriptors = channel.first()
+    except ChannelError:
+        os._exit(0)  # the supervisor has gone, or has no use for it any more
     if not isinstance(start, Start) or len(start.descriptors) != len(descriptors):
         raise ChannelError("expected the message Start first, came another")
-    privacy.set_name(start.name)
     logs.configure(start.log_level, common={"process": start.name, "pid": os.getpid()})
     threading.Thread(target=_end_orphan, args=(end.fileno(),), name="orphan", daemon=True).start()
     birth = Birth(start, channel, dict(zip(start.descriptors, descriptors, strict=True)))

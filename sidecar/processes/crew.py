@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +33,7 @@ from sidecar.processes.messages import (
     Tend,
 )
 from sidecar.processes.post import Post, Settings
-from sidecar.processes.spawn import Spawned
+from sidecar.processes.spawn import Nursery, Spawned
 
 log = Log("supervisor")
 
@@ -39,6 +41,20 @@ START_S: Final = 60.0  # for a child to be ready
 SILENT_S: Final = 10.0  # without a report a child hangs
 OVERDUE_S: Final = 5.0  # beyond the grace that a child was given
 STANDS: Final = frozenset((State.SERVING, State.OUTGOING))  # states in which a child does its post's work
+LOOK_S: Final = 1.0  # between looks for orphans that have ended
+# Ends that an attack on memory may have caused: one that failed must not have told how memory lies in the next child.
+FAULTS: Final = frozenset(
+    -number
+    for number in (
+        signal.SIGABRT,
+        signal.SIGBUS,
+        signal.SIGFPE,
+        signal.SIGILL,
+        signal.SIGSEGV,
+        signal.SIGSYS,
+        signal.SIGTRAP,
+    )
+)
 
 
 class Child:
@@ -71,10 +87,11 @@ class Child:
 
 
 class Crew:
-    """key: the per-boot key.  jitter: numbers in [0, 1).
+    """nursery: makes the children.  key: the per-boot key.  jitter: numbers in [0, 1).
 
     hear: what children say that is not about their lives.  ended: a child's process has ended, with which status; its
-    state is already the next one.  linked: role → given a connection to each new process of it.
+    state is already the next one.  orphaned: the same of the nursery; another will be started.
+    linked: role → given a connection to each new process of it.
     """
 
     def __init__(
@@ -83,12 +100,14 @@ class Crew:
         posts: Iterable[Post],
         settings: Settings,
         *,
+        nursery: Nursery,
         key: bytes,
         run_directory: Path,
         log_level: str,
         jitter: Callable[[], float],
         hear: Callable[[Child, Message], None],
         ended: Callable[[Child, int], None],
+        orphaned: Callable[[int], None],
         linked: Mapping[str, Callable[[socket.socket], None]],
     ) -> None:
         self.settings = settings
@@ -101,6 +120,7 @@ class Crew:
         self._jitter = jitter
         self._hear = hear
         self._ended = ended
+        self._orphaned = orphaned
         self._linked = linked
         self._births = 0
         self._grace_s: float | None = None  # while the whole sidecar stops
@@ -109,6 +129,10 @@ class Crew:
         for post in posts:
             self._backoffs[post] = Backoff()
             self.children.append(Child(post, loop.time()))
+        self._nursery = nursery
+        self._nursery_began = self._nursery_due = self._look_due = loop.time()
+        self._nursery_backoff = Backoff()
+        nursery.attach(loop, self._nursery_ended)
 
     @property
     def live(self) -> list[Child]:
@@ -127,6 +151,11 @@ class Crew:
         return any(child.post is post and child.state in STANDS for child in self.children)
 
     def tick(self, now: float) -> None:
+        if not self._nursery.there and now >= self._nursery_due and self._grace_s is None:
+            self._start_nursery(now)
+        if now >= self._look_due:
+            self._look_due = now + LOOK_S
+            self._nursery.reap_stranger({child.process.pid for child in self.children if child.process is not None})
         for child in list(self.children):
             what = self._by_time(child, now)
             if what is not None:
@@ -162,12 +191,13 @@ class Crew:
         """What the time that has passed means to a child."""
         age, quiet = now - child.since, now - child.heard
         if child.state is State.WAITING:
-            return Input.DUE if age >= 0 else None
+            return Input.DUE if age >= 0 and self._nursery.up else None
         if child.state is State.STARTING:
             return Input.SILENT if age > START_S else None
         if child.state is State.DRAINING and age > self._drain_s + OVERDUE_S:
             return Input.OVERDUE
-        if quiet > SILENT_S:
+        # One that was told to stop while it still imports has not spoken yet; it may be overdue, but does not hang.
+        if quiet > SILENT_S and child.heard > child.born:
             return Input.SILENT
         if child.post.memory and child.report.resident > child.post.memory:
             return Input.OUTGROWN
@@ -196,22 +226,52 @@ class Crew:
             carer.send(Tend(post.slot), [post.descriptors[name] for name in post.shared])
             log.info("place_tended", place=f"{post.role}-{post.slot}", process=carer.name)
 
+    # --- the nursery --------------------------------------------------------------------------------------------
+
+    def _start_nursery(self, now: float) -> None:
+        self._nursery_began = now
+        try:
+            self._nursery.start()
+        except OSError as error:
+            log.error("nursery_not_started", detail=error.strerror or str(error))
+            self._nursery_pause(now)
+
+    def _nursery_ended(self, status: int) -> None:
+        log.warning("nursery_ended", status=status)
+        self._nursery_pause(self._loop.time())
+        self._orphaned(status)
+
+    def _nursery_pause(self, now: float) -> None:
+        self._nursery_due = now + self._nursery_backoff.pause(now - self._nursery_began, self._jitter())
+
+    # --- what is done to children -------------------------------------------------------------------------------
+
     def _spawn(self, child: Child) -> None:
         self._births += 1
         child.name = f"{child.post.role}-{child.post.slot}.{self._births}"
+        child.report = Report()
+        child.born = child.heard = self._loop.time()
         try:
-            process = Spawned(child.post.role, child.name)
+            self._nursery.bear(child.name, partial(self._born, child))
         except OSError as error:
-            log.error("child_not_started", process=child.name, detail=error.strerror or str(error))
+            self._born(child, error.strerror or str(error))
+
+    def _born(self, child: Child, made: Spawned | str) -> None:
+        if isinstance(made, str):
+            log.error("child_not_started", process=child.name, detail=made)
             self.feed(child, Input.EXITED)
             return
-        child.process, child.report = process, Report()
+        child.process = made
         child.born = child.heard = self._loop.time()
-        child.channel = Channel(process.control)
+        child.channel = Channel(made.control)
         child.channel.attach(self._loop, lambda message, fds: self._receive(child, message, fds), lambda: None)
-        self._loop.add_reader(process.pidfd, self._exited, child)
+        self._loop.add_reader(made.pidfd, self._exited, child)
         self._hand_down(child)
-        log.info("child_started", process=child.name, child=process.pid)
+        if child.state is State.DRAINING:
+            self._drain(child)  # it was told to stop before it was there
+        elif child.state is not State.STARTING:
+            child.kill()
+        log.info("child_started", process=child.name, child=made.pid)
 
     def _hand_down(self, child: Child) -> None:
         """The first message, and the connections between the new child and those that are there."""
@@ -278,6 +338,8 @@ class Crew:
 
     def _kill(self, child: Child) -> None:
         log.error("child_killed", process=child.name, quiet_s=round(self._loop.time() - child.heard, 1))
+        if child.process is None:
+            self._nursery.kill()  # which owes it
         child.kill()
 
     def _exited(self, child: Child) -> None:
@@ -291,6 +353,8 @@ class Crew:
         child.ends += 1
         level = log.info if status == 0 else log.warning
         level("child_ended", process=child.name, child=pid, status=status)
+        if status in FAULTS:
+            self._nursery.kill()
         self.feed(child, Input.EXITED)
         self._ended(child, status)
 

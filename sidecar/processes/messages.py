@@ -1,4 +1,5 @@
-"""What the supervisor and a child say to each other, as bytes. Typed and bounded; moving them is `channel`.
+"""What the supervisor and a child, or the nursery, say to each other, as bytes. Typed and bounded; moving them is
+`channel`.
 
 A message travels as JSON: {"is": "Report", …} with exactly the fields of its class. Descriptors travel beside it.
 """
@@ -16,6 +17,25 @@ LARGEST: Final = 8 << 20  # bytes of one message: a config file has 1 MiB at mos
 
 class ChannelError(SidecarError):
     """A peer broke the rules of the control channel, or does not read it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bear:
+    """To the nursery: make a child of this name. Its end of its control channel comes with the message."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Born:
+    """What became of a Bear. pid: of the child, whose pidfd comes with the message; 0 where there is none.
+
+    fault: why there is none.
+    """
+
+    name: str
+    pid: int
+    fault: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +194,7 @@ class Neighbour:
 
 
 Message: TypeAlias = (
-    Start | Ready | Go | Failed | Report | Prepare | Prepared | Commit | Abandon | Attach | Drain | End
+    Bear | Born | Start | Ready | Go | Failed | Report | Prepare | Prepared | Commit | Abandon | Attach | Drain | End
     | Question | Answer | Level | Neighbour | Tend | Leave
 )  # fmt: skip
 CLASSES: Final = {kind.__name__: kind for kind in get_args(Message)}

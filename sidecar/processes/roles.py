@@ -10,3 +10,6 @@ ROLES: Final = {
     "telemetry": "sidecar.telemetry.process",
     "worker": "sidecar.app",
 }
+# Those whose modules the nursery imports, for all its children to share. Not those that bring grpcio, which starts
+# threads that a fork would lose, nor what a role imports only where it is asked for (OpenTelemetry's exporter).
+NURSED: Final = ("recorder", "telemetry", "worker")

@@ -20,6 +20,7 @@ from sidecar.processes.lifecycle import State
 from sidecar.processes.messages import Abandon, Answer, Commit, Failed, Message, Prepare, Prepared, Question, Ready
 from sidecar.processes.notify import Notify
 from sidecar.processes.post import Post, Settings, StartError
+from sidecar.processes.spawn import Nursery
 from sidecar.processes.switch import Switch, Verdict
 from sidecar.processes.watch import Watch
 
@@ -50,6 +51,7 @@ class Supervisor:
         settings: Settings,
         reload: Callable[[Settings], Awaitable[Settings]],
         *,
+        nursery: Nursery,
         faults_of: Callable[[SidecarError], Sequence[Sequence[str]]],
         key: bytes,
         run_directory: Path,
@@ -78,8 +80,9 @@ class Supervisor:
         self._grace_s: float | None = None  # in place of the config's, where somebody asked for another
         self._ranks = sorted({post.rank for post in posts}, reverse=True)
         self._crew = Crew(
-            self._loop, posts, settings, key=key, run_directory=run_directory, log_level=log_level, jitter=jitter,
-            hear=self._hear, ended=self._child_ended, linked=linked,
+            self._loop, posts, settings, nursery=nursery, key=key, run_directory=run_directory, log_level=log_level,
+            jitter=jitter, hear=self._hear, ended=self._child_ended, orphaned=self._nursery_ended,
+            linked=linked,
         )  # fmt: skip
         self._watch = Watch(settings.files)
         self._switch: Switch | None = None
@@ -217,8 +220,15 @@ class Supervisor:
         elif not self._up:
             # Nothing was served yet: better no sidecar, which is seen, than one that tries for ever.
             problem = f"{child.name} ended with status {status} before it was ready"
-            self._failure = self._failure or StartError([["", problem]])
-            self._stop.set()
+            self._give_up(problem)
+
+    def _nursery_ended(self, status: int) -> None:
+        if not self._up and not self._stop.is_set():
+            self._give_up(f"the nursery ended with status {status} before everything was ready")
+
+    def _give_up(self, problem: str) -> None:
+        self._failure = self._failure or StartError([["", problem]])
+        self._stop.set()
 
     # --- reload -------------------------------------------------------------------------------------------------
 

@@ -26,13 +26,14 @@ Connect = Callable[[], grpc.Channel]
 class Load:
     """calls: unary calls that were answered.  errors: who failed, with which status and when.
 
-    echoes: messages that came back on streams.
+    echoes: messages that came back on streams.  runs: of failures of a client with no answer between them.
     """
 
     calls: int = 0
     echoes: int = 0
     errors: list[tuple[str, grpc.StatusCode, str]] = field(default_factory=list)
-    by_client: Counter[str] = field(default_factory=Counter)
+    runs: Counter[str] = field(default_factory=Counter)
+    _failing: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stop: threading.Event = field(default_factory=threading.Event)
 
@@ -43,6 +44,8 @@ class Load:
 
     def failed(self, client: str, error: grpc.RpcError) -> None:
         with self._lock:
+            self.runs[client] += client not in self._failing
+            self._failing.add(client)
             self.errors.append((client, error.code(), f"{monotonic():.3f} {error.details()}"))
 
     def _unary(self, client: str, connect: Connect) -> None:
@@ -55,6 +58,7 @@ class Load:
                     self.failed(client, error)
                 else:
                     with self._lock:
+                        self._failing.discard(client)
                         self.calls += 1
 
     def _stream(self, client: str, connect: Connect) -> None:
@@ -68,6 +72,7 @@ class Load:
                         requests.put(b"tick")
                         next(stream)
                         with self._lock:
+                            self._failing.discard(client)
                             self.echoes += 1
                         self._stop.wait(0.05)
                 except grpc.RpcError as error:

@@ -169,10 +169,17 @@ def record_of(sidecar: Sidecar, kind: str) -> set[tuple[str, str]]:
     return {(event["reason"], event["method"]) for event in sidecar.events() if event["kind"] == kind}
 
 
+def socket_of(sidecar: Sidecar, name: str) -> Path:
+    """Of the services, which may be ready later than the sidecar."""
+    eventually(lambda: list(sidecar.state.glob(f"run-*/{name}")) != [], "the services listen")
+    (path,) = sidecar.state.glob(f"run-*/{name}")
+    return path
+
+
 @pytest.mark.parametrize("where", ["calls.sock", "streams.sock"])
 def test_a_call_past_the_front_door_is_refused_and_recorded(sidecar: Sidecar, where: str) -> None:
     """By another process of the same user, which finds the socket and knows no key."""
-    (path,) = sidecar.state.glob(f"run-*/{where}")
+    path = socket_of(sidecar, where)
     drain, forged = "/langtrain.v1.SidecarService/Drain", seal(b"k" * 32, "/langtrain.v1.SidecarService/Drain")
     assert attack(path, drain) == attack(path, drain, forged) == attack(path, drain, bytes(200)) == REFUSED
     refused = {("internal.missing", drain), ("internal.forged", drain)}
@@ -194,7 +201,7 @@ def test_its_memory_is_hidden_from_the_same_user(
 
 def test_nobody_poses_as_the_services(sidecar: Sidecar, certificates: Certificates) -> None:
     """Another process of the same user puts its own socket in place of theirs, and a new worker comes to it."""
-    (path,) = sidecar.state.glob("run-*/calls.sock")
+    path = socket_of(sidecar, "calls.sock")
     path.unlink()
     heard: list[bytes] = []
     with socket.socket(socket.AF_UNIX) as impostor, operator(sidecar, certificates.client, certificates) as mine:

@@ -9,6 +9,8 @@ import pytest
 from sidecar.processes.messages import (
     LARGEST,
     Attach,
+    Bear,
+    Born,
     ChannelError,
     Drain,
     Go,
@@ -26,8 +28,9 @@ START = Start("worker", 1, "worker-1.4", "ab" * 32, "info", "/run/x", 3, {"confi
 
 @pytest.mark.parametrize(
     "message",
-    [START, Go(), Drain(2.5, True), Drain(3, False), Attach("recorder", "recorder-0.1"), Tend(1),
-     Prepared(2, [["workers", "expected 1"]]), Report(3, 2, 1 << 40, 0.25, {"upstream": True})],
+    [START, Bear("worker-1.4"), Born("worker-1.4", 4711, ""), Go(), Drain(2.5, True), Drain(3, False),
+     Attach("recorder", "recorder-0.1"), Tend(1), Prepared(2, [["workers", "expected 1"]]),
+     Report(3, 2, 1 << 40, 0.25, {"upstream": True})],
     ids=lambda message: type(message).__name__,
 )  # fmt: skip
 def test_a_message_arrives_as_it_was_sent(message: Message) -> None:

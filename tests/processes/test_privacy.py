@@ -15,6 +15,7 @@ PROGRAM = """
 import signal, sys
 from sidecar.processes import privacy
 privacy.set_name("a-name-of-more-than-15-bytes")
+privacy.set_command_line(["a program", "its name"])
 if sys.argv[1] == "hidden":
     privacy.hide_memory()
 print("up", flush=True)
@@ -31,6 +32,12 @@ def test_memory_is_hidden_from_the_same_user(state: str, refused: bool) -> None:
     with Process([*PLAIN, sys.executable, "-c", PROGRAM, state]) as process:
         process.wait_line(lambda line: line == "up")
         assert ("Permission denied" in read(f"/proc/{process.pid}/environ").stderr) is refused
+
+
+def test_a_command_line_takes_the_place_of_another() -> None:
+    with Process([sys.executable, "-c", PROGRAM, "hidden"]) as process:
+        process.wait_line(lambda line: line == "up")
+        assert Path(f"/proc/{process.pid}/cmdline").read_bytes().rstrip(b"\0") == b"a program\0its name"
 
 
 def test_a_name_is_cut() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +15,6 @@ from pathlib import Path
 
 from sidecar.processes.channel import Channel
 from sidecar.processes.messages import Drain, Start
-from sidecar.processes.spawn import Spawned
 from sidecar.telemetry.board import Board
 from sidecar.telemetry.feed import SpanFeed
 from sidecar.telemetry.pulse import boot_clock
@@ -21,19 +22,28 @@ from sidecar.telemetry.settings import BOARD, FEED, Seats, Settings
 from tests.telemetry.boards import Slot, samples
 
 NAME = "telemetry-0.1"
+MAIN = """
+import socket, sys
+sys.path[:] = sys.argv[2:]
+from sidecar.processes.child import main
+main(socket.socket(fileno=int(sys.argv[1])))
+"""
 
 
 class Child:
     """The process, and the supervisor's end of its control channel."""
 
     def __init__(self, settings: Settings, descriptors: Mapping[str, int]) -> None:
-        self._process = Spawned("telemetry", NAME)
-        self._channel = Channel(self._process.control)
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-P", "-c", MAIN, str(theirs.fileno()), *sys.path]
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        self._channel = Channel(ours)
         start = Start("telemetry", 0, NAME, "", "info", "", 1, settings.plain(), list(descriptors))
         self._channel.send(start, list(descriptors.values()))
 
     def send_signal(self, number: signal.Signals) -> None:
-        signal.pidfd_send_signal(self._process.pidfd, number)
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         self._process.kill()
@@ -43,7 +53,7 @@ class Child:
         self._channel.send(Drain(5.0, True))
 
     def wait(self) -> int:
-        status = self._process.reap()
+        status = self._process.wait()
         self._channel.close()
         return status
 
