@@ -193,6 +193,22 @@ def test_a_client_that_neither_ends_nor_answers() -> None:
         assert world.tap[0].reset == 8
 
 
+@pytest.mark.parametrize("after", [0.5, FAREWELL + 1], ids=["before the farewell is over", "after"])
+def test_a_cut_ends_a_drain_also_where_a_client_stays(after: float) -> None:
+    with World() as world:
+        call = ping(world)
+        drain = world.loop.begin(world.front.drain(GRACE))
+        world.advance(after)
+        world.client.mute = True
+        world.front.cut()
+        world.advance(0.5)
+        assert (call.status, call.message_text) == (Code.UNAVAILABLE, b"sidecar is stopping")
+        assert not drain.done()
+        world.advance(1)
+        assert drain.result() is False
+        assert world.transport(world.client).closed
+
+
 def test_no_grace_at_all() -> None:
     with World() as world:
         ping(world)
