@@ -32,8 +32,8 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
 
 /**
- * The interop cases with grpc-java, in plaintext, for Debian's netty has no ALPN. Every case runs RUNS times in a row on one channel; stdout gets one
- * JSON object, {case: [null or what went wrong, for each run]}.
+ * The interop cases with grpc-java, in plaintext, for Debian's netty has no ALPN. Every case runs RUNS times in a row
+ * on one channel; stdout gets one JSON object, {case: [null or what went wrong, for each run]}.
  *
  * <p>java Client ADDRESS RUNS
  *
@@ -224,12 +224,11 @@ public final class Client {
   private void serverCompressedStreaming() {
     ResponseParameters first = ResponseParameters.newBuilder().setSize(31415).setCompressed(bool(true)).build();
     ResponseParameters second = ResponseParameters.newBuilder().setSize(92653).setCompressed(bool(false)).build();
+    StreamingOutputCallRequest request =
+        StreamingOutputCallRequest.newBuilder().addResponseParameters(first).addResponseParameters(second).build();
     packed.taken();
     // The blocking iterator asks for a message when the one before is taken, so that each is unpacked in its turn.
-    Iterator<StreamingOutputCallResponse> responses =
-        blocking()
-            .streamingOutputCall(
-                StreamingOutputCallRequest.newBuilder().addResponseParameters(first).addResponseParameters(second).build());
+    Iterator<StreamingOutputCallResponse> responses = blocking().streamingOutputCall(request);
     isZeros(responses.next().getPayload(), 31415);
     require(packed.taken(), "the first came in plain");
     isZeros(responses.next().getPayload(), 92653);

@@ -94,7 +94,8 @@ public final class Server {
           Status.fromCodeValue(asked.getCode()).withDescription(asked.getMessage()).asRuntimeException());
     }
 
-    private static void respond(StreamingOutputCallRequest request, StreamObserver<StreamingOutputCallResponse> responses) {
+    private static void respond(
+        StreamingOutputCallRequest request, StreamObserver<StreamingOutputCallResponse> responses) {
       ServerCallStreamObserver<StreamingOutputCallResponse> call =
           (ServerCallStreamObserver<StreamingOutputCallResponse>) responses;
       request.getResponseParametersList().forEach(

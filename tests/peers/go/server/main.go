@@ -1,6 +1,6 @@
 // The interop test service with grpc-go, on free loopback ports: one in plaintext and, with a certificate, one for
-// clients that present one of the CA. One JSON line on stdout names them: {"plain": "127.0.0.1:1", "mtls": "127.0.0.1:2"}.
-// SIGTERM ends it once no call is open.
+// clients that present one of the CA. One JSON line on stdout names them:
+// {"plain": "127.0.0.1:1", "mtls": "127.0.0.1:2"}. SIGTERM ends it once no call is open.
 //
 //	server [CA CERTIFICATE KEY]
 //
