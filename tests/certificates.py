@@ -11,6 +11,7 @@ from sidecar.certs import dev
 TRUST_DOMAIN = dev.TRUST_DOMAIN
 CLIENT = f"spiffe://{TRUST_DOMAIN}/team/alice"
 STRANGER = f"spiffe://{TRUST_DOMAIN}/team/mallory"
+SIDECAR = f"dns:batch.{TRUST_DOMAIN}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Pair:
 @dataclass(frozen=True, slots=True)
 class Certificates:
     """ca: PEM file that all chain to.  server: for localhost and 127.0.0.1.  client and stranger carry the URI names
-    `CLIENT` and `STRANGER`; sidecar is what the sidecar presents to an upstream."""
+    `CLIENT` and `STRANGER`; sidecar is what the sidecar presents to an upstream, with the name `SIDECAR`."""
 
     ca: Path
     server: Pair

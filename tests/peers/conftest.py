@@ -6,10 +6,9 @@ With PEERS_DIRECT in the environment clients reach the server without a sidecar,
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,21 +57,16 @@ class Front:
         return f"{self.listen}-{self.upstream}" + ("-looked" if self.looked else "")
 
     def config(self, certificates: Certificates, upstream: Upstream) -> dict[str, Any]:
-        config = sidecars.guarded(certificates, upstream.plain.address)
+        address = upstream.address(self.upstream)
+        config = sidecars.guarded(certificates, address)
         if self.listen == "plain":
             # Callers without certificates are nobody, and nobody is allowed anything: only observed they pass.
             config = {"listen": {"tls": "none"}, "upstream": config["upstream"], "unsafe_observe_only": True}
-        if self.upstream == "socket":
-            config["upstream"]["address"] = upstream.socket
         if self.upstream == "mtls":
             pair = certificates.sidecar
             tls = {"ca": certificates.ca, "certificate": pair.certificate, "key": pair.key, "server_name": "localhost"}
-            config["upstream"]["address"] = upstream.mtls.address
             config["upstream"]["tls"] = {name: str(value) for name, value in tls.items()}
-        ports = {upstream.plain.port, upstream.mtls.port}
-        config["upstream"]["ports"] = [
-            port for port in sorted(ports) if f":{port}" not in config["upstream"]["address"]
-        ]
+        config["upstream"]["ports"] = [port for port in sorted(upstream.ports()) if f":{port}" not in address]
         if self.shapes:
             config["upstream"]["services"] = SHAPES
         if self.looked:
@@ -96,22 +90,29 @@ def upstream(certificates: Certificates, tmp_path_factory: pytest.TempPathFactor
     command = [sys.executable, "-m", "tests.peers.interop_server", "--socket", str(socket)]
     command += ["--ca", str(certificates.ca), "--certificate", str(pair.certificate), "--key", str(pair.key)]
     with Process(command) as server:
-        ports = json.loads(server.wait_line(lambda line: line.startswith("{")))
-        yield Upstream(Target(ports["plain"]), Target(ports["mtls"], certificates), f"unix://{socket}")
+        line = server.wait_line(lambda line: line.startswith("{"))
+        yield Upstream.announced(line, certificates, f"unix://{socket}")
         assert server.terminate() == 0, server.tail()
 
 
 @pytest.fixture(scope="session")
 def through(certificates: Certificates, upstream: Upstream, start_sidecar: StartSidecar) -> Any:
-    """`with through(front, limits={...}) as target:` a sidecar before the interop server, and where clients call it."""
+    """`with through(front, limit=1) as target:` a sidecar before the interop server, and where clients call it.
+
+    to: another server than grpcio's.  callers: who may call beside the client.  limits: of `listen.limits`.
+    """
 
     @contextmanager
-    def open_front(front: Front, **limits: Any) -> Iterator[Target]:
+    def open_front(
+        front: Front, *, to: Upstream = upstream, callers: Sequence[str] = (), **limits: Any
+    ) -> Iterator[Target]:
         presented = certificates if front.listen == "mtls" else None
         if DIRECT:
-            yield Target((upstream.mtls if presented else upstream.plain).address, presented)
+            yield Target(to.address(front.listen), presented)
             return
-        config = front.config(certificates, upstream)
+        config = front.config(certificates, to)
+        if callers:
+            config["authorization"]["rules"][0]["identities"] += callers
         if limits:
             config["listen"]["limits"] = limits
         with start_sidecar(config) as sidecar:

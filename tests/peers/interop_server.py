@@ -4,7 +4,8 @@
                                          [--ca FILE --certificate FILE --key FILE]
 
 It listens on free loopback ports, in plaintext and (with a certificate) for clients that present one of the CA,
-and on a Unix socket; one JSON line on stdout names them: {"plain": "127.0.0.1:1", "mtls": "127.0.0.1:2"}.
+and on a Unix socket; one JSON line on stdout names them: {"plain": "127.0.0.1:1", "mtls": "127.0.0.1:2"}. Server
+reflection tells what it serves.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
+from grpc_reflection.v1alpha import reflection
 
-from tests.peers import echo_service, interop_service
+from tests.peers import echo_service, interop_service, messages
 from tests.peers.compressed import WATCHED
 
 OPTIONS = [
@@ -52,6 +54,7 @@ def main() -> None:
         interceptors=[calls],
     )
     server.add_generic_rpc_handlers((interop_service.handler(), *echo_service.handlers(calls)))
+    reflection.enable_server_reflection((messages.SERVICE, reflection.SERVICE_NAME), server, pool=messages.POOL)
     ports = {"plain": f"127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{arguments.port}')}"}
     if arguments.certificate:
         secure = credentials(arguments.ca, arguments.certificate, arguments.key)

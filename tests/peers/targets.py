@@ -69,11 +69,30 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """The running interop server.  plain, mtls: its ports.  socket: its Unix socket, as "unix:///path"."""
+    """A running interop server.  plain, mtls: its ports.  socket: its Unix socket, as "unix:///path".
+
+    Only grpcio's has a socket and tells of its calls.
+    """
 
     plain: Target
-    mtls: Target
-    socket: str
+    mtls: Target | None = None
+    socket: str | None = None
+
+    @classmethod
+    def announced(cls, line: str, certificates: Certificates, socket: str | None = None) -> Upstream:
+        """What a server's line on stdout says, such as {"plain": "127.0.0.1:1", "mtls": "127.0.0.1:2"}."""
+        ports = json.loads(line)
+        mtls = Target(ports["mtls"], certificates) if "mtls" in ports else None
+        return cls(Target(ports["plain"]), mtls, socket)
+
+    def address(self, way: str) -> str:
+        """Where a sidecar finds it by "plain", "mtls" or "socket"."""
+        found = {"plain": self.plain, "mtls": self.mtls, "socket": self.socket}[way]
+        assert found is not None, f"this server does not listen on {way}"
+        return found.address if isinstance(found, Target) else found
+
+    def ports(self) -> set[int]:
+        return {target.port for target in (self.plain, self.mtls) if target is not None}
 
     def calls(self) -> dict[str, dict[str, int]]:
         """Calls by method, asked of the server itself: those "open" and those ever "begun"."""

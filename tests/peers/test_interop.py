@@ -1,19 +1,19 @@
-"""The gRPC interop cases that apply to a proxy, with three clients, by every way through the sidecar."""
+"""The gRPC interop cases that apply to a proxy, with every client, by every way through the sidecar."""
 
 from __future__ import annotations
 
 import asyncio
-import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.peers import interop_aio, interop_sync, venvs
+from tests.peers import interop_aio, interop_sync
+from tests.peers.conftest import FRONTS
+from tests.peers.interop_clients import CASES, OTHERS, RUNS, Results
 from tests.peers.targets import Target, Upstream
-from tests.processes import Process
 
-CASES = tuple(interop_sync.CASES)
-RUNS = 20  # in a row, on one channel
+WAYS = [(client, front) for client in OTHERS for front in FRONTS if client.tls or front.listen == "plain"]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -35,25 +35,20 @@ def test_grpcio_aio(name: str, target: Target, upstream: Upstream, runner: async
     upstream.wait_quiet()
 
 
-@pytest.fixture(scope="module")
-def grpc_js(target: Target) -> dict[str, list[Any]]:
-    """What grpc-js says of every case and run: None, or what went wrong."""
-    command = [*venvs.node(), str(venvs.HERE / "interop.cjs"), target.address, str(RUNS)]
-    if target.certificates:
-        pair = target.certificates.client
-        command += [str(target.certificates.ca), str(pair.certificate), str(pair.key)]
-    with Process(command, environment={"NODE_PATH": str(venvs.NODE_MODULES)}) as node:
-        line = node.wait_line(lambda line: line.startswith("{"), timeout=240)
-        assert node.wait() == 0, node.tail()
-    results: dict[str, list[Any]] = json.loads(line)
-    return results
+@pytest.fixture(scope="module", params=WAYS, ids=lambda way: f"{way[0]}-{way[1]}")
+def results(request: pytest.FixtureRequest, through: Any, upstream: Upstream) -> Iterator[Results]:
+    """What a client says of every case and run: None, or what went wrong."""
+    client, front = request.param
+    with through(front) as target:
+        said = client.run(target)
+        upstream.wait_quiet()
+        yield said
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_grpc_js(name: str, grpc_js: dict[str, list[Any]], upstream: Upstream) -> None:
-    assert grpc_js[name] == [None] * RUNS
-    upstream.wait_quiet()
+def test_other_languages(name: str, results: Results) -> None:
+    assert results[name] == [None] * RUNS
 
 
-def test_clients_run_the_same_cases(grpc_js: dict[str, list[Any]]) -> None:
-    assert set(interop_aio.CASES) == set(grpc_js) == set(CASES)
+def test_grpcio_aio_has_the_same_cases() -> None:
+    assert set(interop_aio.CASES) == set(CASES)

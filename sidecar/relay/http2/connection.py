@@ -76,7 +76,7 @@ class ServerConnection(Connection):
     ) -> None:
         """accept: given each new stream, its head and whether it has ended; it sets the stream's owner.
 
-        malformed: told why a request was reset that nobody came to own.
+        malformed: told of what a client sent that nobody came to own, and was reset or is why the connection ends.
         """
         super().__init__(limits)
         self._accept = accept
@@ -115,6 +115,17 @@ class ServerConnection(Connection):
         stream.expected = head.length
         self.slots += 1
         self._accept(stream, head, end)
+
+    def _on_idle_reset(self) -> None:
+        """RFC 9113 §6.4: a connection error. GOAWAY says so, and calls that are open still come to their end.
+
+        gRPC's C core resets streams that it has not opened yet when their calls are cancelled at once
+        (grpc/grpc#19655, #38758): the other calls of that client, and those it is just opening, have done nothing.
+        """
+        self._spend_reset()
+        if not self.draining:
+            self._malformed("RST_STREAM on an idle stream")
+            self.drain(ErrorCode.PROTOCOL_ERROR)
 
     def _on_late_block(self, number: int, block: bytes) -> None:
         """HEADERS on a closed stream."""

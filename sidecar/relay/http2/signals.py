@@ -22,6 +22,7 @@ class Signals(Inbound):
         super().__init__(limits)
         self.peer_goaway: int | None = None  # the last stream id the peer will process
         self.draining = False
+        self._farewell: int = ErrorCode.NO_ERROR  # why a drain was begun
         self.acknowledged = False  # the peer took our SETTINGS
         self.pongs = 0  # answers to our PINGs
         self.peer_streams = frames.MAX_STREAM_ID  # SETTINGS_MAX_CONCURRENT_STREAMS of the peer
@@ -153,6 +154,9 @@ class Signals(Inbound):
     def _on_rst_stream(self, flags: int, number: int, payload: bytes) -> None:
         if len(payload) != 4:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM is not 4 bytes")
+        if number % 2 and number > self._highest:
+            self._on_idle_reset()
+            return
         stream = self._known(number, "RST_STREAM", tolerant=True)
         if stream is None:
             # It crossed our own end of the stream, which was answered or whose fault was counted: no work is lost.
@@ -167,6 +171,10 @@ class Signals(Inbound):
                 stream.owner.on_refused()
             else:
                 stream.owner.on_reset(code, "")
+
+    def _on_idle_reset(self) -> None:
+        """RST_STREAM of a stream that was never opened."""
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "RST_STREAM on an idle stream")
 
     # --- PING ---------------------------------------------------------------------------------------------------
 
@@ -210,7 +218,7 @@ class Signals(Inbound):
 
     # --- going away ---------------------------------------------------------------------------------------------
 
-    def drain(self) -> None:
+    def drain(self, code: int = ErrorCode.NO_ERROR) -> None:
         """RFC 9113 §6.8: GOAWAY that refuses nothing yet, then, two round trips later, the last stream taken.
 
         One would do, but for gRPC's C core: it writes the answers to PINGs before the heads of streams that it had
@@ -223,14 +231,15 @@ class Signals(Inbound):
         if self.is_client:
             self._put(frames.goaway(0, ErrorCode.NO_ERROR))
         else:
-            self._put(frames.goaway(frames.MAX_STREAM_ID, ErrorCode.NO_ERROR))
+            self._farewell = code
+            self._put(frames.goaway(frames.MAX_STREAM_ID, code))
             self.send_ping(_DRAIN_PINGS[0])
 
     def name_last(self) -> None:
         """The last GOAWAY of a server's drain: what comes after the streams taken so far is not processed."""
         if self._last_accepted == frames.MAX_STREAM_ID and self.fault is None:
             self._last_accepted = self._highest
-            self._put(frames.goaway(self._last_accepted, ErrorCode.NO_ERROR))
+            self._put(frames.goaway(self._last_accepted, self._farewell))
 
     def _on_goaway(self, flags: int, number: int, payload: bytes) -> None:
         if number:

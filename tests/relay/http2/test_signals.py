@@ -9,6 +9,7 @@ import pytest
 from sidecar.relay.http2 import frames
 from sidecar.relay.http2.blocks import encode
 from sidecar.relay.http2.errors import ErrorCode
+from sidecar.relay.http2.limits import Rate
 from tests.relay.http2.ends import (
     REQUEST,
     RESPONSE,
@@ -20,6 +21,7 @@ from tests.relay.http2.ends import (
     data,
     frame,
     headers,
+    limits,
     rst,
 )
 
@@ -238,6 +240,36 @@ def test_unknown_error_codes_are_kept() -> None:
     stream.owner = listener = Listener()  # type: ignore[assignment]
     end.feed(rst(1, 0xDEADBEEF))
     assert listener.code == 0xDEADBEEF
+
+
+def test_a_reset_of_a_stream_not_yet_opened_ends_the_connection_after_its_calls() -> None:
+    """gRPC's C core sends it for a call that is cancelled at once (grpc/grpc#38758): no other call may pay for it."""
+    end = ServerEnd()
+    end.feed(headers(1))
+    farewell, ping = end.feed(rst(5))
+    assert (farewell.kind, _last(farewell), code_of(farewell)) == (
+        "GOAWAY",
+        frames.MAX_STREAM_ID,
+        ErrorCode.PROTOCOL_ERROR,
+    )
+    end.feed(headers(7, end=True), data(1, b"more", end=True))  # what crossed the GOAWAY is served
+    assert [event[:2] for event in end.events] == [(1, "request"), (7, "request"), (1, "data")]
+    (ping,) = end.feed(frames.ping(ping.payload, True))
+    (farewell,) = end.feed(frames.ping(ping.payload, True))
+    assert (farewell.kind, _last(farewell), code_of(farewell)) == ("GOAWAY", 7, ErrorCode.PROTOCOL_ERROR)
+    assert not end.connection.finished
+    for number in (1, 7):
+        stream = end.stream(number)
+        end.connection.send_head(stream, encode(RESPONSE), True)
+        end.connection.release(stream)
+    assert end.connection.finished
+    assert end.connection.fault is None
+
+
+def test_resets_of_streams_not_yet_opened_are_a_flood_too() -> None:
+    end = ServerEnd(limits(resets=Rate(1, 10)))
+    assert end.kinds(*[rst(2 * number + 1) for number in range(10)]) == ["GOAWAY", "PING"]
+    assert end.fault(rst(99)) == "ENHANCE_YOUR_CALM"
 
 
 # --- PING -------------------------------------------------------------------------------------------------------

@@ -175,10 +175,21 @@ _PROTOCOL, _SIZE, _CLOSED, _FLOW = "PROTOCOL_ERROR", "FRAME_SIZE_ERROR", "STREAM
 C, S = {"P": "C:" + _PROTOCOL, "Z": "C:" + _SIZE, "X": "C:" + _CLOSED}, {
     "p": "S:" + _PROTOCOL, "x": "S:" + _CLOSED, "f": "S:" + _FLOW,
 }  # fmt: skip
-WORDS = {**C, **S, "-": "-", "q": "request", "h": "head", "d": "data", "t": "trailers", "r": "reset"}
+WORDS = {
+    **C,
+    **S,
+    "g": "G:" + _PROTOCOL,
+    "-": "-",
+    "q": "request",
+    "h": "head",
+    "d": "data",
+    "t": "trailers",
+    "r": "reset",
+}
 
-# Capitals end the connection: P PROTOCOL_ERROR, Z FRAME_SIZE_ERROR, X STREAM_CLOSED. Small p, x, f end the stream: the
-# same, and FLOW_CONTROL_ERROR. q request, h head, d data, t trailers, r reset: what the owner is told.
+# Capitals end the connection: P PROTOCOL_ERROR, Z FRAME_SIZE_ERROR, X STREAM_CLOSED. Small g ends it after its calls,
+# with PROTOCOL_ERROR. Small p, x, f end the stream: as the capitals, and FLOW_CONTROL_ERROR. q request, h head, d data,
+# t trailers, r reset: what the owner is told.
 TABLE = """
                idle open ended answered closed reset abandoned passed c.idle c.await c.asked c.body c.told c.closed c.reset c.gone
 DATA           P    d    x     d        x      -     -         x      P      p       p       d      x      x        -       -
@@ -189,7 +200,7 @@ HEADERS,END    q    t    x     t        X      -     -         X      P      h  
 PRIORITY       -    -    -     -        -      -     -         -      -      -       -       -      -      -        -       -
 PRIORITY,SELF  -    -    -     -        -      -     -         -      -      -       -       -      -      -        -       -
 PRIORITY,4     Z    Z    Z     Z        Z      Z     Z         Z      Z      Z       Z       Z      Z      Z        Z       Z
-RST_STREAM     P    r    r     r        -      -     -         -      P      r       r       r      r      -        -       -
+RST_STREAM     g    r    r     r        -      -     -         -      P      r       r       r      r      -        -       -
 RST_STREAM,3   Z    Z    Z     Z        Z      Z     Z         Z      Z      Z       Z       Z      Z      Z        Z       Z
 SETTINGS       P    P    P     P        P      P     P         P      P      P       P       P      P      P        P       P
 PUSH_PROMISE   P    P    P     P        P      P     P         P      P      P       P       P      P      P        P       P
@@ -220,6 +231,8 @@ def outcome(end: End, octets: bytes) -> str:
         assert [found.kind for found in sent] == ["GOAWAY"]
         return f"C:{fault.code.name}"
     told = [event[1] for event in end.events[before:]]
+    if [found.kind for found in sent] == ["GOAWAY", "PING"]:
+        return f"G:{code_of(sent[0]).name}"
     resets = [found for found in sent if found.kind == "RST_STREAM"]
     if resets:
         assert [found.stream for found in resets] == [1]
