@@ -179,7 +179,7 @@ def start(processes: Processes) -> tuple[str, int]:
     upstream = int(server.wait_for(lambda: server.output().strip() or None, "listen"))
     method = {"name": "Infer", "unary_request": True, "unary_response": True}
     config = {
-        "listen": {"address": "127.0.0.1:0", "tls": "none", "limits": {"adaptive": True}},
+        "listen": {"address": "127.0.0.1:0", "tls": "none"},
         "upstream": {
             "address": f"127.0.0.1:{upstream}",
             "services": [{"service": "faults.Model", "methods": [method]}],
