@@ -29,7 +29,7 @@ from bench.harness.paths import CACHE, RESULTS, ROOT
 from bench.harness.processes import Processes, exit_on_signals
 
 PLACES = 4
-SERVICE_S = 0.02
+SERVICE_S = 0.1
 CHANNELS = 8
 OVERLOAD = 5
 ONSET_S = 5.0
