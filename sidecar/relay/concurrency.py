@@ -117,7 +117,8 @@ class Concurrency:
         """An answer has begun, so long after it was asked for. path: of the method."""
         self._answers += 1
         usual = self._usual.of(path)
-        self._usual.end(mark, usual, seconds)
+        if mark and self._usual.end(mark, usual, seconds):
+            self._learn(now)
         self._ended(usual, seconds, now)
 
     def left(self, path: str, mark: int, seconds: float, now: float, worked_off: bool) -> None:
@@ -127,7 +128,8 @@ class Concurrency:
         """
         self._answers += worked_off
         usual = self._usual.known(path)
-        self._usual.end(mark, None, seconds)
+        if mark and self._usual.end(mark, None, seconds):
+            self._learn(now)
         self._ended(usual if usual is not None and usual.late(seconds) else None, seconds, now)
 
     def look(self, now: float) -> None:
@@ -153,8 +155,6 @@ class Concurrency:
             self._count += 1
             self._usual_s += usual.seconds
             self._ratios += min(MOST_RATIO, seconds / usual.seconds) if usual.seconds else 1.0
-        if self._usual.complete:
-            self._learn(now)
         if self.waiting == SHORT and self._lates and not self.shedding:
             self._lates, self._rate, self.limit = 0, 0.0, BURST  # no line stands
         if self._draining and self.waiting <= self._draining:

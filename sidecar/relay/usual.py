@@ -99,12 +99,17 @@ class Usuals:
         self._chosen += 1
         return -self._cohort if waiting <= self._quiet else self._cohort
 
-    def end(self, mark: int, usual: Usual | None, seconds: float) -> None:
-        """A call has ended. usual: of its method, if there is anything to learn from it."""
-        if mark == self._cohort or mark == -self._cohort:
-            self._ended += 1
-            if usual is not None:
-                usual.note(seconds, mark < 0)
+    def end(self, mark: int, usual: Usual | None, seconds: float) -> bool:
+        """A call has ended that was chosen; whether it is the last of its cohort.
+
+        usual: of its method, if there is anything to learn from it.
+        """
+        if mark != self._cohort and mark != -self._cohort:
+            return False
+        self._ended += 1
+        if usual is not None:
+            usual.note(seconds, mark < 0)
+        return self._ended == COHORT
 
     @property
     def complete(self) -> bool:

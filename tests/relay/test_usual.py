@@ -36,7 +36,7 @@ def test_no_more_calls_are_chosen_than_a_cohort_has() -> None:
     usuals = Usuals(0.0)
     marks = [usuals.choose(1) for _ in range(COHORT + 2)]
     assert marks[COHORT:] == [0, 0]
-    usuals.end(0, usuals.of(PATH), 9.0)
+    assert not usuals.end(0, usuals.of(PATH), 9.0)
     for mark in marks[:COHORT]:
         assert not usuals.complete
         usuals.end(mark, usuals.of(PATH), 0.1)
