@@ -29,7 +29,7 @@ from bench.harness.paths import CACHE, RESULTS, ROOT
 from bench.harness.processes import Processes, exit_on_signals
 
 PLACES = 4
-SERVICE_S = 0.02
+SERVICE_S = 0.1
 CHANNELS = 8
 OVERLOAD = 5
 ONSET_S = 5.0
@@ -179,7 +179,7 @@ def start(processes: Processes) -> tuple[str, int]:
     upstream = int(server.wait_for(lambda: server.output().strip() or None, "listen"))
     method = {"name": "Infer", "unary_request": True, "unary_response": True}
     config = {
-        "listen": {"address": "127.0.0.1:0", "tls": "none", "limits": {"adaptive": True}},
+        "listen": {"address": "127.0.0.1:0", "tls": "none"},
         "upstream": {
             "address": f"127.0.0.1:{upstream}",
             "services": [{"service": "faults.Model", "methods": [method]}],

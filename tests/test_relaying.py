@@ -33,7 +33,7 @@ listen:
   limits:
     buffered_per_connection: 2MiB
     calls: 3
-    adaptive: true
+    adaptive: false
     handshakes: 5
     output: 1MiB
     refusals: {rate: 6/second, burst: 7}
@@ -44,7 +44,7 @@ listen:
         Limits(output=1 << 20, refusals=Rate(6, 7), unknown=Rate(8, 9), window_updates=Rate(10, 11)),
         buffered_per_connection=2 << 20,
         calls=3,
-        adaptive=True,
+        adaptive=False,
         memory=6 << 30,
         handshakes=5,
     )

@@ -62,9 +62,9 @@ class Limits(Section):
         "sidecar's own services.",
     )
     adaptive: bool = Field(
-        False,
-        description="Whether new calls are refused while the model server's answers take much longer than is usual for "
-        "their methods. Bursts of calls that would rather wait are refused as well.",
+        True,
+        description="Whether new calls are refused while more wait for the model server than it answers within a "
+        "second, and then while its answers take much longer than is usual for their methods.",
     )
     memory: Annotated[Size, Within(Size(128 << 20), Size(1 << 40))] | None = Field(
         None,

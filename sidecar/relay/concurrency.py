@@ -1,123 +1,101 @@
 """How many calls the model server is given at once, found from how long its answers take. Sans-I/O; times come in.
 
 A call counts from when its request is whole until its answer begins, so that neither slow uploads nor open streams do.
-Time is cut into windows. Where most answers of several in a row took well over what their method usually takes, the
-limit falls to a part of what was in use; else it grows. What is usual is learnt while there is no pressure and, while
-calls are refused, measured anew in dips: short times with a fourth of the calls.
+Time is cut into windows, and a window is late where most of its answers took well over what is usual for their method.
 
-Sources: Netflix concurrency-limits, "Gradient2Limit"; Envoy, "Adaptive Concurrency"; RFC 8289 §4.2 for acting only on
-what lasts; docs/adr/0009.
+A line stands while windows are late and more than a few calls wait. By Little's law it is worked off within its
+length divided by the rate of answers. While that is no more than `PATIENCE_S`, nothing is refused: so bursts are
+worked off, and callers served who wait for each other. Beyond it calls are refused, and then load is shed: the limit
+falls to the rate times the usual, and goes on being found so that answers are in time, until hardly a call is
+refused. While load is shed, what is usual is measured in dips: short times with a fourth of the calls.
+
+Sources: RFC 8289 §4.2, for a line that stands; BBR (Cardwell et al. 2016), for the limit that is begun with; Envoy,
+"Adaptive Concurrency", for dips; docs/adr/0009.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-START: Final = 100.0  # calls: as many as one connection may have open by default
-STEP: Final = 5.0  # calls
-LEAST: Final = 3.0  # calls
-CALM: Final = 10.0  # calls: the least, where not even half of the limit is used
-TOLERANCE: Final = 1.75  # times the usual
+from sidecar.relay.usual import COHORT_S, TOLERANCE, Usual, Usuals
+
+BURST: Final = 1000.0  # calls, where no line stands
+SHORT: Final = 10  # calls: no more are no line
+PATIENCE_S: Final = 1.0  # in which a line is worked off that may stand
+PATIENCE: Final = 5.0  # or so many times the usual
+STANDS: Final = 2  # late windows in a row, until a line stands; in the first, some answers are from before it
+FADE: Final = 0.95  # of the highest rate, from window to window
+LEAST: Final = 3.0  # calls, while load is shed
+LATES: Final = 3  # late windows in a row, until the limit falls
+MOST_RATIO: Final = 10.0  # of one answer, lest a single one speak for all
 EASE: Final = 1.25  # times the usual, on average: below it nobody waits in line
-SLACK_S: Final = 0.003  # and so much longer: below it the noise of a machine tells more than the model server
+PRESSURE: Final = 0.1  # calls refused for each that was taken: fewer are no overload
+RELEASE_S: Final = 1.0  # without pressure, until load is shed no more
 SAMPLES: Final = 10  # answers of a window, at least, unless it is long
 WINDOW_S: Final = 0.1  # at least
-LONG_S: Final = 0.5  # at most, once somebody looks
-LATES: Final = 3  # late windows in a row before anything is done
-METHODS: Final = 64  # told apart; others are not watched
+LONG_S: Final = 0.5  # enough for a window of few answers, if none takes longer than half of it
+STEP: Final = 5.0  # calls
 DIP_S: Final = 5.0  # at most, but for methods that take longer than a tenth of it
 DIP_SHARE: Final = 0.04  # of all time
 DIP_PAUSE_S: Final = 2.0  # between two, at least
-MOST_RATIO: Final = 10.0  # of one answer, lest a single one speak for all
-
-
-class Usual:
-    """What a method's answers take.  seconds: 0.0 until known."""
-
-    __slots__ = ("_count", "_total", "seconds")
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._total = 0.0
-        self._count = 0
-
-    def note(self, seconds: float) -> None:
-        self._total += seconds
-        self._count += 1
-
-    def late(self, seconds: float) -> bool:
-        return self.seconds > 0.0 and seconds > TOLERANCE * self.seconds + SLACK_S
-
-    def lower(self) -> None:
-        """Learn from a window that may have been under pressure: the usual is not more than that."""
-        if self._count >= 3:
-            mean = self._take()
-            if self.seconds == 0.0:
-                self.seconds = mean
-            elif mean < self.seconds:
-                self.seconds += (mean - self.seconds) / 4
-
-    def replace(self) -> bool:
-        """Learn from a dip; whether it takes much longer than was thought."""
-        if self._count < 3:
-            return False
-        before, self.seconds = self.seconds, self._take()
-        return self.seconds > 1.5 * before
-
-    def forget(self) -> None:
-        self._total, self._count = 0.0, 0
-
-    def _take(self) -> float:
-        mean = self._total / self._count
-        self.forget()
-        return mean
 
 
 class Concurrency:
-    """limit: calls that may wait for an answer.  waiting: those that do.  pressure: refused for each that was taken."""
+    """limit: calls that may wait for an answer.  waiting: those that do.  pressure: refused for each that was taken.
+
+    shedding: whether the limit is what is answered in time, not how long a line may be.
+    """
 
     __slots__ = (
+        "_answers",
         "_asked",
         "_began",
         "_count",
         "_dip_began",
+        "_draining",
         "_eager",
         "_late",
         "_lates",
-        "_measured",
         "_next_dip",
         "_peak",
+        "_pressed",
+        "_rate",
         "_ratios",
         "_refused",
         "_saved",
         "_since",
         "_usual",
+        "_usual_s",
         "limit",
         "pressure",
+        "shedding",
         "waiting",
     )
 
     def __init__(self, now: float) -> None:
         """now: seconds of any clock that does not go back, as everywhere here."""
-        self.limit = START
+        self.limit = BURST
         self.waiting = 0
         self.pressure = 0.0
-        self._usual: dict[str, Usual] = {}
-        self._eager = True  # nothing has been late: the limit doubles when it is used
+        self.shedding = False
+        self._usual = Usuals(now)
         self._lates = 0
+        self._rate = 0.0  # answers a second, since the line stands
+        self._pressed = now  # there was pressure
+        self._eager = False  # the limit doubles when it is used and nobody waits in line
         self._since = now  # answers to what was asked earlier tell of another limit
         self._saved = 0.0  # the limit before a dip; 0.0 where there is none
+        self._draining = 0  # in a dip, while more calls wait than this: nothing is measured yet
         self._dip_began = now
         self._next_dip = now
-        self._measured = 0
         self._open(now)
 
     def _open(self, now: float) -> None:
         """Begin a window."""
         self._began = now
         self._peak = self.waiting
-        self._count = self._late = self._asked = self._refused = 0
-        self._ratios = 0.0
+        self._count = self._late = self._answers = self._asked = self._refused = 0
+        self._ratios = self._usual_s = 0.0
 
     @property
     def full(self) -> bool:
@@ -127,120 +105,146 @@ class Concurrency:
         """A call was refused because of this limit."""
         self._refused += 1
 
-    def asked(self) -> None:
-        """A whole request goes to the model server."""
+    def asked(self) -> int:
+        """A whole request goes to the model server. Returns the mark to give back when it waits no more."""
         self._asked += 1
         self.waiting += 1
         if self.waiting > self._peak:
             self._peak = self.waiting
+        return self._usual.choose(self.waiting)
 
-    def answered(self, path: str, seconds: float, now: float) -> None:
+    def answered(self, path: str, mark: int, seconds: float, now: float) -> None:
         """An answer has begun, so long after it was asked for. path: of the method."""
-        self.waiting -= 1
-        usual = self._usual.get(path)
-        if usual is None:
-            if len(self._usual) < METHODS:
-                usual = self._usual[path] = Usual()
-        if usual is not None:
-            self._learn(usual, seconds, now)
-        if self._saved:
-            self._drain(now)
+        self._answers += 1
+        usual = self._usual.of(path)
+        if mark and self._usual.end(mark, usual, seconds):
+            self._learn(now)
+        self._ended(usual, seconds, now)
 
-    def left(self, path: str, seconds: float, now: float) -> None:
-        """A call ended so long after it was asked, and no answer had begun: it would have taken longer still."""
-        self.waiting -= 1
-        usual = self._usual.get(path)
-        if usual is not None and usual.late(seconds):
-            self._learn(usual, seconds, now)
-        if self._saved:
-            self._drain(now)
+    def left(self, path: str, mark: int, seconds: float, now: float, worked_off: bool) -> None:
+        """A call ended so long after it was asked, and no answer had begun: it would have taken longer still.
+
+        worked_off: by the model server's own status, which says nothing of what answers take.
+        """
+        self._answers += worked_off
+        usual = self._usual.known(path)
+        if mark and self._usual.end(mark, None, seconds):
+            self._learn(now)
+        self._ended(usual if usual is not None and usual.late(seconds) else None, seconds, now)
 
     def look(self, now: float) -> None:
-        """Called now and then, for windows and dips in which little happens."""
+        """Called now and then, for windows, cohorts and dips in which little happens."""
+        longest = self._usual.longest
         if self._saved:
-            longest = max([usual.seconds for usual in self._usual.values()], default=0.0)
             if now - self._dip_began > max(DIP_S, 10 * longest):
                 self._end_dip(now)
-        elif now - self._began >= LONG_S:
-            if self._count or not self.waiting:
+            return
+        if now - self._usual.began > COHORT_S:
+            self._learn(now)
+        if now - self._began >= LONG_S:
+            if not self.waiting or (self._count and now - self._began >= 2 * longest):
                 self._close(now)
-            elif self._eager and self.full:
+            elif not self.shedding and self.full:
                 self.limit += STEP  # whoever waits long by nature must not shut out all others
 
-    def _learn(self, usual: Usual, seconds: float, now: float) -> None:
-        if now - seconds < self._since:
-            return
-        if self._saved:
-            usual.note(seconds)
-            self._measured += 1
-            if self._measured >= SAMPLES:
-                self._end_dip(now)
-            return
-        if usual.late(seconds):
-            self._late += 1
-        self._count += 1
-        self._ratios += min(MOST_RATIO, seconds / usual.seconds) if usual.seconds else 1.0
-        usual.note(seconds)
+    def _ended(self, usual: Usual | None, seconds: float, now: float) -> None:
+        """A call waits no more. usual: of its method, if it tells anything."""
+        self.waiting -= 1
+        if usual is not None and not self._saved and now - seconds >= self._since:
+            self._late += usual.late(seconds)
+            self._count += 1
+            self._usual_s += usual.seconds
+            self._ratios += min(MOST_RATIO, seconds / usual.seconds) if usual.seconds else 1.0
+        if self.waiting == SHORT and self._lates and not self.shedding:
+            self._lates, self._rate, self.limit = 0, 0.0, BURST  # no line stands
+        if self._draining and self.waiting <= self._draining:
+            self._measure(now)
         if self._count >= SAMPLES and now - self._began >= WINDOW_S:
             self._close(now)
+
+    def _learn(self, now: float) -> None:
+        """A cohort is complete, or has lasted long enough."""
+        if self._saved:
+            self._end_dip(now)
+        else:
+            self._usual.learn()
+            self._usual.gather(now)
 
     def _close(self, now: float) -> None:
         """A window has ended: judge it."""
         late = self._late * 2 > self._count
         self._lates = self._lates + 1 if late else 0
         self.pressure = self._refused / max(1, self._asked)
-        for usual in self._usual.values():
-            usual.lower()
-        if self._lates >= LATES:
+        if self._refused > PRESSURE * self._asked:
+            self._pressed = now
+        if not self.shedding:
+            self._wait(late, now)
+        elif now - self._pressed >= RELEASE_S:
+            self.shedding, self.limit = False, BURST
+        else:
+            self._find(late, now)
+        self._open(now)
+
+    def _wait(self, late: bool, now: float) -> None:
+        """Limit a line that stands; shed load where that has been too little."""
+        if not late:
+            self._rate, self.limit = 0.0, max(BURST, 2.0 * self._peak)
+            return
+        if self._lates < STANDS:
+            return
+        self._rate = max(FADE * self._rate, self._answers / (now - self._began))
+        usual_s = self._usual_s / self._count
+        self.limit = max(2.0 * SHORT, self._rate * max(PATIENCE_S, PATIENCE * usual_s))
+        if self._refused:
+            self.shedding, self._pressed, self._eager = True, now, False
+            self.limit = max(LEAST, min(self.limit, TOLERANCE * self._rate * usual_s))
+            self._begin_dip(now)
+
+    def _find(self, late: bool, now: float) -> None:
+        """Look for the highest limit at which answers are in time."""
+        used = self._peak * 2 >= self.limit
+        if used and self._lates >= LATES:
             self._shrink(now)
-        elif not late:
+        elif used and not late:
             self._grow(now)
         if self._refused and not self._eager and now >= self._next_dip and self.waiting <= self.limit:
             self._begin_dip(now)
-        self._open(now)
 
     def _shrink(self, now: float) -> None:
         """To what would have been in time, had all that was in use waited in one line."""
         share = TOLERANCE * self._count / self._ratios
         wanted = min(self.limit, self._peak) * max(0.2, min(0.9, share))
-        # A few calls are no line: whoever has no more than that is slow by itself, and a burst may well be in time.
-        least = CALM if self._peak * 2 < self.limit else LEAST
-        self.limit = min(self.limit, max(least, wanted))
+        self.limit = min(self.limit, max(LEAST, wanted))
         self._eager = False
         self._lates = LATES - 1  # the next late window acts again, for it tells of this limit
         self._since = now
 
     def _grow(self, now: float) -> None:
-        used = self._peak * 2 >= self.limit
-        if self._eager:
-            if self._peak * 2 > self.limit and self._ratios <= EASE * self._count:
-                self.limit = 2.0 * self._peak
-                self._since = now
-        elif used:
+        if not self._eager:
             self.limit += max(1.0, self.limit / 16)
-        elif self.limit < START:
-            self.limit = min(START, self.limit * 1.25 + 1.0)
-        else:
-            self._eager = True
-
-    def _begin_dip(self, now: float) -> None:
-        self._saved, self.limit = self.limit, max(1.0, min(self.limit, self._peak) / 4)
-        self._dip_began, self._measured = now, 0
-        self._since = float("inf")
-        for usual in self._usual.values():
-            usual.forget()
-        self._drain(now)
-
-    def _drain(self, now: float) -> None:
-        """Measure what is asked from when no more than a dip's calls wait."""
-        if self._since == float("inf") and self.waiting <= self.limit:
+        elif self._ratios <= EASE * self._count:
+            self.limit = 2.0 * self._peak
             self._since = now
 
+    def _begin_dip(self, now: float) -> None:
+        most = max(1, int(min(self.limit, self._peak) / 4))
+        self._saved, self.limit = self.limit, float(most)
+        self._usual.forget()
+        self._usual.pause()
+        self._draining, self._dip_began = most, now
+        if self.waiting <= most:
+            self._measure(now)
+
+    def _measure(self, now: float) -> None:
+        """No more calls wait than the dip allows: what is asked from now on tells what is usual."""
+        self._usual.gather(now, self._draining)
+        self._draining, self._dip_began = 0, now
+
     def _end_dip(self, now: float) -> None:
-        for usual in self._usual.values():
-            self._eager = usual.replace() or self._eager
-        self.limit, self._saved = self._saved, 0.0
-        since = self._since if self._measured else self._dip_began
-        self._next_dip = now + max(DIP_PAUSE_S, (now - since) / DIP_SHARE)
+        if self._usual.complete:
+            self._eager = self._usual.replace() or self._eager
+        self._next_dip = now + max(DIP_PAUSE_S, (now - self._dip_began) / DIP_SHARE)
+        self.limit, self._saved, self._draining = self._saved, 0.0, 0
         self._since, self._lates = now, 0
+        self._usual.gather(now)
         self._open(now)

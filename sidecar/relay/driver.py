@@ -72,6 +72,7 @@ class Exchange:
         "_deadline_slot",
         "_due",
         "_ending",
+        "_mark",
         "_reset",
         "_unrecorded",
         "asked_s",
@@ -120,6 +121,7 @@ class Exchange:
         self._attempts = 0
         self.reserved = False  # a call that has places of its own
         self.asked_s = 0.0  # when the request was whole, on the timer's clock; 0 before, -1 once it waits no more
+        self._mark = 0  # of the call among those whose time is measured
         self.responding = False  # the model server's head has come
         self.waiting = False  # in the pool's queue
         self.last: ResponseHead | TrailerBlock | None = None  # what ended the response
@@ -263,15 +265,15 @@ class Exchange:
         relay = self.relay
         if not self.asked_s and not self.responding and not self.reserved and self.pool is relay.pool:
             self.asked_s = relay.timer()
-            relay.admission.concurrency.asked()
+            self._mark = relay.admission.concurrency.asked()
 
     def asks_no_more(self, answered: bool) -> None:
         now, concurrency = self.relay.timer(), self.relay.admission.concurrency
         seconds, self.asked_s = now - self.asked_s, -1.0
         if answered:
-            concurrency.answered(self.call.method.path, seconds, now)
+            concurrency.answered(self.call.method.path, self._mark, seconds, now)
         else:
-            concurrency.left(self.call.method.path, seconds, now)
+            concurrency.left(self.call.method.path, self._mark, seconds, now, self.last is not None)
 
     def open_upstream(self) -> None:
         """Ask the pool for a stream, once."""

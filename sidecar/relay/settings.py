@@ -27,7 +27,7 @@ class FrontSettings:
     buffered: int = 256 << 20
     buffered_per_connection: int = 128 << 20
     calls: int = 10_000
-    adaptive: bool = False
+    adaptive: bool = True
     memory: int = 3 << 30
     handshakes: int = 256
     handshake_s: float = 10.0

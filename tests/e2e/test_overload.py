@@ -21,7 +21,7 @@ from tests.sidecars import Sidecar
 from tests.waiting import eventually
 
 CALLERS: Final = 60
-SERVICE: Final = b"0.02"  # seconds
+SERVICE: Final = b"0.05"  # seconds; two at once, so that of 60 calls the last one waits for a second and a half
 OK, UNAVAILABLE, EXHAUSTED = grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
@@ -81,6 +81,10 @@ def overloaded(start_sidecar: StartSidecar, **limits: Any) -> Iterator[tuple[Sid
         upstream = {"address": server.address, "services": [{"service": "faults.Model", "methods": [UNARY]}]}
         config = {"listen": {"tls": "none", "limits": limits}, "upstream": upstream, "unsafe_observe_only": True}
         sidecar = stack.enter_context(start_sidecar(config))
+        with grpc.insecure_channel(sidecar.address) as channel:
+            infer: Any = channel.unary_unary(INFER)
+            for _ in range(10):  # one after the other: what an answer takes without a line
+                infer(SERVICE, timeout=30)
         yield sidecar, stack.enter_context(Crowd(sidecar.address))
 
 
@@ -91,8 +95,8 @@ def resident(pid: int) -> int:
 @pytest.mark.parametrize(
     ("limits", "code", "reason"),
     [
-        ({"adaptive": True}, UNAVAILABLE, "overload.concurrency"),
-        ({"calls": 5}, EXHAUSTED, "overload.calls"),
+        ({}, UNAVAILABLE, "overload.concurrency"),
+        ({"calls": 5, "adaptive": False}, EXHAUSTED, "overload.calls"),
     ],
     ids=["latency", "calls"],
 )

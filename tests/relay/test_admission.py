@@ -23,7 +23,7 @@ from tests.relay.ends import Call, Client, pick
 from tests.relay.hand_turned import Transport
 from tests.relay.world import World
 
-SMALL = FrontSettings(calls=3, buffered=4_000, memory=1_000, adaptive=True)
+SMALL = FrontSettings(calls=3, buffered=4_000, memory=1_000)
 HEALTH = b"/grpc.health.v1.Health/Check"
 
 
@@ -142,7 +142,7 @@ def test_a_refused_call_that_goes_on_sending_ends() -> None:
 
 
 def test_calls_that_wait_for_an_answer_are_limited_and_others_are_not() -> None:
-    with World(settings=FrontSettings(adaptive=True)) as world:
+    with World() as world:
         world.relay.admission.concurrency.limit = 2.0
         streams = [world.call("bidi") for _ in range(5)]  # not whole: they ask for nothing yet
         waiting = [ask(world.client) for _ in range(3)]
