@@ -203,13 +203,14 @@ def config(
         },
         "upstream": {"address": f"127.0.0.1:{upstream_port}", "protocol": "open-inference"},
         "state": {"directory": str(state)},
-        "authentication": {"mtls": {"trust_domains": [TRUST_DOMAIN]}},
         "authorization": {"rules": rules(setup.rules)},
         "audit": {"file": str(state / AUDIT)},
         "workers": setup.workers,
         "telemetry": telemetry,
     }
-    if not setup.tls:
+    if setup.tls:
+        made["authentication"] = {"mtls": {"trust_domains": [TRUST_DOMAIN]}}
+    else:
         made["unsafe_observe_only"] = True
     if setup.spans is Spans.PERCENT:
         telemetry["sample"] = 0.01
