@@ -16,7 +16,7 @@ BENCHES := bench-relay bench-relay-first bench-in-memory bench-limits bench-upst
 	bench-capacity bench-telemetry-outage bench-soak
 
 .PHONY: help demo test compiled test-compiled peers test-peers soak test-soak check check-proto venv format proto proto-promise docs bench \
-	$(BENCHES) lock clean samples
+	$(BENCHES) performance lock clean samples
 
 help:  ## list these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' Makefile
@@ -94,6 +94,9 @@ bench: $(BENCHES)  ## every measurement that the documents quote
 
 bench-relay: $(EDITABLE)  ## CPU time per call of every kind of load, beside Envoy, nginx, nghttpx, haproxy and grpc.aio
 	@$(BIN)/python -m bench.relay
+
+performance: $(EDITABLE)  ## write the tables of docs/performance.md from the results of bench-relay
+	@$(BIN)/python -m bench.performance
 
 bench-relay-first: $(EDITABLE)  ## the same of the smallest chain and its ways of tracing, beside Envoy
 	@$(BIN)/python -m bench.relay first-4x8 first-32x1

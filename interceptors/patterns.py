@@ -54,6 +54,8 @@ class Pattern:
         """Whether the pattern covers the whole of `text`."""
         if self._plain:
             return text == self.text
+        if not text.startswith(self.prefix):
+            return False
         literals, one, stars = self._literals, self._any, self._stars
         states = 1 | (stars & 1) << 1
         for character in text:

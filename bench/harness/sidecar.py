@@ -68,7 +68,7 @@ def rules(count: int) -> list[dict[str, list[str]]]:
     """`count` of them, of which the last allows."""
     others = [RULES[number % len(RULES)] for number in range(min(count - 1, len(RULES)))]
     others += [
-        {"identities": [f"spiffe://{TRUST_DOMAIN}/team-{number}/*"], "methods": ["/inference.GRPCInferenceService/*"]}
+        {"identities": [f"spiffe://{TRUST_DOMAIN}/team-{number}/*"], "methods": ["/inference.**"]}
         for number in range(count - 1 - len(others))
     ]
     return [*others, ALLOWS]
@@ -176,7 +176,7 @@ def start(
     state = Path(tempfile.mkdtemp(prefix="state-", dir=processes.folder))
     sink = None if setup.spans is Spans.CORRELATED else collector.start(processes, f"collector-{state.name}")
     file = state / "sidecar.yaml"  # JSON is YAML
-    file.write_text(json.dumps(config(certificates, upstream_port, state, setup, sink), indent=1))
+    file.write_text(json.dumps(config(certificates, upstream_port, state, setup, sink)))
     command = [sys.executable, "-m", *under, "sidecar", "serve", "--config", str(file)]
     process = processes.start(f"sidecar-{state.name}", command, core, builds.sidecar() if compiled else ROOT)
     listening = process.wait_for(lambda: listening_in(process.output()), "listen", START_S)
@@ -203,20 +203,20 @@ def config(
         },
         "upstream": {"address": f"127.0.0.1:{upstream_port}", "protocol": "open-inference"},
         "state": {"directory": str(state)},
-        "authorization": {"rules": rules(setup.rules)},
         "audit": {"file": str(state / AUDIT)},
         "workers": setup.workers,
         "telemetry": telemetry,
     }
     if setup.tls:
         made["authentication"] = {"mtls": {"trust_domains": [TRUST_DOMAIN]}}
+        made["authorization"] = {"rules": rules(setup.rules)}
     else:
         made["unsafe_observe_only"] = True
     if setup.spans is Spans.PERCENT:
         telemetry["sample"] = 0.01
     if setup.full:
         telemetry["access_log"] = {"file": str(state / "access.jsonl")}
-        made["limits"] = [{"per": "identity", "rate": PLENTY}]
+        made["limits"] = [{"per": "identity" if setup.tls else "source", "rate": PLENTY}]
         made["probes"] = {"address": f"127.0.0.1:{free_port()}"}
     return made
 
