@@ -10,7 +10,7 @@ CODE := sidecar interceptors detectors clients/python tests bench examples tools
 STUBS := clients/python/langtrain/v1
 PROMISED := proto/baseline.binpb
 
-COMPILED_TESTS ?= tests/interceptors tests/relay
+COMPILED_TESTS ?= tests/interceptors tests/relay tests/limits tests/audit/test_lines.py tests/telemetry/test_meter.py
 SOAK_SECONDS ?= 1800
 BENCHES := bench-relay bench-relay-first bench-in-memory bench-limits bench-upstream-faults bench-overload bench-operations \
 	bench-capacity bench-telemetry-outage bench-soak

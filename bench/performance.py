@@ -12,8 +12,21 @@ DOCUMENT = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- what follows is written by `make performance` -->\n", "<!-- up to here -->\n"
 
 
-def tables(told: dict[str, Any]) -> str:
+NOT_YET = "Not measured yet: `make bench-relay`, then `make performance`.\n"
+
+
+def read(results: Path = RESULTS / "relay.json") -> dict[str, Any] | None:
+    """The results, None before there are any."""
+    if not results.is_file():
+        return None
+    told: dict[str, Any] = json.loads(results.read_text("utf-8"))
+    return told
+
+
+def tables(told: dict[str, Any] | None) -> str:
     """The machine, each bar beside what was measured, and every proxy under every load, as Markdown."""
+    if told is None:
+        return NOT_YET
     machine, rows = told["machine"], told["rows"]
     lines = [
         f"Measured on {machine['cores']} cores of {machine['processor']}, kernel {machine['kernel']}, "
@@ -50,15 +63,15 @@ def verdict(ratio: dict[str, Any]) -> str:
     return "reached" if ratio["met"] else "**missed**"
 
 
-def rewritten(document: str, told: dict[str, Any]) -> str:
+def rewritten(document: str, told: dict[str, Any] | None) -> str:
     """`document` with its tables made anew."""
     before, _, rest = document.partition(BEGIN)
     after = rest.partition(END)[2]
     return f"{before}{BEGIN}\n{tables(told)}\n{END}{after}"
 
 
-def main(document: Path = DOCUMENT, results: Path = RESULTS / "relay.json") -> None:
-    document.write_text(rewritten(document.read_text("utf-8"), json.loads(results.read_text("utf-8"))), "utf-8")
+def main() -> None:
+    DOCUMENT.write_text(rewritten(DOCUMENT.read_text("utf-8"), read()), "utf-8")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
-from bench.harness.paths import RESULTS
-from bench.performance import BEGIN, DOCUMENT, END, rewritten, tables
+from bench.performance import BEGIN, DOCUMENT, END, read, rewritten, tables
 
 RATIO = {"of": "ours", "to": "theirs", "what": "CPU time", "median": 0.5, "low": 0.25, "high": 0.75}
 ENTRY = {"cpu_us": {"median": 20.0, "low": 10.0, "high": 30.0}, "waited": 0.01}
@@ -24,7 +21,7 @@ TOLD = {
 def test_the_document_is_what_the_results_say() -> None:
     document = DOCUMENT.read_text("utf-8")
     assert document.count(BEGIN) == document.count(END) == 1
-    assert rewritten(document, json.loads((RESULTS / "relay.json").read_text("utf-8"))) == document
+    assert rewritten(document, read()) == document
 
 
 def test_a_bar_is_reached_missed_or_not_there() -> None:
