@@ -10,13 +10,13 @@ CODE := sidecar interceptors detectors clients/python tests bench examples tools
 STUBS := clients/python/langtrain/v1
 PROMISED := proto/baseline.binpb
 
-COMPILED_TESTS ?= tests/interceptors tests/relay
+COMPILED_TESTS ?= tests/interceptors tests/relay tests/limits tests/audit/test_lines.py tests/telemetry/test_meter.py
 SOAK_SECONDS ?= 1800
-BENCHES := bench-relay-first bench-in-memory bench-limits bench-upstream-faults bench-overload bench-operations \
+BENCHES := bench-relay bench-relay-first bench-in-memory bench-limits bench-upstream-faults bench-overload bench-operations \
 	bench-capacity bench-telemetry-outage bench-soak
 
 .PHONY: help demo test compiled test-compiled peers test-peers soak test-soak check check-proto venv format proto proto-promise docs bench \
-	$(BENCHES) lock clean samples
+	$(BENCHES) performance lock clean samples
 
 help:  ## list these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' Makefile
@@ -93,8 +93,14 @@ docs: $(EDITABLE)  ## write the references of configuration and metrics from wha
 
 bench: $(BENCHES)  ## every measurement that the documents quote
 
-bench-relay-first: $(EDITABLE)  ## CPU time per call, beside Envoy without a filter
-	@$(BIN)/python -m bench.relay_first
+bench-relay: $(EDITABLE)  ## CPU time per call of every kind of load, beside Envoy, nginx, nghttpx, haproxy and grpc.aio
+	@$(BIN)/python -m bench.relay
+
+performance: $(EDITABLE)  ## write the tables of docs/performance.md from the results of bench-relay
+	@$(BIN)/python -m bench.performance
+
+bench-relay-first: $(EDITABLE)  ## the same of the smallest chain and its ways of tracing, beside Envoy
+	@$(BIN)/python -m bench.relay first-4x8 first-32x1
 
 bench-in-memory: compiled  ## CPU time of the relay's own code per call, interpreted and compiled
 	@$(BIN)/python -m bench.in_memory

@@ -20,12 +20,14 @@ from pathlib import Path
 
 from bench.harness import certificates, children, cores, payload, sidecar, upstream
 from bench.harness.errors import BenchError
-from bench.harness.h2load import Load, Shape
+from bench.harness.h2load import H2Load
+from bench.harness.loads import Shape
 from bench.harness.paths import CACHE
 from bench.harness.processes import Processes, exit_on_signals
 from bench.harness.rounds import Sample, measure
-from bench.harness.sidecar import Sidecar, Spans
-from bench.relay_first import MESSAGE
+from bench.harness.sidecar import Setup, Sidecar, Spans
+from bench.harness.trail import Evidence
+from bench.relay import MESSAGE
 
 LINE = re.compile(r":\d+\)$")  # the line at the end of a place
 
@@ -83,18 +85,19 @@ def run(shape: Shape, calls: int, spans: Spans) -> tuple[Sample, Profile]:
     claimed = cores.claim()
     with Processes(CACHE / f"profile-{os.getpid()}") as processes:
         issued = certificates.issue(processes.folder, datetime.datetime.now(datetime.UTC))
-        load = Load(processes, issued, payload.framed(MESSAGE))
-        echo = upstream.start(processes)
-        proxy = sidecar.start(processes, claimed.proxy, issued, echo, spans, compiled=False)
-        measure(proxy, load, shape, calls // 10)
-        plain = measure(proxy, load, shape, calls)
+        load = H2Load(processes, issued, payload.framed(MESSAGE), shape, traces=True)
+        echo = upstream.start(processes).port
+        setup, evidence = Setup(spans.value, spans), Evidence()
+        proxy = sidecar.start(processes, claimed.proxy, issued, echo, setup, evidence, compiled=False)
+        measure(proxy, load, calls // 10)
+        plain = measure(proxy, load, calls)
         processes.stop(proxy.process)
         report = processes.folder / "profile.json"
         sampled = ("bench.harness.sampled_worker", str(report))
-        profiled = sidecar.start(processes, claimed.proxy, issued, echo, spans, sampled, compiled=False)
-        measure(profiled, load, shape, calls // 10)
+        profiled = sidecar.start(processes, claimed.proxy, issued, echo, setup, evidence, sampled, compiled=False)
+        measure(profiled, load, calls // 10)
         _ask(profiled, report)  # begins anew after the warm-up
-        measure(profiled, load, shape, calls)
+        measure(profiled, load, calls)
         return plain, read(_ask(profiled, report), calls)
 
 

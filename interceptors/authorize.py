@@ -89,13 +89,15 @@ class Authorize(Interceptor):
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         """Raises RuleError, its field "rules[0].methods[1]", for a rule that cannot be read."""
-        self._rules = tuple(_Compiled(rule, f"rules[{at}]") for at, rule in enumerate(rules))
+        compiled = [_Compiled(rule, f"rules[{at}]") for at, rule in enumerate(rules)]
+        self._rules = _Index(compiled)
+        # Patterns are shared by the rules that spell them alike.
+        self._naming = {pattern: None for rule in compiled if rule.models is not None for pattern in rule.methods}
         self._decisions: Bounded[tuple[str, str, str], Permission | Deny] = Bounded(MOST_DECISIONS)
         self._permissions: Bounded[tuple[Pattern, ...] | None, Permission] = Bounded(MOST_MODELS)
 
     def depth(self, method: Method, obligations: frozenset[str]) -> View | None:
-        named = any(rule.models is not None and rule.about(method.path) for rule in self._rules)
-        return View.BYTES if named else None
+        return View.BYTES if any(pattern.matches(method.path) for pattern in self._naming) else None
 
     def on_start(self, call: Call) -> Verdict:
         principal = call.find(Principal)
@@ -125,7 +127,7 @@ class Authorize(Interceptor):
 
     def _decide(self, principal: Principal, path: str) -> Permission | Deny:
         models: list[Pattern] = []
-        matching = [rule for rule in self._rules if rule.about(path) and rule.of(principal)]
+        matching = [rule for rule in self._rules.near(principal) if rule.of(principal) and rule.about(path)]
         if not matching:
             return NO_RULE
         for rule in matching:
@@ -185,6 +187,29 @@ class _Compiled:
 
     def of(self, principal: Principal) -> bool:
         return any(pattern.matches(principal.name) for pattern in self.identities.get(principal.kind, ()))
+
+
+class _Index:
+    """Rules by how the names begin that their identities cover, so that a decision looks at few of many."""
+
+    __slots__ = ("_prefixes", "_rules")
+
+    def __init__(self, rules: Sequence[_Compiled]) -> None:
+        self._rules = rules
+        self._prefixes: dict[tuple[str, int], dict[str, list[int]]] = {}  # by kind and length
+        for number, rule in enumerate(rules):
+            for kind, patterns in rule.identities.items():
+                for prefix in {pattern.prefix for pattern in patterns}:
+                    self._prefixes.setdefault((kind, len(prefix)), {}).setdefault(prefix, []).append(number)
+
+    def near(self, principal: Principal) -> list[_Compiled]:
+        """The rules, in their order, some of whose patterns begin as the principal's name does."""
+        kind, name = principal.kind, principal.name
+        found: set[int] = set()
+        for (of, length), numbers in self._prefixes.items():
+            if of == kind:
+                found.update(numbers.get(name[:length], ()))
+        return [self._rules[number] for number in sorted(found)]
 
 
 def _pattern(text: str, field: str, name: bool = False) -> Pattern:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from math import ceil
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from interceptors import retry
 from interceptors.bounded import Bounded
@@ -98,6 +98,7 @@ class Limit(Interceptor):
         self._known: Bounded[str, _Applying] = Bounded(MOST_REMEMBERED)
         self._sources: Bounded[str, str] = Bounded(MOST_REMEMBERED)
         self._folded: Bounded[str, str] = Bounded(MOST_REMEMBERED)
+        self._due: Bounded[tuple[str, str, str, str], _Due] = Bounded(MOST_REMEMBERED)
 
     def depth(self, method: Method, obligations: frozenset[str]) -> View | None:
         applying = self._applying(method.path)
@@ -108,15 +109,15 @@ class Limit(Interceptor):
         # Where the one message is charged as well, all waits for it, so that a refusal takes nothing.
         if not applying.early or (applying.late and call.method.unary_request):
             return PASS
-        return self._take(list(self._by_headers(call, applying.early)))
+        return self._take(self._by_headers(call, applying.early))
 
     def on_request(self, call: Call, message: Message) -> Hook:
         applying = self._applying(call.method.path)
         opening = call.find(_Opened) is None
         if opening:
             call.put(OPENED)
-        early = () if opening and not call.method.unary_request else applying.early
-        due = list(self._by_headers(call, early))
+        charged = opening and not call.method.unary_request
+        due = NOTHING if charged else self._by_headers(call, applying.early)
         if applying.late:
             try:
                 added = list(self._by_message(call, message, applying.late))
@@ -124,31 +125,39 @@ class Limit(Interceptor):
                 return UNREADABLE
             except _TooManyError:
                 return MANY_MODELS
-            due += added
+            due = due.and_also(added)
         return self._take(due)
 
-    def _take(self, due: list[_Due]) -> Hook:
-        if not due:
+    def _take(self, due: _Due) -> Hook:
+        if not due.charges:
             return PASS
-        charges = [charge for _, charge in due]
-        taken = self._ledger.take_all(charges)
-        return self._take_later(due, charges) if taken.refusal == "ledger_busy" else _judged(due, taken)
+        taken = self._ledger.take_all(due.charges)
+        return self._take_later(due) if taken.refusal == "ledger_busy" else _judged(due, taken)
 
-    def _take_later(self, due: list[_Due], charges: list[Charge]) -> Steps[Verdict]:
+    def _take_later(self, due: _Due) -> Steps[Verdict]:
         try:
-            taken = yield from ask(TakeAll(charges))
+            taken = yield from ask(TakeAll(due.charges))
         except AnswerError:
             return BUSY
         return _judged(due, taken)
 
-    def _by_headers(self, call: Call, budgets: Sequence[_Compiled]) -> Iterator[_Due]:
-        """What budgets of calls that ask for no model are charged."""
+    def _by_headers(self, call: Call, budgets: Sequence[_Compiled]) -> _Due:
+        """What budgets of calls that ask for no model are charged. budgets: those of the call's method."""
+        if not budgets:
+            return NOTHING
         principal = call.find(Principal)
-        for budget in budgets:
-            if budget.of(principal):
-                yield budget.said, budget.charge(self._parts(call, budget, principal), 1)
+        tenant, name = ("", "") if principal is None else (principal.tenant, principal.name)
+        key = (tenant, name, call.method.path, call.peer.source)
+        known = self._due.get(key)
+        if known is None:
+            ours = [budget for budget in budgets if budget.of(principal)]
+            charges = [budget.charge(self._parts(call, budget, principal), 1) for budget in ours]
+            known = self._due.keep(key, _Due(tuple(budget.said for budget in ours), tuple(charges)))
+        return known
 
-    def _by_message(self, call: Call, message: Message, budgets: Sequence[_Compiled]) -> Iterator[_Due]:
+    def _by_message(
+        self, call: Call, message: Message, budgets: Sequence[_Compiled]
+    ) -> Iterator[tuple[Budget, Charge]]:
         """What the other budgets are charged. Raises CodecError, _TooManyError."""
         principal = call.find(Principal)
         names: list[str] | None = None
@@ -202,10 +211,10 @@ class Limit(Interceptor):
         return known
 
 
-def _judged(due: list[_Due], taken: Taken) -> Verdict:
+def _judged(due: _Due, taken: Taken) -> Verdict:
     if not taken.refusal:
         return PASS
-    return CANNOT.get(taken.refusal) or exceeded(due[taken.at][0], taken)
+    return CANNOT.get(taken.refusal) or exceeded(due.budgets[taken.at], taken)
 
 
 def exceeded(budget: Budget, taken: Taken) -> Deny:
@@ -289,7 +298,19 @@ class _Compiled:
         return Charge(key.encode("utf-8", "surrogatepass"), self.said.bucket, cost)
 
 
-_Due: TypeAlias = tuple[Budget, Charge]
+class _Due(NamedTuple):
+    """What a call is to be charged, and each charge's budget."""
+
+    budgets: tuple[Budget, ...]
+    charges: tuple[Charge, ...]
+
+    def and_also(self, added: Sequence[tuple[Budget, Charge]]) -> _Due:
+        return _Due(
+            (*self.budgets, *(budget for budget, _ in added)), (*self.charges, *(charge for _, charge in added))
+        )
+
+
+NOTHING: Final = _Due((), ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from bench.harness.errors import BenchError
-from bench.harness.paths import CACHE, ROOT, load_source
+from bench.harness.paths import CACHE, LOAD, ROOT
 from bench.harness.processes import program
 from tools import compiled
 
@@ -22,14 +22,21 @@ def sidecar() -> Path:
     return compiled.TREE
 
 
-def upstream() -> Path:
-    """The echo upstream, built. Raises BenchError when gcc or libnghttp2-dev is missing."""
-    return _compile("ngup.c", "ngup", ("-w", "-lnghttp2"), "libnghttp2-dev")
+def echo() -> Path:
+    """The model server, built. Raises BenchError when gcc or libnghttp2-dev is missing."""
+    return _compile("echo.c", "echo", ("-lnghttp2",), "libnghttp2-dev")
 
 
-def client_certificate_shim() -> Path:
+def load() -> Path:
+    """The load generator, built. Raises BenchError when gcc, libnghttp2-dev or libssl-dev is missing."""
+    return _compile("load.c", "load", ("-lnghttp2", "-lssl", "-lcrypto"), "libnghttp2-dev, libssl-dev")
+
+
+def client_certificate() -> Path:
     """What makes h2load present a certificate, built. Raises BenchError when gcc or libssl-dev is missing."""
-    return _compile("mtls_shim.c", "mtls_shim.so", ("-shared", "-fPIC", "-ldl", "-lssl", "-lcrypto"), "libssl-dev")
+    return _compile(
+        "client_certificate.c", "client_certificate.so", ("-shared", "-fPIC", "-ldl", "-lssl"), "libssl-dev"
+    )
 
 
 def envoy() -> Path:
@@ -38,7 +45,7 @@ def envoy() -> Path:
 
 
 def _compile(source_name: str, target_name: str, flags: tuple[str, ...], package: str) -> Path:
-    source = load_source(source_name)
+    source = LOAD / source_name
     text = source.read_bytes()
     # The name holds the source's digest, so a changed source is built anew and a half-built one never used.
     target = CACHE / f"{hashlib.sha256(text).hexdigest()[:12]}-{target_name}"
@@ -46,7 +53,7 @@ def _compile(source_name: str, target_name: str, flags: tuple[str, ...], package
         CACHE.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")
         _run(
-            [program("gcc", "gcc"), "-O2", str(source), *flags, "-o", str(partial)],
+            [program("gcc", "gcc"), "-O2", "-Wall", "-Wextra", str(source), *flags, "-o", str(partial)],
             f"build {source_name} (needs gcc and {package})",
         )
         partial.rename(target)

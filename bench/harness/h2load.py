@@ -1,18 +1,23 @@
 """Load by h2load over mTLS: a fixed number of calls, after which every one of them must have been answered.
 
 h2load sends the same headers on every call and many calls in one write, which flatters any proxy; shapes of one
-stream a connection stand beside for that reason. It does not look into trailers: that an answer is the echo, and
-not a refusal, is told by the bytes of data that came back.
+stream a connection stand beside for that reason, and `driver`, whose headers vary. Its handshakes fall among its
+calls. It does not look into trailers: that an answer is the echo, and not a refusal, is told by the bytes of data that
+came back.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
-from bench.harness.builds import client_certificate_shim
+from bench.harness.builds import client_certificate
 from bench.harness.certificates import Certificates
 from bench.harness.errors import BenchError
+from bench.harness.loads import Go, Report, Shape
 from bench.harness.payload import METHOD
 from bench.harness.processes import Processes, program
 
@@ -22,21 +27,11 @@ TRACEPARENT = f"00-{TRACE_ID}-00f067aa0ba902b7"
 CIPHER = "TLS_AES_128_GCM_SHA256"
 TLS = f"TLSv1.3 {CIPHER}"
 HEADERS = ("content-type: application/grpc", "te: trailers")
+WITHIN_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """How calls arrive: `connections`, each with `streams` calls open at once."""
-
-    connections: int
-    streams: int
-
-    def __str__(self) -> str:
-        return f"{self.connections}x{self.streams}"
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
+class Output:
     """What h2load says of a run. seconds: from the first connection to the last answer.  data: bytes."""
 
     done: int
@@ -47,42 +42,46 @@ class Report:
     tls: str  # "TLSv1.3 TLS_AES_128_GCM_SHA256", "" without TLS
 
 
-class Load:
-    """The load generator, with the call it sends and the certificate it presents."""
+class H2Load:
+    """h2load, with the call it sends and the certificate it presents; a `loads.Load`."""
 
-    def __init__(self, processes: Processes, certificates: Certificates, body: bytes) -> None:
+    def __init__(
+        self, processes: Processes, certificates: Certificates, body: bytes, shape: Shape, traces: bool = False
+    ) -> None:
+        """traces: whether the caller has a trace context, the same for every call."""
         self._processes = processes
         self._body = body
-        self._file = processes.folder / "body.bin"
+        self._shape = shape
+        self._traces = traces
+        self._file = processes.folder / "h2load-body.bin"
         self._file.write_bytes(body)
-        shim = client_certificate_shim()
         identity = (f"MTLS_CERT={certificates.client}", f"MTLS_KEY={certificates.client_key}")
-        self._command = [program("env", "coreutils"), f"LD_PRELOAD={shim}", *identity]
+        self._command = [program("env", "coreutils"), f"LD_PRELOAD={client_certificate()}", *identity]
         # One cipher suite for every proxy, whichever it would prefer itself.
         self._command += [program("h2load", "nghttp2-client"), "-t1", f"--tls13-ciphers={CIPHER}"]
 
-    def run(self, port: int, shape: Shape, calls: int, sampled: bool, within_s: float = 120.0) -> Report:
-        """Send `calls` calls over TLS to `port` on loopback, and see that all were answered with the echo.
+    @contextmanager
+    def connected(self, port: int, calls: int, sampled: bool) -> Iterator[Go]:
+        yield partial(self._run, port, calls, sampled)
 
-        sampled: what the caller's trace context says.  Raises BenchError when one was not answered.
-        """
-        arguments = [f"-n{calls}", f"-c{shape.connections}", f"-m{shape.streams}", "-d", str(self._file)]
-        for header in (*HEADERS, f"traceparent: {TRACEPARENT}-0{sampled:d}"):
+    def _run(self, port: int, calls: int, sampled: bool) -> Report:
+        arguments = [f"-n{calls}", f"-c{self._shape.connections}", f"-m{self._shape.streams}", "-d", str(self._file)]
+        trace = (f"traceparent: {TRACEPARENT}-0{sampled:d}",) if self._traces else ()
+        for header in (*HEADERS, *trace):
             arguments += ["-H", header]
         url = f"https://127.0.0.1:{port}{METHOD}"
-        output = self._processes.run("h2load", [*self._command, *arguments, url], within_s)
-        report = parse(output)
+        found = parse(self._processes.run("h2load", [*self._command, *arguments, url], WITHIN_S))
         data = calls * len(self._body)
-        if (report.done, report.succeeded, report.ok_status, report.data) != (calls, calls, calls, data):
-            raise BenchError(f"void: expected {calls} calls answered with {data} bytes of data, came {report}")
-        if report.tls != TLS:
-            raise BenchError(f"void: expected the calls to travel over {TLS}, came {report.tls or 'no TLS'}")
-        return report
+        if (found.done, found.succeeded, found.ok_status, found.data) != (calls, calls, calls, data):
+            raise BenchError(f"void: expected {calls} calls answered with {data} bytes of data, came {found}")
+        if found.tls != TLS:
+            raise BenchError(f"void: expected the calls to travel over {TLS}, came {found.tls or 'no TLS'}")
+        return Report(found.seconds)
 
 
-def parse(output: str) -> Report:
+def parse(output: str) -> Output:
     """Read h2load's output. Raises BenchError when it is not as nghttp2 1.52 prints it."""
-    if "mtls shim: load failed" in output:
+    if "client certificate: load failed" in output:
         raise BenchError("h2load could not load its client certificate")
     requests = _find(r"^requests: \d+ total, \d+ started, (\d+) done, (\d+) succeeded, ", output)
     status = _find(r"^status codes: (\d+) 2xx, ", output)
@@ -90,7 +89,7 @@ def parse(output: str) -> Report:
     amount, unit = _find(r"^finished in ([\d.]+)(us|ms|s|m|h)?", output)
     protocol = re.search(r"^TLS Protocol: (\S+)$", output, re.MULTILINE)
     cipher = re.search(r"^Cipher: (\S+)$", output, re.MULTILINE)
-    return Report(
+    return Output(
         done=int(requests[0]),
         succeeded=int(requests[1]),
         ok_status=int(status[0]),

@@ -1,4 +1,4 @@
-"""The sidecar with its chain on: identify by mTLS, authorize, record to a file on disk, and trace in three ways."""
+"""The sidecar with its chain on: identify by mTLS, authorize, record to a file on disk, and what a set-up adds."""
 
 from __future__ import annotations
 
@@ -11,47 +11,77 @@ from enum import Enum
 from pathlib import Path
 
 from bench.harness import builds, collector
-from bench.harness.certificates import TRUST_DOMAIN, Certificates
+from bench.harness.certificates import CALLERS, TRUST_DOMAIN, Certificates
 from bench.harness.collector import Collector
 from bench.harness.errors import BenchError
-from bench.harness.h2load import Load, Shape
+from bench.harness.loads import Load
 from bench.harness.paths import ROOT
-from bench.harness.processes import POLL_S, Process, Processes
-from bench.harness.trail import Trail
-
-CHAIN = (
-    "identify by mTLS; authorize by identities and methods, the last of four rules allows; record every call to an "
-    "fsynced file; trace as each metric says"
-)
+from bench.harness.processes import POLL_S, Process, Processes, free_port
+from bench.harness.trail import Evidence, Trail
 
 
 class Spans(Enum):
-    """What becomes of spans; each is a sidecar of its own, and as a title, how it differs."""
+    """What becomes of spans."""
 
     EXPORTED = "every call sampled, spans to a sink"
     PROPAGATED = "trace on, no call sampled"
     CORRELATED = "no exporter: trace ids recorded only"
+    PERCENT = "spans sampled at 1%"
 
 
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How one sidecar differs from others; all identify, authorize and record.
+
+    full: it limits, and has its access log and its metrics on.  tls: False for plaintext, where nobody is identified
+    and nothing is denied.  rules: of which the last allows.
+    """
+
+    title: str
+    spans: Spans = Spans.PERCENT
+    full: bool = True
+    tls: bool = True
+    workers: int = 1
+    rules: int = 4
+
+
+FIRST = tuple(Setup(spans.value, spans, full=False) for spans in (Spans.EXPORTED, Spans.PROPAGATED, Spans.CORRELATED))
+SIDECAR = Setup("sidecar")
 SETTLED_S = 60.0  # within which the last call of a round is on disk and its span sent
+START_S = 60.0  # many rules take a while to read
+AUDIT = Path("audit") / "events.jsonl"
 QUIET_S = 2.0  # twice the longest that spans wait in the sidecar for others
-# The rule that allows stands last, so that each decision reads them all.
+# The rule that allows stands last, so that a decision reads them all.
 RULES = (
     {"identities": ["spiffe://example.org/team/*"], "methods": ["/inference.GRPCInferenceService/*"]},
     {"identities": ["dns:metrics.example.org"], "methods": ["/inference.GRPCInferenceService/ServerLive"]},
     {"identities": ["spiffe://example.org/ops/**"], "methods": ["/**"]},
-    {"identities": ["spiffe://example.org/bench/*"], "methods": ["/inference.GRPCInferenceService/ModelInfer"]},
 )
+ALLOWS = {
+    "identities": [f"{CALLERS}*"],
+    "methods": ["/inference.GRPCInferenceService/ModelInfer", "/inference.GRPCInferenceService/ModelInferStream"],
+}
+PLENTY = "100000000/second"
+
+
+def rules(count: int) -> list[dict[str, list[str]]]:
+    """`count` of them, of which the last allows."""
+    others = [RULES[number % len(RULES)] for number in range(min(count - 1, len(RULES)))]
+    others += [
+        {"identities": [f"spiffe://{TRUST_DOMAIN}/team-{number}/*"], "methods": ["/inference.**"]}
+        for number in range(count - 1 - len(others))
+    ]
+    return [*others, ALLOWS]
 
 
 @dataclass(slots=True)
 class Sidecar:
     """A running sidecar; see `proxies.Proxy`. Its evidence is the audit file, and what its collector got."""
 
+    setup: Setup
     process: Process
     port: int
     trail: Trail
-    spans: Spans
     collector: Collector | None
     build: str  # "compiled", or "interpreted"
     calls: int = 0  # so far
@@ -59,11 +89,15 @@ class Sidecar:
 
     @property
     def title(self) -> str:
-        return self.spans.value
+        return self.setup.title
 
     @property
     def sampled(self) -> bool:
-        return self.spans is not Spans.PROPAGATED
+        return self.setup.spans is not Spans.PROPAGATED
+
+    @property
+    def share(self) -> float:
+        return 1.0
 
     def finish(self, calls: int) -> None:
         """Wait until `calls` more calls are on disk and no more spans come, so that the cost of both counts.
@@ -83,9 +117,15 @@ class Sidecar:
         if self.collector is not None:
             before, self.exported = self.exported, settled(self.collector)
             came = self.exported - before
-            if not (0 < came <= calls if self.sampled else came == 0):
-                expected = f"1 to {calls}" if self.sampled else "no"
-                raise BenchError(f"void: expected {expected} spans at the collector, came {came}")
+            least, most = self._expected(calls)
+            if not least <= came <= most:
+                raise BenchError(f"void: expected {least} to {most} spans at the collector, came {came}")
+
+    def _expected(self, calls: int) -> tuple[int, int]:
+        """The fewest spans that may come of `calls` calls, and the most."""
+        if self.setup.spans is Spans.PERCENT:
+            return int(calls >= 1000), calls // 10
+        return (1, calls) if self.sampled else (0, 0)
 
     def prove_traced(self, load: Load) -> None:
         """One call that the caller samples must come out as one span: the link that traces is on.
@@ -94,7 +134,8 @@ class Sidecar:
         """
         if self.collector is None:
             raise BenchError("a sidecar without an exporter does not trace")
-        load.run(self.port, Shape(1, 1), 1, sampled=True)
+        with load.connected(self.port, 1, True) as go:
+            go()
         self.calls += 1
         sink = self.collector
         self.exported = self.process.wait_for(lambda: sink.spans() or None, "send a span")
@@ -123,7 +164,8 @@ def start(
     core: int,
     certificates: Certificates,
     upstream_port: int,
-    spans: Spans,
+    setup: Setup,
+    evidence: Evidence,
     under: tuple[str, ...] = (),
     compiled: bool = True,
 ) -> Sidecar:
@@ -132,20 +174,19 @@ def start(
     under: a module that runs it, and that module's own arguments.  compiled: as its image ships it, not this checkout.
     """
     state = Path(tempfile.mkdtemp(prefix="state-", dir=processes.folder))
-    audit = state / "audit" / "events.jsonl"
-    sink = None if spans is Spans.CORRELATED else collector.start(processes, f"collector-{state.name}")
+    sink = None if setup.spans is Spans.CORRELATED else collector.start(processes, f"collector-{state.name}")
     file = state / "sidecar.yaml"  # JSON is YAML
-    settings = config(certificates, upstream_port, state, audit)
-    if sink is not None:
-        settings["telemetry"] = {"otlp": f"http://127.0.0.1:{sink.port}"}
-    file.write_text(json.dumps(settings, indent=1))
+    file.write_text(json.dumps(config(certificates, upstream_port, state, setup, sink)))
     command = [sys.executable, "-m", *under, "sidecar", "serve", "--config", str(file)]
     process = processes.start(f"sidecar-{state.name}", command, core, builds.sidecar() if compiled else ROOT)
-    listening = process.wait_for(lambda: listening_in(process.output()), "listen")
-    return Sidecar(process, port_in(listening), Trail(audit), spans, sink, str(listening["build"]))
+    listening = process.wait_for(lambda: listening_in(process.output()), "listen", START_S)
+    trail = Trail(state / AUDIT, evidence)
+    return Sidecar(setup, process, port_in(listening), trail, sink, str(listening["build"]))
 
 
-def config(certificates: Certificates, upstream_port: int, state: Path, audit: Path) -> dict[str, object]:
+def config(
+    certificates: Certificates, upstream_port: int, state: Path, setup: Setup, sink: Collector | None
+) -> dict[str, object]:
     """The sidecar's configuration: defaults, but for what is named here."""
     tls = {
         "certificate": str(certificates.server),
@@ -153,14 +194,31 @@ def config(certificates: Certificates, upstream_port: int, state: Path, audit: P
         "client_ca": str(certificates.ca),
         "client_certificates": "required",
     }
-    return {
-        "listen": {"address": "127.0.0.1:0", "tls": tls},
+    telemetry: dict[str, object] = {} if sink is None else {"otlp": f"http://127.0.0.1:{sink.port}"}
+    made: dict[str, object] = {
+        "listen": {
+            "address": "127.0.0.1:0",
+            "tls": tls if setup.tls else "none",
+            "limits": {"connections_per_source": 10_000},
+        },
         "upstream": {"address": f"127.0.0.1:{upstream_port}", "protocol": "open-inference"},
         "state": {"directory": str(state)},
-        "authentication": {"mtls": {"trust_domains": [TRUST_DOMAIN]}},
-        "authorization": {"rules": list(RULES)},
-        "audit": {"file": str(audit)},
+        "audit": {"file": str(state / AUDIT)},
+        "workers": setup.workers,
+        "telemetry": telemetry,
     }
+    if setup.tls:
+        made["authentication"] = {"mtls": {"trust_domains": [TRUST_DOMAIN]}}
+        made["authorization"] = {"rules": rules(setup.rules)}
+    else:
+        made["unsafe_observe_only"] = True
+    if setup.spans is Spans.PERCENT:
+        telemetry["sample"] = 0.01
+    if setup.full:
+        telemetry["access_log"] = {"file": str(state / "access.jsonl")}
+        made["limits"] = [{"per": "identity" if setup.tls else "source", "rate": PLENTY}]
+        made["probes"] = {"address": f"127.0.0.1:{free_port()}"}
+    return made
 
 
 def listening_in(log: str) -> dict[str, object] | None:

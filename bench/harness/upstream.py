@@ -6,14 +6,15 @@ import socket
 
 from bench.harness import builds
 from bench.harness.processes import Process, Processes, free_port
+from bench.harness.proxies import Peer
 
 
-def start(processes: Processes) -> int:
-    """Start it, and give its port on loopback once it answers. Raises BenchError when it does not."""
+def start(processes: Processes) -> Peer:
+    """Start it, and give it once it listens, as what calls meet without a proxy. Raises BenchError when it does not."""
     port = free_port()
-    process = processes.start("upstream", [str(builds.upstream()), str(port)])
+    process = processes.start("upstream", [str(builds.echo()), str(port)])
     wait_until_open(process, port)
-    return port
+    return Peer("no proxy", process, port)
 
 
 def wait_until_open(process: Process, port: int) -> None:

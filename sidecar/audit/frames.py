@@ -9,7 +9,6 @@ from __future__ import annotations
 import marshal
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from typing import Any, Final, TypeAlias
 
 from interceptors.events import Durability, Event
@@ -18,12 +17,12 @@ from sidecar.audit.ports import AuditError
 LENGTH: Final = struct.Struct("!I")
 LARGEST: Final = 64 << 20  # bytes of one frame
 FORMAT: Final = 4  # of marshal: a text that many events share is written once
-NAMES: Final = tuple(field.name for field in fields(Event) if field.name != "durability")
-Plain: TypeAlias = tuple[Any, ...]  # an event's values, in the order of NAMES
+COMMIT, BATCH = Durability.COMMIT, Durability.BATCH
+Plain: TypeAlias = tuple[Any, ...]  # an event's values in their order, without its durability
 
 
 def plain(event: Event) -> Plain:
-    """Spelt out, for that takes a third of the time of any loop over NAMES."""
+    """Spelt out, for that takes a third of the time of any loop over its fields."""
     return (
         event.kind, event.time, event.tenant, event.principal, event.source, event.method, event.model, event.status,
         event.reason, event.would_deny, event.seconds, event.requests, event.responses, event.trace_id, event.fold,
@@ -48,11 +47,17 @@ def events(values: Plain) -> Iterator[tuple[int, Event]]:
     """The events of a batch with their numbers. Raises AuditError for what `batch` did not make."""
     try:
         first, hurry, many = values
+        last = first + len(many) - 1
         for number, each in enumerate(many, first):
-            event = Event(**dict(zip(NAMES, each, strict=True)))
-            if hurry and number == first + len(many) - 1:
-                event.durability = Durability.COMMIT
-            yield number, event
+            # Spelt out, as in `plain`.
+            (
+                kind, time, tenant, principal, source, method, model, status, reason, would_deny, seconds, requests,
+                responses, trace_id, fold, count,
+            ) = each  # fmt: skip
+            yield number, Event(
+                kind, time, COMMIT if hurry and number == last else BATCH, tenant, principal, source, method, model,
+                status, reason, would_deny, seconds, requests, responses, trace_id, fold, count,
+            )  # fmt: skip
     except (TypeError, ValueError) as error:
         raise AuditError(f"a batch of events is malformed: {type(error).__name__}") from None
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from time import monotonic_ns
 from typing import Final, NamedTuple
 
+from mypy_extensions import mypyc_attr
+
 from interceptors.bounded import Bounded
 from interceptors.ledger import TAKEN, Charge, Refusal, Taken
 from sidecar.limits.gcra import SECOND, UNITS, Pace, Spent, pace, spend
@@ -38,6 +40,7 @@ class Place(NamedTuple):
     stripe: int
 
 
+@mypyc_attr(native_class=False)  # others cannot be referred to weakly
 class MmapLedger:
     """An `interceptors.ledger.Ledger`. One for each process and used on one thread; a fork's child opens its own."""
 

@@ -33,7 +33,11 @@ _CONSUMED = frozenset(
     (b"host", b"content-length", b"grpc-timeout", b"forwarded", b"x-forwarded-client-cert", b"x-real-ip")
 )
 _CONSUMED_PREFIXES = (b"x-forwarded-", b"x-langtrain-")
+# What the loop over a request's fields looks for.
+_READ = frozenset((b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding", b"host"))
 _MOST_BLOCKS = 8
+_MOST_KNOWN = 4096
+_LONGEST_KNOWN = 256
 # How the paths of those begin who watch or mend the sidecar: they are taken while others are refused.
 RESERVED = ("/langtrain.", "/grpc.health.v1.", "/grpc.reflection.")
 
@@ -52,10 +56,38 @@ class HttpRefusal:
 Refusal = Deny | HttpRefusal
 
 
-def travels(field: RawField) -> bool:
-    """Whether a header of the caller's goes on to the upstream."""
-    name = field[0]
-    return name not in _CONSUMED and not name.startswith(_CONSUMED_PREFIXES)
+# Callers choose what is kept in these, so they are bounded.
+_sound: set[RawField] = set()  # fields that `_refuse_field` has passed
+_sound_pseudo: set[RawField] = set()  # pseudo-headers that `_is_sound` has
+_travelling: dict[bytes, bool] = {}  # by name
+_starts: dict[tuple[bytes, bytes, bytes | None], bytes] = {}  # how blocks begin, by scheme, path and authority
+
+
+def travels(name: bytes) -> bool:
+    """Whether a caller's header of this name goes on to the upstream."""
+    known = _travelling.get(name)
+    if known is None:
+        known = name not in _CONSUMED and not name.startswith(_CONSUMED_PREFIXES)
+        if len(name) <= _LONGEST_KNOWN:
+            if len(_travelling) >= _MOST_KNOWN:
+                _travelling.clear()
+            _travelling[name] = known
+    return known
+
+
+def _start(scheme: bytes, path: bytes, authority: bytes | None) -> bytes:
+    """How the header block towards the upstream begins."""
+    key = (scheme, path, authority)
+    known = _starts.get(key)
+    if known is None:
+        known = encode((
+            (b":method", b"POST"), (b":scheme", scheme), (b":path", path), (b":authority", authority or b"localhost"),
+        ))  # fmt: skip
+        if len(known) <= _LONGEST_KNOWN:
+            if len(_starts) >= _MOST_KNOWN:
+                _starts.clear()
+            _starts[key] = known
+    return known
 
 
 class Request:
@@ -91,6 +123,8 @@ class Request:
         self.shape: Shape | None = None
         self.authority = head.authority
         for name, value in head.fields:
+            if name not in _READ:
+                continue
             if name == b"grpc-timeout":
                 self.timeout = parse_timeout(value)
             elif name == b"grpc-encoding":
@@ -99,11 +133,8 @@ class Request:
                 self.understood = understood(value)
             elif name == b"host":
                 self.authority = value
-        self._start = encode((
-            (b":method", b"POST"), (b":scheme", scheme), (b":path", head.path),
-            (b":authority", self.authority or b"localhost"),
-        ))  # fmt: skip
-        self._travelling = [field for field in head.fields if travels(field)]
+        self._start = _start(scheme, head.path, self.authority)
+        self._travelling = [field for field in head.fields if travels(field[0])]
         self._blocks: dict[frozenset[bytes], bytes] = {}  # encoded, by the names that links took out
 
     def block(self, headers: Headers) -> bytes:
@@ -152,11 +183,11 @@ def refuse(head: RequestHead) -> Refusal | None:
     if b"content-type" not in seen:
         return HttpRefusal(415, "request.content_type")
     assert head.path is not None
-    if not PATH.fullmatch(head.path):
+    if not _is_sound(b":path", head.path, PATH):
         return Deny(Code.UNIMPLEMENTED, "request.path", "path is not /package.Service/Method")
     if head.scheme not in (b"http", b"https"):
         return _invalid("scheme", ":scheme is neither http nor https")
-    if head.authority is not None and not _AUTHORITY.fullmatch(head.authority):
+    if head.authority is not None and not _is_sound(b":authority", head.authority, _AUTHORITY):
         return _invalid("authority", ":authority is not a host and perhaps a port")
     return _refuse_fields(head.fields, seen)
 
@@ -164,17 +195,43 @@ def refuse(head: RequestHead) -> Refusal | None:
 def _refuse_fields(fields: tuple[RawField, ...], seen: set[bytes]) -> Refusal | None:
     if b"te" not in seen:
         return _invalid("te", "header te is missing, expected trailers")
-    for name, value in fields:
-        if not _NAME.fullmatch(name):
-            return _invalid("metadata_name", "a metadata name has characters outside 0-9 a-z _ - .")
-        if not _VALUE.fullmatch(value):
-            return _invalid("metadata_value", f"value of metadata {name.decode()} is not printable ASCII")
-        if name.endswith(b"-bin") and not is_binary_value(value):
-            return _invalid("metadata_base64", f"value of metadata {name.decode()} is not base64")
-        if name == b"host" and not _AUTHORITY.fullmatch(value):
-            return _invalid("authority", "header host is not a host and perhaps a port")
-        if name == b"content-type" and not _CONTENT_TYPE.fullmatch(value):
-            return HttpRefusal(415, "request.content_type")
-        if name == b"grpc-timeout" and parse_timeout(value) is None:
-            return _invalid("timeout", "grpc-timeout is not 1 to 8 digits and a unit of H M S m u n")
+    for field in fields:
+        if field not in _sound:
+            refusal = _refuse_field(*field)
+            if refusal is not None:
+                return refusal
+            _keep(field, _sound)
     return None
+
+
+def _refuse_field(name: bytes, value: bytes) -> Refusal | None:
+    if not _NAME.fullmatch(name):
+        return _invalid("metadata_name", "a metadata name has characters outside 0-9 a-z _ - .")
+    if not _VALUE.fullmatch(value):
+        return _invalid("metadata_value", f"value of metadata {name.decode()} is not printable ASCII")
+    if name.endswith(b"-bin") and not is_binary_value(value):
+        return _invalid("metadata_base64", f"value of metadata {name.decode()} is not base64")
+    if name == b"host" and not _AUTHORITY.fullmatch(value):
+        return _invalid("authority", "header host is not a host and perhaps a port")
+    if name == b"content-type" and not _CONTENT_TYPE.fullmatch(value):
+        return HttpRefusal(415, "request.content_type")
+    if name == b"grpc-timeout" and parse_timeout(value) is None:
+        return _invalid("timeout", "grpc-timeout is not 1 to 8 digits and a unit of H M S m u n")
+    return None
+
+
+def _is_sound(name: bytes, value: bytes, pattern: re.Pattern[bytes]) -> bool:
+    """Whether a pseudo-header is as `pattern` says; what passed once is known."""
+    field = (name, value)
+    if field not in _sound_pseudo:
+        if not pattern.fullmatch(value):
+            return False
+        _keep(field, _sound_pseudo)
+    return True
+
+
+def _keep(field: RawField, known: set[RawField]) -> None:
+    if len(field[0]) + len(field[1]) <= _LONGEST_KNOWN:
+        if len(known) >= _MOST_KNOWN:
+            known.clear()
+        known.add(field)

@@ -6,11 +6,11 @@ file still stands at the path, and opens it anew where it does not, or when told
 
 from __future__ import annotations
 
-import json
 import os
 import threading
+import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from json.encoder import encode_basestring_ascii as quote
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from sidecar.telemetry.ring import Ring
 log = Log("access_log")
 NAMES: Final = {int(code): code.name for code in Code}
 CAPACITY: Final = 8192  # lines that may wait
+MOST_KNOWN: Final = 256  # pieces of lines that are kept
 BATCH: Final = 512  # lines in one write
 INTERVAL_S: Final = 0.5  # the longest that a line waits for others
 CLOSE_S: Final = 3.0  # the longest that closing takes
@@ -32,32 +33,52 @@ UNWRITTEN: Final = ("write",)
 FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-def line(fact: SpanFact) -> str:
-    """One call. Times are UTC and seconds; -1 where the call never reached the model server."""
-    detail = fact.detail
-    moment = datetime.fromtimestamp(fact.end, UTC).isoformat(timespec="milliseconds")
-    said: dict[str, object] = {
-        "time": moment,
-        "method": fact.name,
-        "status": NAMES.get(fact.status, str(fact.status)),
-        "decision": fact.decision,
-        "principal": fact.principal,
-        "model": fact.model,
-        "trace_id": fact.trace_id,
-        "seconds": round(fact.end - fact.start, 6),
-    }
-    if detail is not None:
-        said |= {
-            "source": detail.source,
-            "requests": detail.requests,
-            "responses": detail.responses,
-            "request_bytes": detail.request_bytes,
-            "response_bytes": detail.response_bytes,
-            "chain_seconds": round(detail.chain_s, 6),
-            "upstream_seconds": round(detail.upstream_s, 6),
-        }
-    # ensure_ascii escapes everything that a terminal might act on, except DEL.
-    return json.dumps(said, ensure_ascii=True).replace("\x7f", "\\u007f") + "\n"
+class Lines:
+    """Formats calls, one at a time. Times are UTC and seconds; -1 where the call never reached the model server."""
+
+    __slots__ = ("_date", "_known", "_second")
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._date = ""
+        self._known: dict[tuple[str, int, str, str, str], str] = {}
+
+    def line(self, fact: SpanFact) -> str:
+        """The call as JSON and a newline."""
+        second, micro = divmod(round(fact.end * 1_000_000), 1_000_000)
+        if second != self._second:
+            self._second, self._date = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        said = (
+            f'{{"time":"{self._date}.{micro // 1000:03d}+00:00",{self._names(fact)},'
+            f'"trace_id":{quoted(fact.trace_id)},"seconds":{fact.end - fact.start:.6f}'
+        )
+        detail = fact.detail
+        if detail is None:
+            return said + "}\n"
+        return (
+            f'{said},"source":{quoted(detail.source)},"requests":{detail.requests:d},"responses":{detail.responses:d},'
+            f'"request_bytes":{detail.request_bytes:d},"response_bytes":{detail.response_bytes:d},'
+            f'"chain_seconds":{detail.chain_s:.6f},"upstream_seconds":{detail.upstream_s:.6f}}}\n'
+        )
+
+    def _names(self, fact: SpanFact) -> str:
+        """What, who and how it ended, as JSON: the same for many calls, so it is kept."""
+        key = (fact.name, fact.status, fact.decision, fact.principal, fact.model)
+        text = self._known.get(key)
+        if text is None:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            status = NAMES.get(fact.status, str(fact.status))
+            text = self._known[key] = (
+                f'"method":{quoted(fact.name)},"status":"{status}","decision":{quoted(fact.decision)},'
+                f'"principal":{quoted(fact.principal)},"model":{quoted(fact.model)}'
+            )
+        return text
+
+
+def quoted(text: str) -> str:
+    """As JSON in ASCII, which escapes everything that a terminal might act on, except DEL."""
+    return quote(text).replace("\x7f", "\\u007f")
 
 
 class LineFile:
@@ -116,6 +137,7 @@ class AccessLog:
 
     def __init__(self, path: Path | None, board: Board, capacity: int = CAPACITY) -> None:
         self._out = Stderr() if path is None else LineFile(path)
+        self._lines = Lines()
         self._board = board
         for why in (QUEUE_FULL, UNWRITTEN):
             board.row(metrics.LINES_DROPPED, why)  # both threads count, and only one may make rows
@@ -160,7 +182,7 @@ class AccessLog:
 
     def _write(self, facts: Sequence[SpanFact]) -> None:
         try:
-            self._out.write("".join(map(line, facts)).encode("ascii"))
+            self._out.write("".join(map(self._lines.line, facts)).encode("ascii"))
         except OSError as error:
             self._board.count(metrics.LINES_DROPPED, UNWRITTEN, len(facts))
             if not self._failing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.harness.errors import BenchError
-from bench.harness.h2load import Report, parse
+from bench.harness.h2load import Output, parse
 
 # As nghttp2 1.52 prints it.
 GOOD = """\
@@ -24,7 +24,7 @@ traffic: 1.01MB (1060396) total, 3.11KB (3180) headers (space savings 96.07%), 1
 
 
 def test_reads_what_it_says() -> None:
-    assert parse(GOOD) == Report(1000, 990, 980, 1_029_000, 0.00723, "TLSv1.3 TLS_AES_128_GCM_SHA256")
+    assert parse(GOOD) == Output(1000, 990, 980, 1_029_000, 0.00723, "TLSv1.3 TLS_AES_128_GCM_SHA256")
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("308us", 0.000308), ("2.34s", 2.34)])
@@ -45,4 +45,4 @@ def test_a_missing_line_is_an_error(line: str) -> None:
 
 def test_a_client_certificate_that_did_not_load_is_an_error() -> None:
     with pytest.raises(BenchError, match="client certificate"):
-        parse("mtls shim: load failed\n" + GOOD)
+        parse("client certificate: load failed\n" + GOOD)

@@ -9,16 +9,16 @@ from interceptors.contract import Method, ModelName
 from sidecar.relay.codecs.registry import registry
 
 
-@pytest.mark.parametrize("size", [512, 1024, 16383])
+@pytest.mark.parametrize("size", [512, 1024, 16383, 16384, 600_000])
 def test_size_and_prefix(size: int) -> None:
     framed = payload.framed(size)
     assert framed[:5] == bytes((0,)) + size.to_bytes(4, "big")
     assert len(framed) == 5 + size
 
 
-@pytest.mark.parametrize("size", [100, 511, 16384])
+@pytest.mark.parametrize("size", [100, 511, (1 << 21) + 1])
 def test_other_sizes_are_refused(size: int) -> None:
-    with pytest.raises(ValueError, match=f"size is {size} bytes, expected 512 to 16383"):
+    with pytest.raises(ValueError, match=f"size is {size} bytes, expected 512 to 2097152"):
         payload.framed(size)
 
 

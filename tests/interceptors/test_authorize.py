@@ -25,6 +25,7 @@ from interceptors.contract import (
     View,
 )
 from interceptors.facts import CalledModel, Principal
+from interceptors.patterns import path_pattern
 from tests.interceptors.links import scripted
 from tests.playbook import PEER, Playbook, Session, denied, end, request, run
 
@@ -235,6 +236,24 @@ def test_rules_that_cannot_be_read(bad: Rule, field: str) -> None:
         Authorize([rule(), bad])
     assert caught.value.field == field
     assert str(caught.value).startswith(f"{field}: ")
+
+
+who = st.text(st.sampled_from("ab/.*"), max_size=6)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.lists(who, min_size=1, max_size=2), max_size=6), who)
+def test_no_rule_that_covers_a_name_is_passed_over(patterns: list[list[str]], name: str) -> None:
+    """A decision finds its rules by how names begin: each that would allow is among them, in whatever place."""
+    principal = Principal("spiffe", f"spiffe://{name}")
+    for at, texts in enumerate(patterns):
+        others = [Rule((f"spiffe://{text}",), ("/x.Y/Z",)) for each in patterns for text in each]
+        allowing = Rule(tuple(f"spiffe://{text}" for text in texts), ("/a.B/*",))
+        call = Call(Method("/a.B/C"), Headers(()), PEER, 0.0)
+        call.put(principal)
+        covered = any(path_pattern(f"spiffe://{text}").matches(principal.name) for text in texts)
+        verdict = Authorize([*others[:at], allowing, *others[at:]]).on_start(call)
+        assert verdict == (PASS if covered else NO_RULE)
 
 
 def test_decisions_are_remembered_within_bounds() -> None:

@@ -120,3 +120,11 @@ def test_no_pattern_looks_at_a_character_twice() -> None:
     text = Counted("a" * 2000 + "/")
     assert not path_pattern("*a" * 1000).matches(text)  # a backtracking matcher would not come back from this
     assert text.looked <= len(text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.sampled_from("ab/*?"), min_size=1, max_size=8), st.text(st.sampled_from("ab/?"), max_size=8))
+def test_what_a_pattern_covers_begins_with_its_prefix(pattern: str, text: str) -> None:
+    for made in (path_pattern(pattern), name_pattern(pattern)):
+        assert not made.matches(text) or text.startswith(made.prefix)
+        assert pattern.startswith(made.prefix)

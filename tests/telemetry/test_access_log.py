@@ -12,10 +12,11 @@ import pytest
 
 from interceptors.events import CallDetail, SpanFact
 from sidecar.telemetry import metrics
-from sidecar.telemetry.access_log import AccessLog, LineFile, line
+from sidecar.telemetry.access_log import MOST_KNOWN, AccessLog, LineFile, Lines
 from tests.telemetry.boards import Slot, number, slot
 from tests.waiting import eventually
 
+line = Lines().line
 DETAIL = CallDetail("10.0.0.1", 1, 2, 100, 200, 0.0001, 0.0151234567, 0.01, True)
 
 
@@ -78,6 +79,13 @@ def test_nothing_in_a_line_acts_on_terminals_or_ends_it(name: str) -> None:
     assert text[:-1].isascii()
     assert text[:-1].isprintable()
     assert json.loads(text)["method"] == name
+
+
+def test_what_is_kept_of_names_is_bounded_and_each_line_has_its_own() -> None:
+    lines = Lines()
+    found = [json.loads(lines.line(fact(str(number))))["method"] for number in (*range(2 * MOST_KNOWN), 0, 7)]
+    assert found == [*map(str, range(2 * MOST_KNOWN)), "0", "7"]
+    assert len(lines._known) <= MOST_KNOWN
 
 
 def test_every_call_has_its_line(tmp_path: Path, opened: Opened, place: Slot) -> None:

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
 from sidecar.relay.http2.errors import ErrorCode, StreamFault
 
 Field = tuple[bytes, bytes]
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
-_VALUE = re.compile(rb"(?![ \t])[^\x00\r\n]*(?<![ \t])|")
 _SPACES = (b" ", b"\t")
+_SPACE: Final = 0x20
+_TAB: Final = 0x09
+_FORBIDDEN = b"\0\r\n"
 _AROUND = re.compile(rb"\A[ \t]+|[ \t]+\Z")
 _STATUS = re.compile(rb"[1-9][0-9][0-9]")
 _CONNECTION_SPECIFIC = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
@@ -23,21 +26,42 @@ _KNOWN_MOST = 4096
 _KNOWN_LONGEST = 256
 
 _known: set[Field] = set()
+_known_names: set[bytes] = set()
 
 
 def _check(field: Field) -> None:
     """Raise StreamFault unless a regular field is well formed; what passed once is known."""
     name, value = field
-    if not _NAME.fullmatch(name):
-        raise StreamFault(ErrorCode.PROTOCOL_ERROR, "malformed header name")
-    if not _VALUE.fullmatch(value):
+    if name not in _known_names:
+        _check_name(name)
+    if _malformed(value):
         raise StreamFault(ErrorCode.PROTOCOL_ERROR, "malformed header value")
-    if name in _CONNECTION_SPECIFIC or (name == b"te" and value != b"trailers"):
+    if name == b"te" and value != b"trailers":
         raise StreamFault(ErrorCode.PROTOCOL_ERROR, "connection-specific header")
     if len(name) + len(value) <= _KNOWN_LONGEST:
         if len(_known) >= _KNOWN_MOST:
             _known.clear()
         _known.add(field)
+
+
+def _check_name(name: bytes) -> None:
+    if not _NAME.fullmatch(name):
+        raise StreamFault(ErrorCode.PROTOCOL_ERROR, "malformed header name")
+    if name in _CONNECTION_SPECIFIC:
+        raise StreamFault(ErrorCode.PROTOCOL_ERROR, "connection-specific header")
+    if len(name) <= _KNOWN_LONGEST:
+        if len(_known_names) >= _KNOWN_MOST:
+            _known_names.clear()
+        _known_names.add(name)
+
+
+def _malformed(value: bytes) -> bool:
+    """RFC 9113 §8.2.1: NUL, CR or LF in a value, a space or tab around it."""
+    if not value:
+        return False
+    first, last = value[0], value[-1]
+    around = first in (_SPACE, _TAB) or last in (_SPACE, _TAB)
+    return around or len(value.translate(None, _FORBIDDEN)) != len(value)
 
 
 def _answered(fields: Sequence[Field]) -> tuple[Field, ...]:
@@ -65,7 +89,10 @@ def _accepted(field: Field) -> Field:
 
 def list_size(fields: Sequence[Field]) -> int:
     """RFC 9113 §6.5.2 size of a field list, bytes."""
-    return sum(map(len, [part for field in fields for part in field])) + _FIELD_OVERHEAD * len(fields)
+    size = 0
+    for name, value in fields:
+        size += len(name) + len(value) + _FIELD_OVERHEAD
+    return size
 
 
 class RequestHead:
@@ -98,7 +125,7 @@ class RequestHead:
         for name, value in fields:
             if name[:1] != b":":
                 break
-            if name in pseudo or not _VALUE.fullmatch(value):
+            if name in pseudo or _malformed(value):
                 raise StreamFault(ErrorCode.PROTOCOL_ERROR, "repeated or malformed pseudo-header")
             pseudo[name] = value
             at += 1
@@ -157,10 +184,10 @@ class TrailerBlock:
 
 def content_length(fields: Sequence[Field]) -> int:
     """The declared length in bytes, or -1. Raises StreamFault when it is not one number (RFC 9113 §8.1.1)."""
-    found = {value for name, value in fields if name == b"content-length"}
-    if not found:
-        return -1
-    value = found.pop()
-    if found or not value.isdigit() or len(value) > 18:
-        raise StreamFault(ErrorCode.PROTOCOL_ERROR, "malformed content-length")
-    return int(value)
+    found: bytes | None = None
+    for name, value in fields:
+        if name == b"content-length":
+            if not value.isdigit() or len(value) > 18 or (found is not None and value != found):
+                raise StreamFault(ErrorCode.PROTOCOL_ERROR, "malformed content-length")
+            found = value
+    return -1 if found is None else int(found)

@@ -8,7 +8,7 @@ makes the codec panic. Encoding needs no table and is `blocks.encode`.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple, TypeAlias, cast
 
 from jh2._hazmat import Decoder as RustDecoder
 from jh2._hazmat import HPACKError, OversizedHeaderListError
@@ -30,16 +30,9 @@ _BITS: Final = bytes((
 ))  # fmt: skip
 
 
-class Coded(NamedTuple):
-    """A Huffman-coded string of a block: part 0 (name) or 1 (value) of field number `field`.
-
-    size: octets on the wire.  last: the last of them.
-    """
-
-    field: int
-    part: int
-    size: int
-    last: int
+# A Huffman-coded string of a block: the field's number, its part (0 name, 1 value), octets on the wire, the last of
+# them. No class: a block has several, and making one costs more than reading the string.
+Coded: TypeAlias = tuple[int, int, int, int]
 
 
 class Survey(NamedTuple):
@@ -105,7 +98,7 @@ def survey(block: bytes) -> Survey:
                 if at > length:
                     raise ValueError("string beyond the block")
                 if octet & 0x80 and size:
-                    coded.append(Coded(fields, part, size, block[at - 1]))
+                    coded.append((fields, part, size, block[at - 1]))
             fields += 1
     except (IndexError, ValueError) as error:
         raise ConnectionFault(ErrorCode.COMPRESSION_ERROR, f"header block: {error}") from None
