@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar, cast
 
 from sidecar.logs import Log
@@ -15,6 +16,7 @@ from sidecar.relay.tls_errors import TlsError, TlsRefused
 C = TypeVar("C", bound=Connection | None)
 _log = Log("relay")
 _HIGH_WATER: Final = 512 << 10  # bytes in the transport beyond which nothing more is taken from a connection
+_TURN: Final = 512  # frames, or 16 header blocks, of one connection before others have their turn: a few milliseconds
 
 
 class Flusher:
@@ -23,6 +25,10 @@ class Flusher:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._dirty: list[Wire[Any]] = []
+
+    def soon(self, work: Callable[[], None]) -> None:
+        """In the next turn of the loop, after what others have sent meanwhile."""
+        self._loop.call_soon(work)
 
     def mark(self, wire: Wire[Any]) -> None:
         if not self._dirty:
@@ -55,6 +61,7 @@ class Wire(asyncio.Protocol, Generic[C]):
         self.closing = False
         self.closing_since = 0.0
         self._paused = False
+        self._behind = False  # what came waits for its turn, and nothing more is read
         self._pinged: float | None = None
         self._pongs = 0
 
@@ -103,11 +110,15 @@ class Wire(asyncio.Protocol, Generic[C]):
                 self.ready()
             if not data:
                 return
+        self.process(data, now)
+
+    def process(self, data: bytes, now: float) -> None:
+        """Have the connection look at what came, and at what has waited for its turn."""
         connection = self.connection
         if connection is None or self.closing:
             return  # `ready` has refused the peer
         try:
-            connection.receive(data, now)
+            connection.receive(data, now, _TURN)
         except Exception as error:
             # A defect of ours: nothing more of this connection can be trusted to be in order.
             _log.error("relay_defect", error)
@@ -116,8 +127,21 @@ class Wire(asyncio.Protocol, Generic[C]):
             self.faulted(connection.fault)
             self.flush()
             self.close()
-        else:
-            self.touch()
+            return
+        self.touch()
+        if connection.behind:
+            if not self._behind and self.transport is not None:
+                self._behind = True
+                self.transport.pause_reading()
+            self._flusher.soon(self._catch_up)
+
+    def _catch_up(self) -> None:
+        self.process(b"", self.clock())
+        connection, transport = self.connection, self.transport
+        if connection is not None and not connection.behind:
+            self._behind = False
+            if transport is not None and not transport.is_closing():
+                transport.resume_reading()
 
     def touch(self) -> None:
         """The connection has something to send, perhaps: flush it in this turn of the loop."""

@@ -76,8 +76,8 @@ class UpstreamWire(Wire[ClientConnection]):
         self.connection.send_preface()
         self.touch()
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+    def process(self, data: bytes, now: float) -> None:
+        super().process(data, now)
         connection = self.connection
         if self.closing:
             return
