@@ -20,7 +20,7 @@ from sidecar.relay.http2.streams import ENDED, Stream
 from sidecar.relay.relay import Relay
 from sidecar.relay.requests import Request, refuse
 from sidecar.relay.sides import Side
-from sidecar.relay.tls_channel import TlsChannel
+from sidecar.relay.tls_channel import KEY_UPDATES, TlsChannel
 from sidecar.relay.tls_errors import TlsError, TlsRefused
 from sidecar.relay.wire import Wire
 
@@ -209,10 +209,15 @@ class FrontWire(Wire[ServerConnection | None]):
     def _malformed(self, reason: str) -> None:
         self._front.refused(self.source, "call.refused", "http2.malformed")
 
-    def refused(self, error: TlsError) -> None:
+    def tls_failed(self, error: TlsError) -> None:
+        meter = self._front.relay.meter
         if isinstance(error, TlsRefused):
-            self._front.relay.meter.tls_refused(error.reason)
-            self._front.refused(self.source, "connection.refused", error.reason)
+            meter.tls_refused(error.reason)
+        elif error.reason == KEY_UPDATES:
+            meter.abused(error.reason)
+        else:
+            meter.connection_failed(error.reason)
+        self._front.refused(self.source, "connection.refused", error.reason)
 
     def faulted(self, fault: ConnectionFault) -> None:
         reason, meter = f"http2.{fault.code.name.lower()}", self._front.relay.meter

@@ -11,7 +11,7 @@ from sidecar.relay.http2.connection import Connection
 from sidecar.relay.http2.errors import ConnectionFault, ErrorCode
 from sidecar.relay.http2.streams import Piece
 from sidecar.relay.tls_channel import TlsChannel
-from sidecar.relay.tls_errors import TlsError, TlsRefused
+from sidecar.relay.tls_errors import TlsError
 
 C = TypeVar("C", bound=Connection | None)
 _log = Log("relay")
@@ -72,8 +72,8 @@ class Wire(asyncio.Protocol, Generic[C]):
         """TLS is up, or was not asked for: begin HTTP/2, or call `close`."""
         raise NotImplementedError
 
-    def refused(self, error: TlsError) -> None:
-        """The handshake failed."""
+    def tls_failed(self, error: TlsError) -> None:
+        """The handshake failed, or what came after it is not TLS; the connection is closed next."""
 
     def faulted(self, fault: ConnectionFault) -> None:
         """The peer broke the connection's rules; it is closed next."""
@@ -98,9 +98,7 @@ class Wire(asyncio.Protocol, Generic[C]):
                 data = channel.receive(data)
             except TlsError as error:
                 self._write(channel.pending())
-                # In TLS 1.3 a peer may refuse us after our handshake has ended (RFC 8446 4.4.2.4).
-                if fresh or isinstance(error, TlsRefused):
-                    self.refused(error)
+                self.tls_failed(error)
                 self.close()
                 return
             if fresh:

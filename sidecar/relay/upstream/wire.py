@@ -100,7 +100,7 @@ class UpstreamWire(Wire[ClientConnection]):
             if last > self._flushed:
                 self._flushed = last
 
-    def refused(self, error: TlsError) -> None:
+    def tls_failed(self, error: TlsError) -> None:
         self.failure = str(error)
 
     def faulted(self, fault: ConnectionFault) -> None:
