@@ -259,6 +259,7 @@ class Front:
         self._wires: set[FrontWire] = set()
         self._greeting: dict[FrontWire, None] = {}  # whose handshakes are in progress, in their order
         self._sources: Counter[str] = Counter()
+        self.connection = None  # it points here: whoever connects and breaks off must not cost until a collection
         self._ticker: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None  # what `drain` waits for
         self._cut = False

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.relay.front import FrontWire
 from sidecar.relay.http2 import frames
 from tests.relay.ends import Client
 from tests.relay.http2.ends import ServerEnd, data, headers
@@ -73,6 +76,23 @@ def test_a_fault_within_a_burst_ends_the_connection(fault: bytes) -> None:
         assert client.goaways
         for call in world.tap:
             assert call.reset == 8
+
+
+def wires() -> int:
+    """Clients' connections that something still holds, without help from the cycle collector."""
+    return sum(type(found) is FrontWire for found in gc.get_objects())
+
+
+def test_a_connection_that_failed_leaves_nothing_for_the_collector() -> None:
+    with World() as world:
+        before = wires()
+        client = world.connect()
+        world.settle()
+        client.raw(frames.ping(bytes(8), False) * 400)
+        world.settle()
+        assert client.gone
+        world._ends = [(end, transport) for end, transport in world._ends if end is not client]
+        assert wires() == before
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(1, 7))

@@ -149,7 +149,8 @@ class Inbound(Credit, ABC):
     # --- faults -------------------------------------------------------------------------------------------------
 
     def _fail(self, fault: ConnectionFault) -> None:
-        self.fault = fault
+        # Its traceback would hold the bytes that were being looked at, and this connection.
+        self.fault = fault.with_traceback(None)
         self.usable = self._straight = False
         last = 0 if self.is_client else min(self._highest, self._last_accepted)
         self._put(frames.goaway(last, fault.code, fault.reason.encode("ascii", "replace")[:256]))
