@@ -16,7 +16,7 @@ from sidecar.relay.driver import Exchange
 from sidecar.relay.http2.connection import ServerConnection
 from sidecar.relay.http2.errors import ConnectionFault, ErrorCode
 from sidecar.relay.http2.fields import RequestHead
-from sidecar.relay.http2.streams import ENDED, Stream
+from sidecar.relay.http2.streams import BODY, ENDED, Stream
 from sidecar.relay.relay import Relay
 from sidecar.relay.requests import Request, refuse
 from sidecar.relay.sides import Side
@@ -31,6 +31,8 @@ _GOODBYE_S: Final = 5.0  # for a client to answer the farewell of a drain, and f
 _GREETING_S: Final = 1.0  # for a handshake, while others wait for their turn
 _CUT_S: Final = 1.0  # for clients to hear that they are cut
 _LINGER_S: Final = 5.0  # for a closed connection whose last bytes nobody reads
+_LEAST_RATE: Final = 500.0  # bytes a second of a message that is due: slower only within `message_s`
+_MESSAGE_SLOW: Final = Deny(Code.DEADLINE_EXCEEDED, "message.slow", "request message did not arrive in time")
 
 Vouch: TypeAlias = Callable[[TlsChannel | None], PeerCertificate | None]  # raises TlsRefused
 Allow: TypeAlias = Callable[[Call, Peer], Deny | None]
@@ -52,6 +54,8 @@ class FrontWire(Wire[ServerConnection | None]):
         self.held = 0  # bytes of messages that links must see whole
         self.called = self.opened  # when there last was a call, or one could be made
         self.fresh = True  # no call has come yet
+        # Streams that owe a message: since when, and their sides' size and count then.
+        self._owed: dict[int, tuple[float, int, int]] = {}
 
     def clock(self) -> float:
         return self._front.relay.clock()
@@ -136,6 +140,26 @@ class FrontWire(Wire[ServerConnection | None]):
         for stream in list(self.connection.streams.values()):
             if stream.queue is not None and isinstance(stream.owner, Side):
                 stream.owner.exchange.shed()
+
+    def hurry(self, now: float, within_s: float) -> None:
+        """End the calls that owe a message and hardly send any of it."""
+        connection, before = self.connection, self._owed
+        self._owed = owed = {}
+        if connection is None or connection.short:
+            return
+        for number, stream in list(connection.streams.items()):
+            side = stream.owner
+            # Without window it is not for the client to send.
+            if stream.receive != BODY or stream.window <= 0 or not isinstance(side, Side) or not side.owed:
+                continue
+            since, size, count = before.get(number, (now, side.size, side.count))
+            if count != side.count:
+                since, size, count = now, side.size, side.count
+            if now - since <= within_s + (side.size - size) / _LEAST_RATE:
+                owed[number] = since, size, count
+            elif not side.exchange.over:
+                self._front.relay.meter.abused(_MESSAGE_SLOW.reason)
+                side.misused(_MESSAGE_SLOW)
 
     def stop(self) -> None:
         """Answer the calls that are still open, for nobody will any more, and part."""
@@ -382,6 +406,7 @@ class Front:
             if now - wire.opened > settings.handshake_s + settings.header_s:
                 self._time_out(wire, "front.preface_timeout")
         elif connection.assembling_since is not None and now - connection.assembling_since > settings.header_s:
+            wire.hurry(now, settings.message_s)
             self._time_out(wire, "front.header_timeout")
         elif now - wire.called > settings.idle_s and not connection.draining:
             connection.drain()

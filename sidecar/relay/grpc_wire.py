@@ -75,6 +75,11 @@ class Passage:
         self._left = 0  # bytes still to come of a long message already on its way
         self.count = 0
 
+    @property
+    def partial(self) -> bool:
+        """Whether a message has begun and is not whole."""
+        return bool(self._held or self._left)
+
     def feed(self, payload: bytes) -> bytes:
         """What may go on now. Raises WireFault."""
         size = len(payload)

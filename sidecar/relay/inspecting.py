@@ -95,6 +95,10 @@ class Inspecting(Side):
     def stalled(self) -> bool:
         return self.direction.stalled(self)
 
+    @property
+    def partial(self) -> bool:
+        return self._deframer.have > 0
+
     def _cut(self, payload: bytes, end: bool) -> None:
         """Take a payload apart into messages."""
         deframer = self._deframer
