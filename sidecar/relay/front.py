@@ -339,15 +339,20 @@ class Front:
     def _may_greet(self, wire: FrontWire) -> bool:
         """A handshake is the dearest thing a client can ask for: more than can be done at once are not begun.
 
-        Who stands still in one yields to newcomers, so that nobody can keep all others out by doing nothing.
+        Who stands still in one yields to newcomers, and the source that has most of them to one that has fewer, so that
+        nobody can keep all others out by doing nothing, however fast he begins anew.
         """
         greeting = self._greeting
         if len(greeting) >= self.relay.settings.handshakes:
-            oldest = next(iter(greeting))
-            if wire.opened - oldest.opened < _GREETING_S:
-                return False
-            del greeting[oldest]
-            self._time_out(oldest, "front.handshake_timeout")
+            yields = next(iter(greeting))
+            if wire.opened - yields.opened < _GREETING_S:
+                places = Counter([each.source for each in greeting])
+                source, most = places.most_common(1)[0]
+                if places[wire.source] + 1 >= most:
+                    return False
+                yields = next(each for each in greeting if each.source == source)
+            del greeting[yields]
+            self._time_out(yields, "front.handshake_timeout")
         greeting[wire] = None
         return True
 
