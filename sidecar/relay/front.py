@@ -283,7 +283,6 @@ class Front:
         self._wires: set[FrontWire] = set()
         self._greeting: dict[FrontWire, None] = {}  # whose handshakes are in progress, in their order
         self._sources: Counter[str] = Counter()
-        self.connection = None  # it points here: whoever connects and breaks off must not cost until a collection
         self._ticker: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None  # what `drain` waits for
         self._cut = False
@@ -389,18 +388,24 @@ class Front:
         self._shed()
 
     def _shed(self) -> None:
-        """Connections to the model server are shared: who leaves most of his answers unread yields to all others."""
+        """Connections to the model server are shared: who leaves most of his answers unread yields to all others.
+
+        Of answers that are whole the model server's connection knows no more: what is left of them is memory only.
+        """
         unread = {wire: count for wire in self._wires if (count := wire.unread())}
-        if unread and (self.relay.short or sum(unread.values()) > self.relay.settings.buffered):
+        excess = sum(unread.values()) - self.relay.settings.buffered
+        while unread and (excess > 0 or self.relay.short):
             worst = max(unread, key=unread.__getitem__)
             _log.warning("slow_reader", peer=worst.address, unread=unread[worst])
             worst.shed()
+            excess -= unread.pop(worst)
 
     def _look_after(self, wire: FrontWire, now: float) -> None:
         """Time limits of one connection."""
         settings, connection = self.relay.settings, wire.connection
         if connection is not None and connection.slots:
             wire.called = now
+            wire.hurry(now, settings.message_s)
         if wire.closing:
             if now - wire.closing_since > _LINGER_S and wire.transport is not None:
                 wire.transport.abort()
@@ -411,7 +416,6 @@ class Front:
             if now - wire.opened > settings.handshake_s + settings.header_s:
                 self._time_out(wire, "front.preface_timeout")
         elif connection.assembling_since is not None and now - connection.assembling_since > settings.header_s:
-            wire.hurry(now, settings.message_s)
             self._time_out(wire, "front.header_timeout")
         elif now - wire.called > settings.idle_s and not connection.draining:
             connection.drain()
