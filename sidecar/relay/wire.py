@@ -136,7 +136,8 @@ class Wire(asyncio.Protocol, Generic[C]):
     def _catch_up(self) -> None:
         self.process(b"", self.clock())
         connection, transport = self.connection, self.transport
-        if connection is not None and not connection.behind:
+        # Of whoever is parted with the end is still to be heard.
+        if self.closing or (connection is not None and not connection.behind):
             self._behind = False
             if transport is not None and not transport.is_closing():
                 transport.resume_reading()

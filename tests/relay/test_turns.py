@@ -65,6 +65,20 @@ def test_a_connection_that_ends_meanwhile_is_looked_at_no_more() -> None:
         assert len(world.tap) < CALLS
 
 
+def test_whoever_is_parted_with_meanwhile_is_heard_to_the_end() -> None:
+    with World() as world:
+        burst(world.client)
+        transport = world.transport(world.client)
+        transport.feed(world.client.take())
+        assert not transport.reading
+        world.wire(world.client).stop()
+        world.settle()
+        assert transport.reading
+        transport.eof()
+        world.settle()
+        assert world.front.connections == 0
+
+
 @pytest.mark.parametrize("fault", [frames.ping(bytes(8), False) * 400, frames.window_update(0, 0)])
 def test_a_fault_within_a_burst_ends_the_connection(fault: bytes) -> None:
     with World() as world:
