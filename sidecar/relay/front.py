@@ -60,6 +60,9 @@ class FrontWire(Wire[ServerConnection | None]):
     def clock(self) -> float:
         return self._front.relay.clock()
 
+    def timer(self) -> float:
+        return self._front.relay.timer()
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         name = transport.get_extra_info("peername")
         if isinstance(name, tuple):

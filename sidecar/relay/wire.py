@@ -16,7 +16,7 @@ from sidecar.relay.tls_errors import TlsError
 C = TypeVar("C", bound=Connection | None)
 _log = Log("relay")
 _HIGH_WATER: Final = 512 << 10  # bytes in the transport beyond which nothing more is taken from a connection
-_TURN: Final = 512  # frames, or 16 header blocks, of one connection before others have their turn: a few milliseconds
+_TURN_S: Final = 0.002  # for what one connection has sent, before others have their turn
 
 
 class Flusher:
@@ -61,11 +61,16 @@ class Wire(asyncio.Protocol, Generic[C]):
         self.closing = False
         self.closing_since = 0.0
         self._paused = False
+        self._began = 0.0  # when its turn began, on the timer's clock
         self._behind = False  # what came waits for its turn, and nothing more is read
         self._pinged: float | None = None
         self._pongs = 0
 
     def clock(self) -> float:
+        raise NotImplementedError
+
+    def timer(self) -> float:
+        """Seconds, within a turn of the loop too."""
         raise NotImplementedError
 
     def ready(self) -> None:
@@ -115,8 +120,9 @@ class Wire(asyncio.Protocol, Generic[C]):
         connection = self.connection
         if connection is None or self.closing:
             return  # `ready` has refused the peer
+        self._began = self.timer()
         try:
-            connection.receive(data, now, _TURN)
+            connection.receive(data, now, self._late)
         except Exception as error:
             # A defect of ours: nothing more of this connection can be trusted to be in order.
             _log.error("relay_defect", error)
@@ -132,6 +138,9 @@ class Wire(asyncio.Protocol, Generic[C]):
                 self._behind = True
                 self.transport.pause_reading()
             self._flusher.soon(self._catch_up)
+
+    def _late(self) -> bool:
+        return self.timer() - self._began > _TURN_S
 
     def _catch_up(self) -> None:
         self.process(b"", self.clock())

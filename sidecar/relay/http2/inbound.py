@@ -16,8 +16,8 @@ from sidecar.relay.http2.streams import BODY, ENDED, RECEIVE, Stream, fault_code
 _unpack = frames.HEADER.unpack_from
 Handler: TypeAlias = Callable[[Any, int, int, bytes], None]
 _WHOLE_END: Final = frames.END_HEADERS | frames.END_STREAM
-_HEAD_COST: Final = 31  # frames that a header block, which may begin a call, counts as beyond its own
-_ENDLESS: Final = 1 << 30
+_LOOK: Final = 32  # frames between two looks at the clock
+_HEAD_COST: Final = 15  # frames that a header block, which may begin a call, counts as beyond its own
 
 
 class Inbound(Credit, ABC):
@@ -44,24 +44,24 @@ class Inbound(Credit, ABC):
         self._empties = Budget(limits.empty_data)
         self._unknown = Budget(limits.unknown)
 
-    def receive(self, data: bytes, now: float, most: int = _ENDLESS) -> None:
+    def receive(self, data: bytes, now: float, late: Callable[[], bool] = lambda: False) -> None:
         """Take bytes from the peer. A fault ends in GOAWAY in what `take` gives, and in `fault`.
 
-        now: seconds on a clock that does not go back.  most: frames, after which the rest is left for another call and
-        `behind` tells so; header blocks count as several.
+        now: seconds on a clock that does not go back.  late: asked now and then whether others have waited long enough:
+        what is left is then for another call, and `behind` tells so.
         """
         self.behind = False
         if self.fault is not None:
             return
         self._now = now
         try:
-            self._receive(data, most)
+            self._receive(data, late)
             if self.waiting > self.limits.output:
                 raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "peer causes answers and does not read them")
         except ConnectionFault as fault:
             self._fail(fault)
 
-    def _receive(self, data: bytes, left: int) -> None:
+    def _receive(self, data: bytes, late: Callable[[], bool]) -> None:
         if self._tail:
             data = self._tail + data
             self._tail = b""
@@ -72,10 +72,13 @@ class Inbound(Credit, ABC):
             if at < 0:
                 return
         last = length - frames.HEADER_LENGTH
+        left = _LOOK
         while at <= last:
             if left <= 0:
-                self.behind = True
-                break
+                if late():
+                    self.behind = True
+                    break
+                left = _LOOK
             left -= 1
             word, flags, number = unpack(data, at)
             size = word >> 8

@@ -47,6 +47,9 @@ class UpstreamWire(Wire[ClientConnection]):
     def clock(self) -> float:
         return self._pool.relay.clock()
 
+    def timer(self) -> float:
+        return self._pool.relay.timer()
+
     @property
     def used(self) -> bool:
         """Whether it has carried a call."""
