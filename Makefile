@@ -13,7 +13,7 @@ PROMISED := proto/baseline.binpb
 COMPILED_TESTS ?= tests/interceptors tests/relay tests/limits tests/audit/test_lines.py tests/telemetry/test_meter.py
 SOAK_SECONDS ?= 1800
 BENCHES := bench-relay bench-relay-first bench-in-memory bench-limits bench-upstream-faults bench-overload bench-operations \
-	bench-capacity bench-telemetry-outage bench-soak
+	bench-capacity bench-telemetry-outage bench-soak bench-abuse
 
 .PHONY: help demo test compiled test-compiled peers test-peers soak test-soak check check-proto venv format proto proto-promise docs bench \
 	$(BENCHES) performance lock clean samples
@@ -117,6 +117,9 @@ bench-upstream-faults: $(EDITABLE)  ## how soon calls fail and succeed again whe
 
 bench-soak: $(EDITABLE)  ## memory and losses under long load: mixed, cancelled, idle connections, streams, slow readers
 	@$(BIN)/python -m bench.soak
+
+bench-abuse: $(EDITABLE)  ## hostile clients and a hostile model server, with an honest caller beside them
+	@$(BIN)/python -m bench.abuse
 
 bench-operations: $(EDITABLE)  ## what callers notice of rotations, reloads, kills, stops, revocations and limits
 	@$(BIN)/python -m bench.operations

@@ -53,6 +53,7 @@ def front_settings(config: Config) -> FrontSettings:
         handshakes=limits.handshakes,
         handshake_s=limits.handshake,
         header_s=limits.header_time,
+        message_s=limits.message_time,
         idle_s=limits.idle,
         keepalive_s=limits.keepalive,
         connections_per_source=limits.connections_per_source,

@@ -35,6 +35,7 @@ listen:
     calls: 3
     adaptive: false
     handshakes: 5
+    message_time: 12s
     output: 1MiB
     refusals: {rate: 6/second, burst: 7}
     unknown: {rate: 8/second, burst: 9}
@@ -47,6 +48,7 @@ listen:
         adaptive=False,
         memory=6 << 30,
         handshakes=5,
+        message_s=12.0,
     )
 
 

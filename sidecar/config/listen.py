@@ -81,6 +81,11 @@ class Limits(Section):
     )
     handshake: ShortTime = Field(written("10s"), description="Time for the TLS handshake and the HTTP/2 preface.")
     header_time: ShortTime = Field(written("10s"), description="Time for one header block to arrive whole.")
+    message_time: ShortTime = Field(
+        written("20s"),
+        description="Time for a request message to arrive once it has begun, or once a unary call has; a second more "
+        "for every 500 bytes that come.",
+    )
     idle: LongTime = Field(written("1h"), description="A connection without calls is closed after this time.")
     keepalive: LongTime = Field(
         written("1m"), description="A silent connection is pinged after this time and closed when no answer comes."

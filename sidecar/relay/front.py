@@ -16,11 +16,11 @@ from sidecar.relay.driver import Exchange
 from sidecar.relay.http2.connection import ServerConnection
 from sidecar.relay.http2.errors import ConnectionFault, ErrorCode
 from sidecar.relay.http2.fields import RequestHead
-from sidecar.relay.http2.streams import ENDED, Stream
+from sidecar.relay.http2.streams import BODY, ENDED, Stream
 from sidecar.relay.relay import Relay
 from sidecar.relay.requests import Request, refuse
 from sidecar.relay.sides import Side
-from sidecar.relay.tls_channel import TlsChannel
+from sidecar.relay.tls_channel import KEY_UPDATES, TlsChannel
 from sidecar.relay.tls_errors import TlsError, TlsRefused
 from sidecar.relay.wire import Wire
 
@@ -31,6 +31,8 @@ _GOODBYE_S: Final = 5.0  # for a client to answer the farewell of a drain, and f
 _GREETING_S: Final = 1.0  # for a handshake, while others wait for their turn
 _CUT_S: Final = 1.0  # for clients to hear that they are cut
 _LINGER_S: Final = 5.0  # for a closed connection whose last bytes nobody reads
+_LEAST_RATE: Final = 500.0  # bytes a second of a message that is due: slower only within `message_s`
+_MESSAGE_SLOW: Final = Deny(Code.DEADLINE_EXCEEDED, "message.slow", "request message did not arrive in time")
 
 Vouch: TypeAlias = Callable[[TlsChannel | None], PeerCertificate | None]  # raises TlsRefused
 Allow: TypeAlias = Callable[[Call, Peer], Deny | None]
@@ -52,9 +54,14 @@ class FrontWire(Wire[ServerConnection | None]):
         self.held = 0  # bytes of messages that links must see whole
         self.called = self.opened  # when there last was a call, or one could be made
         self.fresh = True  # no call has come yet
+        # Streams that owe a message: since when, and their sides' size and count then.
+        self._owed: dict[int, tuple[float, int, int]] = {}
 
     def clock(self) -> float:
         return self._front.relay.clock()
+
+    def timer(self) -> float:
+        return self._front.relay.timer()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         name = transport.get_extra_info("peername")
@@ -137,6 +144,26 @@ class FrontWire(Wire[ServerConnection | None]):
             if stream.queue is not None and isinstance(stream.owner, Side):
                 stream.owner.exchange.shed()
 
+    def hurry(self, now: float, within_s: float) -> None:
+        """End the calls that owe a message and hardly send any of it."""
+        connection, before = self.connection, self._owed
+        self._owed = owed = {}
+        if connection is None or connection.short:
+            return
+        for number, stream in list(connection.streams.items()):
+            side = stream.owner
+            # Without window it is not for the client to send.
+            if stream.receive != BODY or stream.window <= 0 or not isinstance(side, Side) or not side.owed:
+                continue
+            since, size, count = before.get(number, (now, side.size, side.count))
+            if count != side.count:
+                since, size, count = now, side.size, side.count
+            if now - since <= within_s + (side.size - size) / _LEAST_RATE:
+                owed[number] = since, size, count
+            elif not side.exchange.over:
+                self._front.relay.meter.abused(_MESSAGE_SLOW.reason)
+                side.misused(_MESSAGE_SLOW)
+
     def stop(self) -> None:
         """Answer the calls that are still open, for nobody will any more, and part."""
         connection = self.connection
@@ -209,10 +236,15 @@ class FrontWire(Wire[ServerConnection | None]):
     def _malformed(self, reason: str) -> None:
         self._front.refused(self.source, "call.refused", "http2.malformed")
 
-    def refused(self, error: TlsError) -> None:
+    def tls_failed(self, error: TlsError) -> None:
+        meter = self._front.relay.meter
         if isinstance(error, TlsRefused):
-            self._front.relay.meter.tls_refused(error.reason)
-            self._front.refused(self.source, "connection.refused", error.reason)
+            meter.tls_refused(error.reason)
+        elif error.reason == KEY_UPDATES:
+            meter.abused(error.reason)
+        else:
+            meter.connection_failed(error.reason)
+        self._front.refused(self.source, "connection.refused", error.reason)
 
     def faulted(self, fault: ConnectionFault) -> None:
         reason, meter = f"http2.{fault.code.name.lower()}", self._front.relay.meter
@@ -309,15 +341,20 @@ class Front:
     def _may_greet(self, wire: FrontWire) -> bool:
         """A handshake is the dearest thing a client can ask for: more than can be done at once are not begun.
 
-        Who stands still in one yields to newcomers, so that nobody can keep all others out by doing nothing.
+        Who stands still in one yields to newcomers, and the source that has most of them to one that has fewer, so that
+        nobody can keep all others out by doing nothing, however fast he begins anew.
         """
         greeting = self._greeting
         if len(greeting) >= self.relay.settings.handshakes:
-            oldest = next(iter(greeting))
-            if wire.opened - oldest.opened < _GREETING_S:
-                return False
-            del greeting[oldest]
-            self._time_out(oldest, "front.handshake_timeout")
+            yields = next(iter(greeting))
+            if wire.opened - yields.opened < _GREETING_S:
+                places = Counter([each.source for each in greeting])
+                source, most = places.most_common(1)[0]
+                if places[wire.source] + 1 >= most:
+                    return False
+                yields = next(each for each in greeting if each.source == source)
+            del greeting[yields]
+            self._time_out(yields, "front.handshake_timeout")
         greeting[wire] = None
         return True
 
@@ -354,18 +391,24 @@ class Front:
         self._shed()
 
     def _shed(self) -> None:
-        """Connections to the model server are shared: who leaves most of his answers unread yields to all others."""
+        """Connections to the model server are shared: who leaves most of his answers unread yields to all others.
+
+        Of answers that are whole the model server's connection knows no more: what is left of them is memory only.
+        """
         unread = {wire: count for wire in self._wires if (count := wire.unread())}
-        if unread and (self.relay.short or sum(unread.values()) > self.relay.settings.buffered):
+        excess = sum(unread.values()) - self.relay.settings.buffered
+        while unread and (excess > 0 or self.relay.short):
             worst = max(unread, key=unread.__getitem__)
             _log.warning("slow_reader", peer=worst.address, unread=unread[worst])
             worst.shed()
+            excess -= unread.pop(worst)
 
     def _look_after(self, wire: FrontWire, now: float) -> None:
         """Time limits of one connection."""
         settings, connection = self.relay.settings, wire.connection
         if connection is not None and connection.slots:
             wire.called = now
+            wire.hurry(now, settings.message_s)
         if wire.closing:
             if now - wire.closing_since > _LINGER_S and wire.transport is not None:
                 wire.transport.abort()

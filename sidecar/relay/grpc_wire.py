@@ -17,6 +17,7 @@ from sidecar.relay.http2.blocks import encode
 PREFIX: Final = 5  # bytes: compressed flag, length
 HOLD: Final = 16 << 10  # bytes; a shorter message travels whole or not at all
 _SHORT: Final = 1 << 10  # bytes
+_STEP: Final = 4 << 20  # bytes inflated at a time
 _WBITS: Final = {b"gzip": 31, b"deflate": 15}
 ENCODINGS: Final = b"identity,deflate,gzip"
 KNOWN_ENCODINGS: Final = frozenset(ENCODINGS.split(b","))
@@ -74,6 +75,11 @@ class Passage:
         self._held = b""
         self._left = 0  # bytes still to come of a long message already on its way
         self.count = 0
+
+    @property
+    def partial(self) -> bool:
+        """Whether a message has begun and is not whole."""
+        return bool(self._held or self._left)
 
     def feed(self, payload: bytes) -> bytes:
         """What may go on now. Raises WireFault."""
@@ -175,12 +181,20 @@ def unframe(frame: bytes, encoding: bytes, limit: int) -> bytes | None:
             raise WireFault(Code.INTERNAL, "message.flag", "a message is flagged compressed, grpc-encoding is not set")
         raise WireFault(Code.UNIMPLEMENTED, "message.encoding", "grpc-encoding is not one of identity, deflate, gzip")
     inflater = zlib.decompressobj(wbits)
+    parts: list[bytes] = []
+    size = 0
+    packed: bytes | memoryview[int] = memoryview(frame)[PREFIX:]
     try:
-        raw = inflater.decompress(memoryview(frame)[PREFIX:], limit + 1)
+        # In steps: what one step gives is put together by zlib while no other thread may run.
+        while (part := inflater.decompress(packed, min(_STEP, limit + 1 - size))) or inflater.unconsumed_tail:
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                return None
+            packed = inflater.unconsumed_tail
     except zlib.error:
         raise WireFault(Code.INTERNAL, "message.compression", "a message does not decompress") from None
-    if len(raw) > limit:
-        return None
+    raw = parts[0] if len(parts) == 1 else b"".join(parts)
     if not inflater.eof or inflater.unused_data:
         raise WireFault(Code.INTERNAL, "message.compression", "a message's compressed form is cut or followed by more")
     return raw

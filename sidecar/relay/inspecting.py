@@ -95,6 +95,10 @@ class Inspecting(Side):
     def stalled(self) -> bool:
         return self.direction.stalled(self)
 
+    @property
+    def partial(self) -> bool:
+        return self._deframer.have > 0
+
     def _cut(self, payload: bytes, end: bool) -> None:
         """Take a payload apart into messages."""
         deframer = self._deframer
@@ -132,14 +136,19 @@ class Inspecting(Side):
     def _aside(self, work: Callable[[], T], done: Callable[[asyncio.Future[T]], None]) -> None:
         """Run `work` in a thread and go on with `done`, unless the call has ended meanwhile."""
 
+        exchange = self.exchange
+
+        def wanted() -> bool:
+            return not exchange.over
+
         def back(future: asyncio.Future[T]) -> None:
-            if not self.exchange.over:
+            if wanted():
                 self._busy = False
                 done(future)
                 self.catch_up()
 
         self._busy = True
-        self.exchange.relay.aside(work, back)
+        exchange.relay.aside.run(exchange.front, work, wanted, back)
 
     def _inflated(self, item: bytes, future: asyncio.Future[bytes | Deny]) -> None:
         raw = future.result()

@@ -25,6 +25,10 @@ class Passing(Side):
     def idle(self) -> bool:
         return self._passage is None and not self._busy and not self._inbox
 
+    @property
+    def partial(self) -> bool:
+        return self._passage is not None and self._passage.partial
+
     def on_data(self, payload: bytes, end: bool) -> None:
         if self.exchange.over:
             self.credit(len(payload))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from interceptors.chain import Chain
 from interceptors.contract import NO_CODEC, Ask, Call, Codec, Method
 from interceptors.events import Durability, Event, SpanFact
 from sidecar.logs import Log
 from sidecar.relay.admission import Admission
+from sidecar.relay.aside import Aside
 from sidecar.relay.deadlines import Deadlines
 from sidecar.relay.meter import UNMETERED, Meter
 from sidecar.relay.own import OwnServices
@@ -21,7 +22,6 @@ from sidecar.relay.routes import route as route_of
 from sidecar.relay.settings import FrontSettings
 from sidecar.relay.wire import Flusher
 
-T = TypeVar("T")
 _log = Log("relay")
 _COMMIT = Durability.COMMIT  # bound once: looking a member up on its Enum costs more than what is done with it
 
@@ -97,6 +97,7 @@ class Relay:
         self.answers = answers
         self.deadlines = Deadlines(loop)
         self.flusher = Flusher(loop)
+        self.aside = Aside(loop)
         self.meter = meter
         self.clock = loop.time
         self.timer = time.perf_counter  # for durations: the loop's clock stands still within a turn
@@ -107,7 +108,6 @@ class Relay:
         self.report = report
         self.pool: Pool  # of the model server
         self.own: OwnServices | None = None
-        self._loop = loop
         self._codecs = codecs
         self._spans = spans
         self._buffered = 0
@@ -162,10 +162,6 @@ class Relay:
     def uncharge(self, holder: Holder, count: int) -> None:
         self._buffered -= count
         holder.held -= count
-
-    def aside(self, work: Callable[[], T], done: Callable[[asyncio.Future[T]], None]) -> None:
-        """Run in a thread what takes longer than the loop may, and which releases the interpreter while it does."""
-        self._loop.run_in_executor(None, work).add_done_callback(done)
 
     def publish(self, events: Sequence[object], recorded: Callable[[BaseException | None], None]) -> int:
         """Hand events on; how many must be durable first, `recorded` being called once for each."""

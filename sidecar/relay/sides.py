@@ -166,6 +166,16 @@ class Side:
         """Whether nothing is held here and no link waits for the half-close: it may be passed over."""
         return False
 
+    @property
+    def partial(self) -> bool:
+        """Whether a message has begun and is not whole."""
+        raise NotImplementedError
+
+    @property
+    def owed(self) -> bool:
+        """Whether the source is to send the rest of a message, or of a unary side, and nothing here prevents it."""
+        return not self._busy and not self._inbox and not self.stalled() and (self.unary or self.partial)
+
     def take(self, payload: bytes, end: bool) -> None:
         """Look at a payload now."""
         raise NotImplementedError

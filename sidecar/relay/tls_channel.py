@@ -19,6 +19,7 @@ from sidecar.relay.tls_errors import TlsBroken, TlsError, TlsRefused, refusal
 ALPN: Final = "h2"
 RECORD: Final = 16384  # bytes of plaintext in a record at most, RFC 8446 5.1; a larger read costs its allocation
 SLICE: Final = 65536  # bytes moved through a BIO at a time, for it keeps what memory it once needed
+KEY_UPDATES: Final = "tls.key_updates"
 UNSENT: Final = 4096  # bytes of answers to KeyUpdates that wait for a send: some 150, and no peer needs two
 # RFC 8446 6 and RFC 7301 3.2: a fatal no_application_protocol alert in a plaintext record, in place of ServerHello.
 NO_APPLICATION_PROTOCOL: Final = bytes((21, 3, 3, 0, 2, 2, 120))
@@ -136,7 +137,7 @@ class TlsChannel:
         """Raise TlsBroken where the peer has us answer it while we have nothing to send: what waits is memory."""
         if self._outgoing.pending > UNSENT:
             self._ended()
-            raise TlsBroken("tls.key_updates", f"over {UNSENT} bytes of answers to KeyUpdates wait to be sent")
+            raise TlsBroken(KEY_UPDATES, f"over {UNSENT} bytes of answers to KeyUpdates wait to be sent")
         return b""
 
     def _failed(self, error: ssl.SSLError) -> TlsError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar, cast
 
 from sidecar.logs import Log
@@ -10,11 +11,12 @@ from sidecar.relay.http2.connection import Connection
 from sidecar.relay.http2.errors import ConnectionFault, ErrorCode
 from sidecar.relay.http2.streams import Piece
 from sidecar.relay.tls_channel import TlsChannel
-from sidecar.relay.tls_errors import TlsError, TlsRefused
+from sidecar.relay.tls_errors import TlsError
 
 C = TypeVar("C", bound=Connection | None)
 _log = Log("relay")
 _HIGH_WATER: Final = 512 << 10  # bytes in the transport beyond which nothing more is taken from a connection
+_TURN_S: Final = 0.002  # for what one connection has sent, before others have their turn
 
 
 class Flusher:
@@ -23,6 +25,10 @@ class Flusher:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._dirty: list[Wire[Any]] = []
+
+    def soon(self, work: Callable[[], None]) -> None:
+        """In the next turn of the loop, after what others have sent meanwhile."""
+        self._loop.call_soon(work)
 
     def mark(self, wire: Wire[Any]) -> None:
         if not self._dirty:
@@ -55,18 +61,24 @@ class Wire(asyncio.Protocol, Generic[C]):
         self.closing = False
         self.closing_since = 0.0
         self._paused = False
+        self._began = 0.0  # when its turn began, on the timer's clock
+        self._behind = False  # what came waits for its turn, and nothing more is read
         self._pinged: float | None = None
         self._pongs = 0
 
     def clock(self) -> float:
         raise NotImplementedError
 
+    def timer(self) -> float:
+        """Seconds, within a turn of the loop too."""
+        raise NotImplementedError
+
     def ready(self) -> None:
         """TLS is up, or was not asked for: begin HTTP/2, or call `close`."""
         raise NotImplementedError
 
-    def refused(self, error: TlsError) -> None:
-        """The handshake failed."""
+    def tls_failed(self, error: TlsError) -> None:
+        """The handshake failed, or what came after it is not TLS; the connection is closed next."""
 
     def faulted(self, fault: ConnectionFault) -> None:
         """The peer broke the connection's rules; it is closed next."""
@@ -91,9 +103,7 @@ class Wire(asyncio.Protocol, Generic[C]):
                 data = channel.receive(data)
             except TlsError as error:
                 self._write(channel.pending())
-                # In TLS 1.3 a peer may refuse us after our handshake has ended (RFC 8446 4.4.2.4).
-                if fresh or isinstance(error, TlsRefused):
-                    self.refused(error)
+                self.tls_failed(error)
                 self.close()
                 return
             if fresh:
@@ -103,11 +113,16 @@ class Wire(asyncio.Protocol, Generic[C]):
                 self.ready()
             if not data:
                 return
+        self.process(data, now)
+
+    def process(self, data: bytes, now: float) -> None:
+        """Have the connection look at what came, and at what has waited for its turn."""
         connection = self.connection
         if connection is None or self.closing:
             return  # `ready` has refused the peer
+        self._began = self.timer()
         try:
-            connection.receive(data, now)
+            connection.receive(data, now, self._late)
         except Exception as error:
             # A defect of ours: nothing more of this connection can be trusted to be in order.
             _log.error("relay_defect", error)
@@ -116,8 +131,25 @@ class Wire(asyncio.Protocol, Generic[C]):
             self.faulted(connection.fault)
             self.flush()
             self.close()
-        else:
-            self.touch()
+            return
+        self.touch()
+        if connection.behind:
+            if not self._behind and self.transport is not None:
+                self._behind = True
+                self.transport.pause_reading()
+            self._flusher.soon(self._catch_up)
+
+    def _late(self) -> bool:
+        return self.timer() - self._began > _TURN_S
+
+    def _catch_up(self) -> None:
+        self.process(b"", self.clock())
+        connection, transport = self.connection, self.transport
+        # Of whoever is parted with the end is still to be heard.
+        if self.closing or (connection is not None and not connection.behind):
+            self._behind = False
+            if transport is not None and not transport.is_closing():
+                transport.resume_reading()
 
     def touch(self) -> None:
         """The connection has something to send, perhaps: flush it in this turn of the loop."""

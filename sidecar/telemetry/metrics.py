@@ -130,7 +130,10 @@ CONNECTIONS_OPEN: Final = _gauge("connections_open", "Client connections open no
 CALLS_OPEN: Final = _gauge("streams_open", "Calls (HTTP/2 streams) of clients open now.")
 TLS_ERRORS: Final = _counter("tls_errors", "TLS handshakes with clients that failed, by reason.", ("reason",), REASONS)
 CONNECTION_ERRORS: Final = _counter(
-    "connection_errors", "Client connections ended for breaking HTTP/2's rules, by error code.", ("reason",), REASONS
+    "connection_errors",
+    "Client connections ended for breaking the rules of TLS or HTTP/2, by reason.",
+    ("reason",),
+    REASONS,
 )
 ABUSE_CLOSURES: Final = _counter(
     "abuse_closures", "Connections and calls cut for going beyond a limit, by reason.", ("reason",), REASONS

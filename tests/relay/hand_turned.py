@@ -139,6 +139,8 @@ class Transport(asyncio.Transport):
         self.ended = False  # by our side, which still hears the other
         self.stuck = False  # the other end reads nothing: what is written never leaves
         self._lost = False
+        self.reading = True
+        self._unread = b""
         protocol.connection_made(self)
 
     def write(self, data: Any) -> None:
@@ -156,7 +158,12 @@ class Transport(asyncio.Transport):
 
     def feed(self, data: bytes) -> None:
         """Bytes from the other end."""
-        if not self.closed:
+        self._unread += data
+        self._deliver()
+
+    def _deliver(self) -> None:
+        if self.reading and self._unread and not self.closed:
+            data, self._unread = self._unread, b""
             self._protocol.data_received(data)
 
     def write_eof(self) -> None:
@@ -166,6 +173,13 @@ class Transport(asyncio.Transport):
         """The other end has closed its side."""
         if not self.closed and not self._protocol.eof_received():
             self.close()
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+        self._loop.call_soon(self._deliver)
 
     def is_closing(self) -> bool:
         return self.closed

@@ -223,10 +223,10 @@ def test_what_links_add_is_charged_where_it_waits() -> None:
 # --- handshakes -----------------------------------------------------------------------------------------------------
 
 
-def greeting(world: World) -> Transport:
+def greeting(world: World, source: str = "192.0.2.1") -> Transport:
     """A connection that does not even begin its handshake."""
     channel = TlsChannel(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), lambda _: None, server_side=True)
-    return Transport(world.loop, FrontWire(world.front, channel))
+    return Transport(world.loop, FrontWire(world.front, channel), (source, 5000))
 
 
 def test_handshakes_beyond_those_in_progress_are_not_begun() -> None:
@@ -242,3 +242,14 @@ def test_handshakes_beyond_those_in_progress_are_not_begun() -> None:
         world.settle()
         assert not greeting(world).closed
     assert {event.reason for event in world.recorder.events} == {"overload.handshakes", "front.handshake_timeout"}
+
+
+def test_one_source_does_not_keep_others_from_greeting() -> None:
+    """Whoever begins handshakes faster than any grows old has most places: he yields to whoever has fewer."""
+    with World(settings=FrontSettings(handshakes=4), connect=False) as world:
+        hostile = [greeting(world, "192.0.2.66") for _ in range(4)]
+        honest = [greeting(world, "192.0.2.1") for _ in range(2)]
+        assert [each.closed for each in hostile] == [True, True, False, False]
+        assert not any(each.closed for each in honest)
+        assert greeting(world, "192.0.2.66").closed
+        assert greeting(world, "192.0.2.1").closed  # it has as many as the other

@@ -82,3 +82,16 @@ def test_unread_answers_of_calls_long_over_are_bounded() -> None:
         assert not any(call.reset for call in few)
         for call in few:
             call.cancel()
+
+
+def test_many_who_do_not_read_yield_at_once() -> None:
+    """Each within what one may leave, together far beyond it: memory is not to grow by what further ones leave."""
+    with World(settings=FrontSettings(buffered=5 * len(MESSAGE))) as world:
+        world.answer = answers_whole
+        calls = [call for _ in range(8) for call in ask(deaf(world), 2)]
+        world.settle()
+        world.advance(0.6)  # one look
+        assert sum(call.reset is None for call in calls) == 4
+        for call in calls:
+            if call.reset is None:
+                call.cancel()

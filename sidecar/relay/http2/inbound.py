@@ -16,6 +16,8 @@ from sidecar.relay.http2.streams import BODY, ENDED, RECEIVE, Stream, fault_code
 _unpack = frames.HEADER.unpack_from
 Handler: TypeAlias = Callable[[Any, int, int, bytes], None]
 _WHOLE_END: Final = frames.END_HEADERS | frames.END_STREAM
+_LOOK: Final = 32  # frames between two looks at the clock
+_HEAD_COST: Final = 15  # frames that a header block, which may begin a call, counts as beyond its own
 
 
 class Inbound(Credit, ABC):
@@ -27,6 +29,7 @@ class Inbound(Credit, ABC):
         self.usable = True  # no fault and no GOAWAY, ours or theirs: new streams may be opened
         self.settled = False  # the peer's first SETTINGS came
         self.assembling_since: float | None = None  # when a header block began that is not whole yet
+        self.behind = False  # frames that came wait for another `receive`
         self._opened = self.is_client  # the client's preface came
         self._straight = False  # settled, without fault, and between header blocks: most frames need no more checks
         self._blocks = HeaderBlocks(limits)
@@ -41,22 +44,24 @@ class Inbound(Credit, ABC):
         self._empties = Budget(limits.empty_data)
         self._unknown = Budget(limits.unknown)
 
-    def receive(self, data: bytes, now: float) -> None:
+    def receive(self, data: bytes, now: float, late: Callable[[], bool] = lambda: False) -> None:
         """Take bytes from the peer. A fault ends in GOAWAY in what `take` gives, and in `fault`.
 
-        now: seconds on a clock that does not go back.
+        now: seconds on a clock that does not go back.  late: asked now and then whether others have waited long enough:
+        what is left is then for another call, and `behind` tells so.
         """
+        self.behind = False
         if self.fault is not None:
             return
         self._now = now
         try:
-            self._receive(data)
+            self._receive(data, late)
             if self.waiting > self.limits.output:
                 raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "peer causes answers and does not read them")
         except ConnectionFault as fault:
             self._fail(fault)
 
-    def _receive(self, data: bytes) -> None:
+    def _receive(self, data: bytes, late: Callable[[], bool]) -> None:
         if self._tail:
             data = self._tail + data
             self._tail = b""
@@ -67,7 +72,14 @@ class Inbound(Credit, ABC):
             if at < 0:
                 return
         last = length - frames.HEADER_LENGTH
+        left = _LOOK
         while at <= last:
+            if left <= 0:
+                if late():
+                    self.behind = True
+                    break
+                left = _LOOK
+            left -= 1
             word, flags, number = unpack(data, at)
             size = word >> 8
             if size > largest:
@@ -100,6 +112,7 @@ class Inbound(Credit, ABC):
                             continue
                 elif kind == frames.HEADERS and flags | frames.END_STREAM == _WHOLE_END:
                     # The straight path of `_on_headers`: END_HEADERS without padding or priority.
+                    left -= _HEAD_COST
                     number &= frames.MAX_STREAM_ID
                     if number:
                         self.assembling_since = None
@@ -112,6 +125,8 @@ class Inbound(Credit, ABC):
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame within a header block")
             if not self.settled and kind != frames.SETTINGS:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
+            if kind == frames.HEADERS:
+                left -= _HEAD_COST
             handler = self._handler(kind)
             if handler is not None:
                 handler(self, flags, number, data[begin:end])
@@ -119,7 +134,8 @@ class Inbound(Credit, ABC):
                 raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "flood of unknown frames")
         if at < length:
             self._tail = data[at:]
-            if self.assembling_since is None and length - at > 3 and data[at + 3] == frames.HEADERS:
+            begun = length - at > 3 and data[at + 3] == frames.HEADERS
+            if begun and not self.behind and self.assembling_since is None:
                 self.assembling_since = self._now
 
     def _preface(self, data: bytes) -> int:
@@ -136,7 +152,8 @@ class Inbound(Credit, ABC):
     # --- faults -------------------------------------------------------------------------------------------------
 
     def _fail(self, fault: ConnectionFault) -> None:
-        self.fault = fault
+        # Its traceback would hold the bytes that were being looked at, and this connection.
+        self.fault = fault.with_traceback(None)
         self.usable = self._straight = False
         last = 0 if self.is_client else min(self._highest, self._last_accepted)
         self._put(frames.goaway(last, fault.code, fault.reason.encode("ascii", "replace")[:256]))

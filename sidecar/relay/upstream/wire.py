@@ -47,6 +47,9 @@ class UpstreamWire(Wire[ClientConnection]):
     def clock(self) -> float:
         return self._pool.relay.clock()
 
+    def timer(self) -> float:
+        return self._pool.relay.timer()
+
     @property
     def used(self) -> bool:
         """Whether it has carried a call."""
@@ -76,8 +79,8 @@ class UpstreamWire(Wire[ClientConnection]):
         self.connection.send_preface()
         self.touch()
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
+    def process(self, data: bytes, now: float) -> None:
+        super().process(data, now)
         connection = self.connection
         if self.closing:
             return
@@ -100,7 +103,7 @@ class UpstreamWire(Wire[ClientConnection]):
             if last > self._flushed:
                 self._flushed = last
 
-    def refused(self, error: TlsError) -> None:
+    def tls_failed(self, error: TlsError) -> None:
         self.failure = str(error)
 
     def faulted(self, fault: ConnectionFault) -> None:

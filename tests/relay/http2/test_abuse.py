@@ -419,6 +419,16 @@ def test_a_frame_that_never_ends_is_held_once() -> None:
     assert _held_by(act) < 64 << 10
 
 
+def test_what_was_being_looked_at_when_the_connection_failed_is_not_held() -> None:
+    def act() -> End:
+        end = ServerEnd(Limits())
+        end.connection.receive(frames.ping(bytes(8), False) * 20_000, 0.0)
+        assert end.connection.fault is not None
+        return end
+
+    assert _held_by(act) < 64 << 10
+
+
 def test_a_block_that_never_ends_is_held_within_its_limit() -> None:
     def act() -> End:
         end = ServerEnd(Limits())
