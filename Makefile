@@ -10,10 +10,10 @@ CODE := sidecar interceptors detectors clients/python tests bench examples tools
 STUBS := clients/python/langtrain/v1
 PROMISED := proto/baseline.binpb
 
-COMPILED_TESTS ?= tests/interceptors tests/relay
+COMPILED_TESTS ?= tests/interceptors tests/relay tests/fuzz/test_differential.py
 SOAK_SECONDS ?= 1800
 BENCHES := bench-relay-first bench-in-memory bench-limits bench-upstream-faults bench-overload bench-operations \
-	bench-capacity bench-telemetry-outage bench-soak
+	bench-capacity bench-telemetry-outage bench-soak bench-differential
 
 .PHONY: help demo test compiled test-compiled peers test-peers soak test-soak check check-proto venv format proto proto-promise docs bench \
 	$(BENCHES) lock clean samples
@@ -122,6 +122,9 @@ bench-capacity: $(EDITABLE)  ## memory of processes, connections and calls, byte
 
 bench-telemetry-outage: $(EDITABLE)  ## what a collector that is away costs, and that no span is lost uncounted (as root)
 	@$(BIN)/python -m bench.telemetry_outage
+
+bench-differential: $(EDITABLE)  ## 100,000 frame sequences to each of our sides, beside h2 and nghttp2: no forbidden difference
+	@$(BIN)/python -m tests.fuzz.differential --out bench/results/differential.json
 
 samples: $(EDITABLE)  ## how many of the product document's samples run as written
 	@$(BIN)/python tools/samples
