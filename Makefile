@@ -10,7 +10,9 @@ CODE := sidecar interceptors detectors clients/python tests bench examples tools
 STUBS := clients/python/langtrain/v1
 PROMISED := proto/baseline.binpb
 
-COMPILED_TESTS ?= tests/interceptors tests/relay tests/fuzz/test_differential.py
+COMPILED_TESTS ?= tests/interceptors tests/relay tests/fuzz/test_differential.py tests/fuzz/test_targets.py
+FUZZ_SECONDS ?= 1200
+FUZZED := server_frames client_frames header_blocks messages timeout metadata config
 SOAK_SECONDS ?= 1800
 BENCHES := bench-relay-first bench-in-memory bench-limits bench-upstream-faults bench-overload bench-operations \
 	bench-capacity bench-telemetry-outage bench-soak bench-differential
@@ -125,6 +127,12 @@ bench-telemetry-outage: $(EDITABLE)  ## what a collector that is away costs, and
 
 bench-differential: $(EDITABLE)  ## 100,000 frame sequences to each of our sides, beside h2 and nghttp2: no forbidden difference
 	@$(BIN)/python -m tests.fuzz.differential --out bench/results/differential.json
+
+fuzz: $(EDITABLE)  ## coverage-guided fuzzing of all that parses, FUZZ_SECONDS each; what it finds is in .cache/fuzz
+	@for target in $(FUZZED); do \
+		$(BIN)/python -m tests.fuzz $$target --seconds $(FUZZ_SECONDS) || exit 1; \
+		$(BIN)/python -m tests.fuzz $$target --keep || exit 1; \
+	done
 
 samples: $(EDITABLE)  ## how many of the product document's samples run as written
 	@$(BIN)/python tools/samples
