@@ -184,6 +184,17 @@ def _closed_and_broken(found: Difference) -> bool:
     return found.state in _PAST and ErrorCode.STREAM_CLOSED in codes and None not in codes
 
 
+def _block_and_frame_broken(found: Difference) -> bool:
+    """A block that does not decode, and a frame behind its first that is too large."""
+    too_large = any(why.startswith("frame of ") for why in found.step.reasons)
+    return too_large and found.kind == frames.HEADERS and found.theirs.fault == ErrorCode.COMPRESSION_ERROR
+
+
+def _in_trailers(found: Difference) -> bool:
+    of_trailers = bool(found.fields) and not found.status and not found.request
+    return of_trailers and (found.has(b"content-length") or found.has(b"host"))
+
+
 def _on_itself(found: Difference) -> bool:
     if found.kind == frames.HEADERS and found.frames[0].flags & frames.PRIORITY_FLAG:
         at = 1 if found.frames[0].flags & frames.PADDED else 0
@@ -261,6 +272,10 @@ RULES: Final[tuple[Rule, ...]] = (
         "frames on a closed stream may be ignored, answered by STREAM_CLOSED, or end the connection", _closed,
     ),
     Rule("closed, and broken besides", "RFC 9113 §5.4", "of several errors any may be reported", _closed_and_broken),
+    Rule(
+        "block and frame broken", "RFC 9113 §5.4",
+        "of several errors any may be reported; nghttp2 reads blocks as they come", _block_and_frame_broken,
+    ),
     Rule(
         "before the end", "RFC 9113 §5.4",
         "a stream error need not be reported beside the connection error behind it, nor does h2 tell of events then",
@@ -348,10 +363,9 @@ RULES: Final[tuple[Rule, ...]] = (
         lambda found: sum(name == b"content-length" for name, _ in found.fields) > 1, stricter="peer",
     ),
     Rule(
-        "content-length in trailers", "RFC 9110 §6.5.1",
-        "a recipient may ignore it, as we do; nghttp2 takes it for the length of the content",
-        lambda found: not found.status and not found.request.get(b":method") and found.has(b"content-length"),
-        stricter="peer",
+        "content-length or host in trailers", "RFC 9110 §6.5.1",
+        "a recipient may ignore them, as we do; nghttp2 holds the message to the one, and to a host that is not empty",
+        _in_trailers, stricter="peer",
     ),
     Rule(
         "content-length of an interim response", "RFC 9110 §8.6",
@@ -407,6 +421,14 @@ RULES: Final[tuple[Rule, ...]] = (
         "setting given twice", "RFC 9113 §6.5.3",
         "values are processed in the order in which they stand; h2 and nghttp2 look at the last of each only",
         _setting_twice, departs="peer",
+    ),
+    Rule(
+        "window of a closed stream", "RFC 9113 §6.9.2",
+        "a setting ends the connection where it makes a window too large; h2 counts those of streams that are closed",
+        lambda found: found.peer == "h2"
+        and found.kind == frames.SETTINGS
+        and found.theirs.fault == ErrorCode.FLOW_CONTROL_ERROR,
+        stricter="peer", departs="peer",
     ),
     Rule(
         "nothing but padding", "RFC 9113 §6.1", "padding may leave an empty payload; h2 refuses it", _all_padding,
