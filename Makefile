@@ -18,7 +18,7 @@ BENCHES := bench-relay-first bench-in-memory bench-limits bench-upstream-faults 
 	bench-capacity bench-telemetry-outage bench-soak bench-differential
 
 .PHONY: help demo test compiled test-compiled peers test-peers soak test-soak check check-proto venv format proto proto-promise docs bench \
-	$(BENCHES) lock clean samples
+	$(BENCHES) fuzz lock clean samples
 
 help:  ## list these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' Makefile
