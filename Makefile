@@ -10,13 +10,16 @@ CODE := sidecar interceptors detectors clients/python tests bench examples tools
 STUBS := clients/python/langtrain/v1
 PROMISED := proto/baseline.binpb
 
-COMPILED_TESTS ?= tests/interceptors tests/relay tests/limits tests/audit/test_lines.py tests/telemetry/test_meter.py
+COMPILED_TESTS ?= tests/interceptors tests/relay tests/limits tests/audit/test_lines.py tests/telemetry/test_meter.py \
+	tests/fuzz/test_differential.py tests/fuzz/test_targets.py
+FUZZ_SECONDS ?= 1200
+FUZZED := server_frames client_frames header_blocks messages timeout metadata config
 SOAK_SECONDS ?= 1800
 BENCHES := bench-relay bench-relay-first bench-in-memory bench-limits bench-upstream-faults bench-overload bench-operations \
-	bench-capacity bench-telemetry-outage bench-soak bench-abuse
+	bench-capacity bench-telemetry-outage bench-soak bench-abuse bench-differential
 
 .PHONY: help demo test compiled test-compiled peers test-peers soak test-soak check check-proto venv format proto proto-promise docs bench \
-	$(BENCHES) performance lock clean samples
+	$(BENCHES) performance fuzz lock clean samples
 
 help:  ## list these commands
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' Makefile
@@ -69,6 +72,8 @@ check: $(EDITABLE)  ## format, lint, types, import rules, protocol files: under 
 		{ echo "docs/configuration.md is not what the schema says: make docs"; exit 1; }
 	@$(BIN)/python -m sidecar.telemetry.reference | cmp -s - docs/metrics.md || \
 		{ echo "docs/metrics.md is not what the table says: make docs"; exit 1; }
+	@$(BIN)/python -m tests.relay.http2.h2spec | cmp -s - docs/http2-conformance.md || \
+		{ echo "docs/http2-conformance.md is not what h2spec's cases say: make docs"; exit 1; }
 	@$(MAKE) --no-print-directory check-proto
 
 check-proto: $(EDITABLE)
@@ -87,9 +92,10 @@ proto: $(EDITABLE)  ## write the clients' stubs from the protocol files
 proto-promise: $(EDITABLE)  ## at a release: what proto/ says now is never broken from here on
 	@$(BIN)/buf build --exclude-source-info --output $(PROMISED)
 
-docs: $(EDITABLE)  ## write the references of configuration and metrics from what the program says
+docs: $(EDITABLE)  ## write the references of configuration, metrics and HTTP/2 from what the program says and does
 	@$(BIN)/python -m sidecar config reference > docs/configuration.md
 	@$(BIN)/python -m sidecar.telemetry.reference > docs/metrics.md
+	@$(BIN)/python -m tests.relay.http2.h2spec > docs/http2-conformance.md
 
 bench: $(BENCHES)  ## every measurement that the documents quote
 
@@ -129,6 +135,15 @@ bench-capacity: $(EDITABLE)  ## memory of processes, connections and calls, byte
 
 bench-telemetry-outage: $(EDITABLE)  ## what a collector that is away costs, and that no span is lost uncounted (as root)
 	@$(BIN)/python -m bench.telemetry_outage
+
+bench-differential: $(EDITABLE)  ## 100,000 frame sequences to each of our sides, beside h2 and nghttp2: no forbidden difference
+	@$(BIN)/python -m tests.fuzz.differential --out bench/results/differential.json
+
+fuzz: $(EDITABLE)  ## coverage-guided fuzzing of all that parses, FUZZ_SECONDS each; what it finds is in .cache/fuzz
+	@for target in $(FUZZED); do \
+		$(BIN)/python -m tests.fuzz $$target --seconds $(FUZZ_SECONDS) || exit 1; \
+		$(BIN)/python -m tests.fuzz $$target --keep || exit 1; \
+	done
 
 samples: $(EDITABLE)  ## how many of the product document's samples run as written
 	@$(BIN)/python tools/samples

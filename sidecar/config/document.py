@@ -38,6 +38,8 @@ def read(text: str) -> Document:
     if VERSION.search(text):
         raise ConfigError([Fault("", "YAML 1.2", "a directive for another version")])
     loader = YAML(typ="safe", pure=True)
+    # YAML 1.2.2 §3.2.2.2: an anchor may be given again. A warning would put a piece of the file on stderr.
+    loader.composer.warn_double_anchors = False
     try:
         root = loader.compose(text)
         walk = _Walk(loader.constructor)

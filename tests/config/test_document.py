@@ -75,6 +75,10 @@ def test_faults_of_form(text: str, fault: str) -> None:
     assert faults(text) == [fault]
 
 
+def test_an_anchor_given_again_counts_from_there_on() -> None:
+    assert read("a: &x 1\nb: *x\nc: &x 2\nd: *x").data == {"a": 1, "b": 1, "c": 2, "d": 2}
+
+
 def test_aliases_do_not_unfold_without_bound() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]

@@ -27,7 +27,7 @@ BASE: dict[bytes, bytes] = {
 def verdict(fields: list[Field]) -> str:
     """ "taken", the HTTP status of a refusal, CODE and reason of a denial, or "malformed", which is a reset."""
     try:
-        head = HeaderBlocks(Limits()).request(encode(fields))
+        head = HeaderBlocks(Limits(), of_answers=False).request(encode(fields))
     except ConnectionFault as fault:
         return f"connection {fault.code.name}"
     if head.fault is not None:

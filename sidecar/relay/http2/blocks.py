@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
-from sidecar.relay.http2.fields import Field, RequestHead, ResponseHead, TrailerBlock, list_size
+from sidecar.relay.http2.fields import Field, RequestHead, RequestTrailers, ResponseHead, TrailerBlock, list_size
 from sidecar.relay.http2.hpack_jh2 import Decoder
 from sidecar.relay.http2.limits import Limits
 
@@ -95,9 +95,11 @@ H = TypeVar("H", bound=_Head)
 class HeaderBlocks:
     """One connection's decoding, with a cache that holds only while the dynamic table is unchanged."""
 
-    __slots__ = ("_decoder", "_generation", "_limits", "_requests", "_responses", "_trailers")
+    __slots__ = ("_decoder", "_generation", "_limits", "_make_trailers", "_requests", "_responses", "_trailers")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, of_answers: bool) -> None:
+        """of_answers: whether what comes are answers, not requests."""
+        self._make_trailers: type[TrailerBlock] = TrailerBlock if of_answers else RequestTrailers
         self._decoder = Decoder(hard_limit(limits), _HARD_FACTOR * limits.header_count)
         self._generation = 0
         self._limits = limits
@@ -116,7 +118,7 @@ class HeaderBlocks:
         return self._responses.get(block) or self._decode(block, ResponseHead, self._responses)
 
     def trailers(self, block: bytes) -> TrailerBlock:
-        return self._trailers.get(block) or self._decode(block, TrailerBlock, self._trailers)
+        return self._trailers.get(block) or self._decode(block, self._make_trailers, self._trailers)
 
     def _decode(self, block: bytes, make: Callable[[list[Field]], H], cache: dict[bytes, H]) -> H:
         fields = self._decoder.decode(block)

@@ -20,6 +20,7 @@ _TAB: Final = 0x09
 _FORBIDDEN = b"\0\r\n"
 _AROUND = re.compile(rb"\A[ \t]+|[ \t]+\Z")
 _STATUS = re.compile(rb"[1-9][0-9][0-9]")
+_WITHOUT_CONTENT = (204, 304)  # RFC 9110 §6.4.1
 _CONNECTION_SPECIFIC = frozenset((b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"))
 _FIELD_OVERHEAD = 32  # RFC 9113 §6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE
 _KNOWN_MOST = 4096
@@ -143,7 +144,7 @@ class RequestHead:
 
 
 class ResponseHead:
-    """A response's header block; status 0 when it is malformed.  length: its content-length or -1."""
+    """A response's header block; status 0 when it is malformed.  length: its content-length or -1, of what it has."""
 
     __slots__ = ("fault", "fields", "length", "note", "oversize", "status")
 
@@ -159,7 +160,9 @@ class ResponseHead:
                 raise StreamFault(ErrorCode.PROTOCOL_ERROR, "response without one :status")
             self.fields = _answered(fields[1:])
             self.status = int(fields[0][1])
-            self.length = content_length(self.fields)
+            length = content_length(self.fields)
+            # RFC 9113 §8.1.1: a response that has no content by definition may declare some other's length.
+            self.length = -1 if self.status in _WITHOUT_CONTENT else length
             if self.status == 101:
                 raise StreamFault(ErrorCode.PROTOCOL_ERROR, "status 101 does not exist in HTTP/2")
         except StreamFault as fault:
@@ -177,9 +180,24 @@ class TrailerBlock:
         self.fault: StreamFault | None = None
         self.fields: tuple[Field, ...] = ()
         try:
-            self.fields = _answered(fields)
+            self.fields = self._read(fields)
         except StreamFault as fault:
             self.fault = fault.with_traceback(None)
+
+    def _read(self, fields: Sequence[Field]) -> tuple[Field, ...]:
+        return _answered(fields)
+
+
+class RequestTrailers(TrailerBlock):
+    """Trailers of a request, to which no leniency is owed."""
+
+    __slots__ = ()
+
+    def _read(self, fields: Sequence[Field]) -> tuple[Field, ...]:
+        for field in fields:
+            if field not in _known:
+                _check(field)
+        return tuple(fields)
 
 
 def content_length(fields: Sequence[Field]) -> int:

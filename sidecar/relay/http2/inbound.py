@@ -32,7 +32,7 @@ class Inbound(Credit, ABC):
         self.behind = False  # frames that came wait for another `receive`
         self._opened = self.is_client  # the client's preface came
         self._straight = False  # settled, without fault, and between header blocks: most frames need no more checks
-        self._blocks = HeaderBlocks(limits)
+        self._blocks = HeaderBlocks(limits, self.is_client)
         self._highest = 0  # the highest stream id the peer opened, or we did
         self._last_accepted = frames.MAX_STREAM_ID
         self._tail = b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.relay.http2.errors import ErrorCode
-from sidecar.relay.http2.fields import Field, RequestHead, ResponseHead, TrailerBlock, list_size
+from sidecar.relay.http2.fields import Field, RequestHead, RequestTrailers, ResponseHead, TrailerBlock, list_size
 from tests.relay.http2.ends import REQUEST, RESPONSE, TRAILERS
 
 PSEUDO = REQUEST[:4]
@@ -53,6 +53,7 @@ def test_malformed_fields_wherever_they_stand(field: Field) -> None:
             RequestHead((*PSEUDO, field)),
             ResponseHead((*RESPONSE, field)),
             TrailerBlock((*TRAILERS, field)),
+            RequestTrailers((*TRAILERS, field)),
         ):
             assert found.fault is not None, found
             assert found.fault.code is ErrorCode.PROTOCOL_ERROR
@@ -71,12 +72,14 @@ def test_well_formed_fields(field: Field) -> None:
         assert RequestHead((*PSEUDO, field)).fault is None
         assert ResponseHead((*RESPONSE, field)).fields[-1] == field
         assert TrailerBlock((field,)).fields == (field,)
+        assert RequestTrailers((field,)).fields == (field,)
 
 
 @pytest.mark.parametrize("value", [b" a", b"a ", b"\ta", b"a\t", b" ", b"\t \t"])
 def test_whitespace_around_a_request_value_is_malformed(value: bytes) -> None:
     """RFC 9113 §8.2.1."""
     assert RequestHead((*PSEUDO, (b"a", value))).fault is not None
+    assert RequestTrailers(((b"a", value),)).fault is not None
 
 
 @pytest.mark.parametrize(
@@ -108,6 +111,14 @@ def test_a_status_is_three_digits() -> None:
     ]
     for value in (b"101", b"099", b"2", b"20x", b"+20", b" 200", b"200 ", b"2000", b"", b"\xb2\xb2\xb2"):
         assert ResponseHead(((b":status", value),)).fault is not None
+
+
+def test_a_response_without_content_may_declare_a_length() -> None:
+    """RFC 9113 §8.1.1."""
+    declared = (b"content-length", b"5")
+    lengths = [ResponseHead(((b":status", status), declared)).length for status in (b"200", b"204", b"304")]
+    assert lengths == [5, -1, -1]
+    assert ResponseHead(((b":status", b"304"), (b"content-length", b"five"))).fault is not None
 
 
 def test_the_size_of_a_list() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,11 +18,8 @@ from tests.relay.http2.ends import (
     RESPONSE,
     TRAILERS,
     ClientEnd,
-    End,
     Frame,
-    Owner,
     ServerEnd,
-    code_of,
     continuation,
     data,
     frame,
@@ -33,6 +29,7 @@ from tests.relay.http2.ends import (
     priority,
     rst,
 )
+from tests.relay.http2.lively import LivelyServer, in_order, lively, state
 
 # --- frames, sane and not -----------------------------------------------------------------------------------------
 
@@ -71,118 +68,44 @@ def frame_sequences(goaway: bool = True, known_elsewhere: bool = True) -> st.Sea
 _sequences = frame_sequences()
 
 
-def _answering(owner: Owner, event: tuple[Any, ...]) -> None:
-    """What a call does: answers what it is told, so that both halves of its stream move."""
-    connection, stream = owner.end.connection, owner.stream
-    assert stream is not None
-    if event[0] == "data" and event[1]:
-        connection.consume(stream, len(event[1]))
-        if not owner.end.connection.is_client:
-            connection.send_head(stream, encode(RESPONSE), False) if not owner.sent else None
-            connection.send_data(stream, event[1] * 3, False)
-    elif event[0] == "trailers" or (event[0] == "data" and event[2]):
-        connection.send_data(stream, b"last", False)
-        connection.send_head(stream, encode(TRAILERS), True)
-
-
-class _LivelyServer(ServerEnd):
-    def _accept(self, stream: Any, head: Any, end: bool) -> None:
-        super()._accept(stream, head, end)
-        self.owners[stream.id].then = _answering
-        if end:
-            self.finish(stream.id)
-
-
-def _lively(client: bool, given: Limits = GENEROUS) -> End:
-    if not client:
-        return _LivelyServer(given)
-    end = ClientEnd(given)
-    for at in range(4):
-        end.open(end=bool(at % 2))
-        end.owners[2 * at + 1].then = _answering
-    return end
-
-
-def _state(end: End) -> Any:
-    """What can be known of an end: events with DATA joined, faults, windows, streams."""
-    events: list[Any] = []
-    for event in end.events:
-        if event[1] == "sent":
-            continue
-        events.append(event)
-    connection = end.connection
-    return (
-        events,
-        None if connection.fault is None else (connection.fault.code, connection.fault.reason),
-        connection.send_window,
-        connection.slots,
-        {number: (stream.receive, stream.send, stream.send_window) for number, stream in connection.streams.items()},
-    )
-
-
 @settings(max_examples=300, deadline=None)
 @given(_sequences, st.booleans(), st.data())
 def test_however_bytes_are_cut_the_same_happens(sequence: list[bytes], client: bool, draw: st.DataObject) -> None:
     octets = b"".join(sequence)
     cuts = sorted(draw.draw(st.lists(st.integers(0, len(octets)), max_size=12)))
-    whole, pieces = _lively(client), _lively(client)
+    whole, pieces = lively(client), lively(client)
     whole.connection.receive(octets, 0.0)
     for begin, end in zip([0, *cuts], [*cuts, len(octets)], strict=True):
         pieces.connection.receive(octets[begin:end], 0.0)
-    assert _state(whole) == _state(pieces)
+    assert state(whole) == state(pieces)
     assert whole.sent() == pieces.sent()
 
 
 @settings(max_examples=60, deadline=None)
 @given(_sequences.map(lambda found: b"".join(found[:6])).filter(lambda octets: len(octets) < 2000), st.booleans())
 def test_byte_by_byte_the_same_happens(octets: bytes, client: bool) -> None:
-    whole, pieces = _lively(client), _lively(client)
+    whole, pieces = lively(client), lively(client)
     whole.connection.receive(octets, 0.0)
     for at in range(len(octets)):
         pieces.connection.receive(octets[at : at + 1], 0.0)
-    assert _state(whole) == _state(pieces)
+    assert state(whole) == state(pieces)
     assert whole.sent() == pieces.sent()
-
-
-def _in_order(end: End) -> None:
-    """What holds after anything at all."""
-    connection = end.connection
-    sent = end.sent()
-    if connection.fault is not None:
-        assert [found.kind for found in sent][-1] == "GOAWAY"
-        goaways = [found for found in sent[:-1] if found.kind == "GOAWAY"]
-        # Before the fault's own, at most those of a drain, which refuse nothing or tell of no error.
-        assert all(frames.GOAWAY_HEAD.unpack_from(found.payload)[0] == frames.MAX_STREAM_ID
-                   or code_of(found) == ErrorCode.NO_ERROR for found in goaways)  # fmt: skip
-        return
-    held = sum(owner.stream.held for owner in end.owners.values() if owner.stream is not None)
-    assert connection._window + connection._unreturned + held == connection.limits.connection_window
-    for number, stream in connection.streams.items():
-        assert stream.id == number
-        assert stream.receive < 3
-        assert stream.send < 3
-        assert stream.receive < 2 or stream.send < 2 or stream.queue is not None
-        assert (stream.queue is None) == (stream.queued == 0)
-    for stream in connection._blocked:
-        assert connection.streams[stream.id] is stream
-    live = sum(not owner.stream.released for owner in end.owners.values() if owner.stream is not None)
-    assert connection.slots == live
 
 
 @settings(max_examples=500, deadline=None)
 @given(_sequences, st.booleans(), st.sampled_from([GENEROUS, Limits()]))
 def test_any_frames_end_in_order_or_in_one_fault(sequence: list[bytes], client: bool, given_limits: Limits) -> None:
-    end = _lively(client, given_limits)
+    end = lively(client, given_limits)
     end.sent()
     for octets in sequence:
         end.connection.receive(octets, 0.0)
-    _in_order(end)
+    in_order(end)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=400), st.booleans(), st.booleans())
 def test_garbage_ends_in_order_or_in_one_fault(octets: bytes, client: bool, begun: bool) -> None:
-    end = _lively(client) if begun else ClientEnd(settled=False) if client else ServerEnd(settled=False)
+    end = lively(client) if begun else ClientEnd(settled=False) if client else ServerEnd(settled=False)
     end.sent()
     end.connection.receive(octets, 0.0)
     if end.connection.fault is not None:
@@ -195,10 +118,10 @@ def test_bent_frames_end_in_order_or_in_one_fault(sequence: list[bytes], bends: 
     octets = bytearray(PREFACE + b"".join(sequence))
     for at, octet in bends:
         octets[at % len(octets)] = octet
-    end = _LivelyServer(GENEROUS, settled=False)
+    end = LivelyServer(GENEROUS, settled=False)
     end.sent()
     end.connection.receive(bytes(octets), 0.0)
-    _in_order(end)
+    in_order(end)
 
 
 # --- sending ------------------------------------------------------------------------------------------------------

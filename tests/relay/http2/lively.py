@@ -1,0 +1,85 @@
+"""Connections whose streams move: owners that answer what they are told, and what holds of an end after anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sidecar.relay.http2 import frames
+from sidecar.relay.http2.blocks import encode
+from sidecar.relay.http2.errors import ErrorCode
+from sidecar.relay.http2.limits import Limits
+from tests.relay.http2.ends import GENEROUS, RESPONSE, TRAILERS, ClientEnd, End, Owner, ServerEnd, code_of
+
+
+def _answering(owner: Owner, event: tuple[Any, ...]) -> None:
+    """What a call does: answers what it is told, so that both halves of its stream move."""
+    connection, stream = owner.end.connection, owner.stream
+    assert stream is not None
+    if event[0] == "data" and event[1]:
+        connection.consume(stream, len(event[1]))
+        if not owner.end.connection.is_client:
+            connection.send_head(stream, encode(RESPONSE), False) if not owner.sent else None
+            connection.send_data(stream, event[1] * 3, False)
+    elif event[0] == "trailers" or (event[0] == "data" and event[2]):
+        connection.send_data(stream, b"last", False)
+        connection.send_head(stream, encode(TRAILERS), True)
+
+
+class LivelyServer(ServerEnd):
+    def _accept(self, stream: Any, head: Any, end: bool) -> None:
+        super()._accept(stream, head, end)
+        self.owners[stream.id].then = _answering
+        if end:
+            self.finish(stream.id)
+
+
+def lively(client: bool, given: Limits = GENEROUS) -> End:
+    if not client:
+        return LivelyServer(given)
+    end = ClientEnd(given)
+    for at in range(4):
+        end.open(end=bool(at % 2))
+        end.owners[2 * at + 1].then = _answering
+    return end
+
+
+def state(end: End) -> Any:
+    """What can be known of an end: events with DATA joined, faults, windows, streams."""
+    events: list[Any] = []
+    for event in end.events:
+        if event[1] == "sent":
+            continue
+        events.append(event)
+    connection = end.connection
+    return (
+        events,
+        None if connection.fault is None else (connection.fault.code, connection.fault.reason),
+        connection.send_window,
+        connection.slots,
+        {number: (stream.receive, stream.send, stream.send_window) for number, stream in connection.streams.items()},
+    )
+
+
+def in_order(end: End) -> None:
+    """What holds after anything at all."""
+    connection = end.connection
+    sent = end.sent()
+    if connection.fault is not None:
+        assert [found.kind for found in sent][-1] == "GOAWAY"
+        goaways = [found for found in sent[:-1] if found.kind == "GOAWAY"]
+        # Before the fault's own, at most those of a drain, which refuse nothing or tell of no error.
+        assert all(frames.GOAWAY_HEAD.unpack_from(found.payload)[0] == frames.MAX_STREAM_ID
+                   or code_of(found) == ErrorCode.NO_ERROR for found in goaways)  # fmt: skip
+        return
+    held = sum(owner.stream.held for owner in end.owners.values() if owner.stream is not None)
+    assert connection._window + connection._unreturned + held == connection.limits.connection_window
+    for number, stream in connection.streams.items():
+        assert stream.id == number
+        assert stream.receive < 3
+        assert stream.send < 3
+        assert stream.receive < 2 or stream.send < 2 or stream.queue is not None
+        assert (stream.queue is None) == (stream.queued == 0)
+    for stream in connection._blocked:
+        assert connection.streams[stream.id] is stream
+    live = sum(not owner.stream.released for owner in end.owners.values() if owner.stream is not None)
+    assert connection.slots == live
