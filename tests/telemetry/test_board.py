@@ -132,8 +132,10 @@ def test_the_gauges_of_a_process_that_is_gone_do_not_count() -> None:
 def test_labels_are_read_as_written(labels: list[str]) -> None:
     packed = pack(tuple(labels))
     clean = tuple(label.replace("\x00", "?").encode("utf-8", "replace").decode() for label in labels)
-    assert packed is not None
-    assert unpack(packed.ljust(ENTRY, b"\xff")) == clean
+    fits = len("\0".join(clean).encode()) <= KEY_MOST
+    assert (packed is not None) == fits
+    if packed is not None:
+        assert unpack(packed.ljust(ENTRY, b"\xff")) == clean
 
 
 @given(st.binary(min_size=ENTRY, max_size=ENTRY))
