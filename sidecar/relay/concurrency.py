@@ -35,7 +35,9 @@ SAMPLES: Final = 10  # answers of a window, at least, unless it is long
 WINDOW_S: Final = 0.1  # at least
 LONG_S: Final = 0.5  # enough for a window of few answers, if none takes longer than half of it
 STEP: Final = 5.0  # calls
-DIP_S: Final = 5.0  # at most, but for methods that take longer than a tenth of it
+IDLE: Final = 4.0  # times fewer answers than a standing line had
+DIP_S: Final = 5.0  # at most
+DIP_USUALS: Final = 1.0  # or so many times the longest usual
 DIP_SHARE: Final = 0.04  # of all time
 DIP_PAUSE_S: Final = 2.0  # between two, at least
 
@@ -136,16 +138,25 @@ class Concurrency:
         """Called now and then, for windows, cohorts and dips in which little happens."""
         longest = self._usual.longest
         if self._saved:
-            if now - self._dip_began > max(DIP_S, 10 * longest):
+            if now - self._dip_began > max(DIP_S, DIP_USUALS * longest):
                 self._end_dip(now)
             return
         if now - self._usual.began > COHORT_S:
             self._learn(now)
+        elif not longest and self.waiting > BURST:
+            self._usual.learn()  # no cohort may keep a line from being seen by a call that does not end
         if now - self._began >= LONG_S:
             if not self.waiting or (self._count and now - self._began >= 2 * longest):
                 self._close(now)
-            elif not self.shedding and self.full:
+            elif self.full and not self.shedding:
                 self.limit += STEP  # whoever waits long by nature must not shut out all others
+            elif self.full and self._idles(now):
+                self.limit = self.waiting + STEP  # nor where all that is allowed is theirs
+
+    def _idles(self, now: float) -> bool:
+        """Whether far fewer answers come than did while a line stood: the model server could take more."""
+        expected = self._rate * (now - self._began)
+        return expected >= SAMPLES and IDLE * self._answers < expected
 
     def _ended(self, usual: Usual | None, seconds: float, now: float) -> None:
         """A call waits no more. usual: of its method, if it tells anything."""

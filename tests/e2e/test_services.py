@@ -58,6 +58,7 @@ def channel(sidecar: Sidecar, certificates: Certificates) -> grpc.Channel:
 def test_status_tells_of_every_process(sidecar: Sidecar, certificates: Certificates) -> None:
     with operator(sidecar, certificates.client, certificates) as mine:
         eventually(lambda: bool(mine.status().upstreams), "a worker reports")
+        eventually(lambda: all(worker.memory for worker in mine.status().workers), "every process reports")
         status = mine.status()
         assert sorted(worker.role for worker in status.workers) == ["recorder", "relay", "services"]
         assert all(worker.pid and worker.memory > 1 << 20 for worker in status.workers)

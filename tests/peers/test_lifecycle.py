@@ -85,7 +85,7 @@ def test_open_calls_end_in_peace_when_the_sidecar_stops(start_sidecar: StartSide
         pipe.send(b"before")
         assert next(stream) == b"before"
         os.kill(sidecar.process.pid, signal.SIGTERM)
-        sidecar.process.wait_line(lambda line: '"stopping"' in line)
+        sidecar.process.wait_line(lambda line: '"draining"' in line)  # until then, who comes is served
         with Target(sidecar.address).channel() as late:
             assert code(plain_unary(late, "/peers.Echo/Unary")) is grpc.StatusCode.UNAVAILABLE
         pipe.send(b"after")

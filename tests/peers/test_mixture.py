@@ -15,6 +15,7 @@ from tests.peers.conftest import DIRECT, FRONTS, Front
 from tests.peers.interop_sync import CASES
 from tests.peers.targets import DEADLINE, UNLIMITED, Options, Target, Upstream, plain_unary
 from tests.sidecars import Sidecar, descriptors
+from tests.waiting import eventually
 
 CLIENTS = 8
 SIZES = (0, 1, 100, 16379, 16380, 65535, 300_000, 3_000_000)
@@ -43,6 +44,11 @@ def open_descriptors(sidecar: Sidecar) -> int:
     return sum(len(descriptors(pid)) for pid in sidecar.children("worker").values())
 
 
+def services_met(sidecar: Sidecar) -> int:
+    """Connections of workers to the sidecar's own services."""
+    return sum(line["address"].endswith(("/calls.sock", "/streams.sock")) for line in sidecar.logged("upstream_up"))
+
+
 def wait_descriptors(sidecar: Sidecar, count: int, timeout: float = 15.0) -> None:
     limit = monotonic() + timeout
     while (now := open_descriptors(sidecar)) > count:
@@ -59,6 +65,10 @@ def test_everything_at_once(
         target = Target(sidecar.address, certificates if front.listen == "mtls" else None)
         client(target, 0, 5)
         upstream.wait_quiet()
+        # The services may come up after the sidecar has begun to serve.
+        eventually(
+            lambda: services_met(sidecar) == 2 * len(sidecar.children("worker")), "workers have met the services"
+        )
         before = open_descriptors(sidecar)
         with ThreadPoolExecutor(CLIENTS) as pool:
             done: list[Any] = [pool.submit(client, target, seed, rounds) for seed in range(CLIENTS)]
