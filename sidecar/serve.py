@@ -230,8 +230,13 @@ class _Sidecar:
         self._record("sidecar.reloaded", f"config {settings.digest}")
 
     async def _stopping(self, in_time: bool) -> None:
-        if not self._served:
-            return
+        if self._served:
+            await self._record_stop(in_time)
+        self._recorder.close()  # the recorder stays until all have left
+        if self._served:
+            log.info("stopped", in_time=in_time)
+
+    async def _record_stop(self, in_time: bool) -> None:
         recorded: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         self._record("sidecar.stopped", "" if in_time else "calls cut at grace", recorded)
         try:
@@ -240,8 +245,6 @@ class _Sidecar:
             error = AuditError("the last event is not durable in time")
         if error is not None:
             log.error("stop_unrecorded", error)
-        self._recorder.close()
-        log.info("stopped", in_time=in_time)
 
     def _record(self, kind: str, reason: str, recorded: asyncio.Future[BaseException | None] | None = None) -> None:
         def done(error: BaseException | None) -> None:

@@ -87,7 +87,10 @@ class RemoteRecorder:
         self._looking = loop.call_later(self._pace.look_s, self._look)
 
     def attach(self, connection: socket.socket) -> None:
-        """A connection to the recorder, or to the one that follows it."""
+        """A connection to the recorder, or to the one that follows it; closed at once where `close` was called."""
+        if self._closed:
+            connection.close()
+            return
         self._detach()
         connection.setblocking(False)
         self._socket, self._reader, self._said = connection, frames.Reader(), None

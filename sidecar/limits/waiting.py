@@ -30,14 +30,15 @@ class Waiting:
     async def take_all(self, charges: Sequence[Charge]) -> Taken:
         """As `Ledger.take_all`, which has found the ledger busy.
 
-        "ledger_busy" where the lock is not got within WAIT_S, and at once until it is got again.
+        "ledger_busy" where the lock is not got within WAIT_S of a call's turn, and at once until it is got again.
         """
-        ledger, pause, until = self._ledger, LOOK_S, self._clock() + WAIT_S
+        ledger, pause = self._ledger, LOOK_S
         stripes = tuple(ledger.stripes(charges))
         line = self._lines.get(stripes)
         if line is None:
             line = self._lines[stripes] = asyncio.Lock()
         async with line:
+            until = self._clock() + WAIT_S
             while not ledger.stopped(stripes):
                 taken = ledger.take_all(charges, spin_ns=0)
                 if taken.refusal != "ledger_busy":

@@ -132,6 +132,16 @@ class FrontWire(Wire[ServerConnection | None]):
             connection.lost(reason)
         self.close()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a call is open, or something of an answer has not left."""
+        connection, transport = self.connection, self.transport
+        if self.fresh:
+            return False
+        if connection is not None and connection.streams:
+            return True
+        return transport is not None and transport.get_write_buffer_size() > 0
+
     def unread(self) -> int:
         """Bytes of answers that wait for the client to read."""
         connection = self.connection
@@ -289,6 +299,7 @@ class Front:
         self._ticker: asyncio.TimerHandle | None = None
         self._empty: asyncio.Future[None] | None = None  # what `drain` waits for
         self._cut = False
+        self._in_time = True  # no call was open when all were cut
 
     def protocol(self) -> FrontWire:
         """A protocol for `loop.create_server`."""
@@ -322,6 +333,7 @@ class Front:
     def cut(self) -> None:
         """End every connection now, open calls included: they are told that it is not their fault."""
         self._cut = True
+        self._in_time = self._in_time and not any(wire.busy for wire in self._wires)
         for wire in list(self._wires):
             wire.stop()
         self._wake()
@@ -436,23 +448,24 @@ class Front:
         self.refused(wire.source, "connection.refused", reason)
 
     async def drain(self, grace_s: float) -> bool:
-        """Take no new calls, wait for open ones, then cut what is left. Whether all had ended in time.
+        """Take no new calls, wait for open ones, then cut what is left. Whether all calls had ended in time.
 
-        Whoever has connected has, for _GOODBYE_S, what a call needs to get here: handshake, farewell and its answers.
+        Whoever has connected has, for _GOODBYE_S or half of a short grace, what a call needs to get here: handshake,
+        farewell and its answers.
         """
+        goodbye_s = min(_GOODBYE_S, grace_s / 2)
         self.draining = True
         now = self.relay.clock()
         for wire in list(self._wires):
             wire.drain(now)
-        await self._emptied(min(grace_s, _GOODBYE_S))
+        await self._emptied(goodbye_s)
         if self._wires and not self._cut:
             # What came while this process had no processor is heard first: timers run before sockets are read.
             for _ in range(2):
                 await asyncio.sleep(0)
             for wire in list(self._wires):
                 wire.dismiss()
-            await self._emptied(max(0.0, grace_s - _GOODBYE_S))
-        in_time = not self._wires
+            await self._emptied(grace_s - goodbye_s)
         self.cut()
         await self._emptied(_CUT_S)
         for wire in list(self._wires):
@@ -460,7 +473,7 @@ class Front:
                 wire.transport.abort()
         if self._ticker is not None:
             self._ticker.cancel()
-        return in_time
+        return self._in_time
 
     async def _emptied(self, within_s: float) -> None:
         """Return when no connection is left, all are cut, or the time is over."""

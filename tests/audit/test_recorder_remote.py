@@ -122,6 +122,17 @@ def test_closing_waits_until_all_is_durable(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+def test_a_connection_that_comes_after_closing_is_closed(tmp_path: Path) -> None:
+    """A recorder that is told to stop waits for all who are connected."""
+
+    async def scene(s: Scene) -> None:
+        s.recorder.close()
+        with s.pair() as theirs:
+            assert theirs.recv(1) == b""
+
+    play(tmp_path, scene)
+
+
 def test_what_was_not_acknowledged_is_handed_in_again_and_written_once(tmp_path: Path) -> None:
     """The first recorder writes, and dies before it can say so."""
 

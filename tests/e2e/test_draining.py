@@ -80,6 +80,27 @@ def test_connections_that_wait_to_be_accepted_are_served(
         assert sidecar.process.wait(DEADLINE_S) == 0
 
 
+def test_connections_without_a_call_are_no_calls_that_were_cut(
+    start_sidecar: StartSidecar, certificates: Certificates, upstream: str
+) -> None:
+    made = config(certificates, upstream)
+    made["listen"]["grace"] = "2s"
+    with start_sidecar(made) as sidecar, connected(sidecar, certificates) as silent:
+        client = Client()
+        call = client.call(UNARY.encode())
+        call.message(b"hello", end=True)
+        silent.sendall(client.take())
+        while call.status is None:
+            client.receive(silent.recv(16_384))
+            silent.sendall(client.take())
+        assert call.status == 0
+        with Target(sidecar.address, certificates).channel() as idle:
+            grpc.channel_ready_future(idle).result(DEADLINE_S)
+            os.kill(sidecar.process.pid, signal.SIGTERM)
+            assert sidecar.process.wait(DEADLINE_S) == 0
+        assert [event["reason"] for event in sidecar.events() if event["kind"] == "sidecar.stopped"] == [""]
+
+
 class Pours(grpc.GenericRpcHandler):
     """Answers once it is let."""
 

@@ -132,6 +132,9 @@ def test_a_damaged_ledger_is_a_clear_refusal_to_start(tmp_path: Path, certificat
     assert json.loads(line)["detail"].endswith(
         "limits.bin has 8 bytes, expected 6295552; remove it to start with full buckets"
     )
+    # Nor does its end wait for anybody.
+    assert "audit_visitors_left" not in str(raised.value)
+    assert "child_killed" not in str(raised.value)
 
 
 def test_steps_of_the_wall_clock_grant_nothing_and_lock_nobody_out(tmp_path: Path) -> None:

@@ -110,6 +110,32 @@ def test_a_stopped_holder_is_waited_for_once_until_its_lock_is_got_again(pair: P
     assert late.result() == TAKEN
 
 
+def test_who_has_stood_in_line_waits_from_its_turn_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that goes on in the last moment may have the lock again before the next in line looks for it."""
+    take_all = pair.ours.take_all
+
+    def and_lose(*args: Any, **options: Any) -> Taken:
+        taken = take_all(*args, **options)
+        if taken == TAKEN:
+            monkeypatch.undo()
+            held[:] = pair.hold("k")
+        return taken
+
+    held = pair.hold("k")
+    first, *others = [pair.take("k") for _ in range(3)]
+    pair.passes(WAIT_S - LONGEST_S)
+    monkeypatch.setattr(pair.ours, "take_all", and_lose)
+    pair.let_go(held)
+    pair.passes(LONGEST_S)
+    assert first.result() == TAKEN
+    pair.passes(WAIT_S / 2)
+    assert not any(task.done() for task in others)
+    pair.let_go(held)
+    pair.passes(LONGEST_S)
+    assert [task.result() for task in others] == [TAKEN] * 2
+    assert pair.host.troubles == []
+
+
 def test_nothing_is_kept_of_those_who_have_waited(pair: Pair) -> None:
     held = pair.hold("k")
     task = pair.take("k")

@@ -166,6 +166,9 @@ class Transport(asyncio.Transport):
             data, self._unread = self._unread, b""
             self._protocol.data_received(data)
 
+    def get_write_buffer_size(self) -> int:
+        return len(self.wrote)
+
     def write_eof(self) -> None:
         self.ended = True
 

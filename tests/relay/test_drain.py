@@ -209,6 +209,45 @@ def test_a_cut_ends_a_drain_also_where_a_client_stays(after: float) -> None:
         assert world.transport(world.client).closed
 
 
+@pytest.mark.parametrize("grace", [0.0, 3.0, GRACE])
+def test_connections_without_a_call_are_no_calls_that_were_cut(grace: float) -> None:
+    """Neither one on which none has come, nor one whose client hears neither GOAWAY nor the end."""
+    with World() as world:
+        world.answer = lambda call: call.answer(b"pong")
+        assert ping(world).status == 0
+        world.client.mute = True
+        for mute in (False, True):
+            world.connect().mute = mute
+        drain = world.loop.begin(world.front.drain(grace))
+        world.advance(grace + 2)
+        assert drain.result() is True
+        assert world.transport(world.client).closed
+
+
+def test_within_a_short_grace_a_fresh_connection_is_told_to_go() -> None:
+    with World() as world:
+        drain = world.loop.begin(world.front.drain(3.0))
+        world.advance(1.4)
+        assert not world.client.goaways
+        world.advance(0.2)
+        assert world.client.goaways == [(MOST, 0), (0, 0)]
+        assert world.client.gone
+        assert drain.result() is True
+
+
+def test_an_answer_that_has_not_left_is_cut() -> None:
+    with World() as world:
+        ping(world)
+        transport = world.transport(world.client)
+        drain = world.loop.begin(world.front.drain(GRACE))
+        world.advance(GRACE - 1)
+        transport.stuck = True
+        world.tap[0].answer(b"pong")
+        world.advance(3)
+        assert drain.result() is False
+        assert transport.closed
+
+
 def test_no_grace_at_all() -> None:
     with World() as world:
         ping(world)
