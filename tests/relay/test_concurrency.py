@@ -344,3 +344,27 @@ def test_whatever_happens_some_calls_are_taken_and_counts_return(steps: Sequence
             limiter.left(path, open_calls.pop(), took, now, step == "end")
         assert limiter.limit >= 1.0
         assert limiter.waiting == len(open_calls)
+
+
+def hung(calls: int) -> Concurrency:
+    """A limiter of a server that never answers so many calls."""
+    limiter = Concurrency(0.0)
+    for _ in range(calls):
+        limiter.asked()
+    return limiter
+
+
+@pytest.mark.parametrize("calls", [3, 5, 30])
+def test_calls_that_are_not_answered_shut_out_no_others_once_a_burst_has_passed(calls: int) -> None:
+    def rate(now: float) -> float:
+        return 20.0 if now < 100 else 1500.0 if now < 103 else 5.0
+
+    run = simulate(poisson(rate), steady(0.01), 1, 400.0, hung(calls))
+    assert any(refused < 110 for refused in run.refused)
+    assert not any(refused > 160 for refused in run.refused)
+
+
+def test_a_call_that_is_not_answered_does_not_keep_load_from_being_shed() -> None:
+    run = simulate(poisson(lambda _: 300.0), steady(0.01), 1, 58.0, hung(1))
+    assert run.rate(20, 58) >= 90
+    assert run.quantile(0.9, 20) <= 0.5
