@@ -58,6 +58,7 @@ class FrontWire(Wire[ServerConnection | None]):
         # delivered enough for all of them.
         self._owed: dict[int, tuple[float, int, int, float]] = {}
         self._arrived = 0  # bytes of DATA when that was last looked at
+        self._leaving: float | None = None  # since when a drain has been seen
 
     def clock(self) -> float:
         return self._front.relay.clock()
@@ -186,6 +187,13 @@ class FrontWire(Wire[ServerConnection | None]):
             elif not side.exchange.over:
                 self._front.relay.meter.abused(_MESSAGE_SLOW.reason)
                 side.misused(_MESSAGE_SLOW)
+
+    def see_off(self, now: float) -> None:
+        """Who is to go and does not answer has had time to hear it: the connection ends when its calls have."""
+        if self._leaving is None:
+            self._leaving = now
+        elif now - self._leaving > _GOODBYE_S:
+            self.dismiss()
 
     def stop(self) -> None:
         """Answer the calls that are still open, for nobody will any more, and part."""
@@ -434,6 +442,8 @@ class Front:
         if connection is not None and connection.slots:
             wire.called = now
             wire.hurry(now, settings.message_s)
+        if connection is not None and connection.draining and not self.draining:
+            wire.see_off(now)
         if wire.closing:
             if now - wire.closing_since > _LINGER_S and wire.transport is not None:
                 wire.transport.abort()
