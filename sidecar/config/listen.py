@@ -84,7 +84,8 @@ class Limits(Section):
     message_time: ShortTime = Field(
         written("20s"),
         description="Time for a request message to arrive once it has begun, or once a unary call has; a second more "
-        "for every 500 bytes that come.",
+        "for every 500 bytes that come. It stands still while the connection brings 500 bytes a second for each call "
+        "that owes a message.",
     )
     idle: LongTime = Field(written("1h"), description="A connection without calls is closed after this time.")
     keepalive: LongTime = Field(

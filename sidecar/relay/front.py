@@ -31,7 +31,7 @@ _GOODBYE_S: Final = 5.0  # for a client to answer the farewell of a drain, and f
 _GREETING_S: Final = 1.0  # for a handshake, while others wait for their turn
 _CUT_S: Final = 1.0  # for clients to hear that they are cut
 _LINGER_S: Final = 5.0  # for a closed connection whose last bytes nobody reads
-_LEAST_RATE: Final = 500.0  # bytes a second of a message that is due: slower only within `message_s`
+_LEAST_RATE: Final = 500.0  # bytes a second for each message that is due: slower only within `message_s`
 _MESSAGE_SLOW: Final = Deny(Code.DEADLINE_EXCEEDED, "message.slow", "request message did not arrive in time")
 
 Vouch: TypeAlias = Callable[[TlsChannel | None], PeerCertificate | None]  # raises TlsRefused
@@ -54,8 +54,11 @@ class FrontWire(Wire[ServerConnection | None]):
         self.held = 0  # bytes of messages that links must see whole
         self.called = self.opened  # when there last was a call, or one could be made
         self.fresh = True  # no call has come yet
-        # Streams that owe a message: since when, and their sides' size and count then.
-        self._owed: dict[int, tuple[float, int, int]] = {}
+        # Streams that owe a message: since when, their sides' size and count then, and when the connection last had
+        # delivered enough for all of them.
+        self._owed: dict[int, tuple[float, int, int, float]] = {}
+        self._arrived = 0  # bytes of DATA when that was last looked at
+        self._leaving: float | None = None  # since when a drain has been seen
 
     def clock(self) -> float:
         return self._front.relay.clock()
@@ -155,24 +158,42 @@ class FrontWire(Wire[ServerConnection | None]):
                 stream.owner.exchange.shed()
 
     def hurry(self, now: float, within_s: float) -> None:
-        """End the calls that owe a message and hardly send any of it."""
+        """End the calls that owe a message and hardly send any of it.
+
+        A client on a slow link may send one message after the other: none is late while the link brings, of whichever
+        calls, as much as would do for all that owe.
+        """
         connection, before = self.connection, self._owed
         self._owed = owed = {}
-        if connection is None or connection.short:
+        if connection is None:
             return
-        for number, stream in list(connection.streams.items()):
-            side = stream.owner
-            # Without window it is not for the client to send.
-            if stream.receive != BODY or stream.window <= 0 or not isinstance(side, Side) or not side.owed:
-                continue
-            since, size, count = before.get(number, (now, side.size, side.count))
+        came, self._arrived = connection.arrived - self._arrived, connection.arrived
+        if connection.short:
+            return
+        # Without window it is not for the client to send.
+        debtors = [
+            (stream.id, stream.owner)
+            for stream in connection.streams.values()
+            if stream.receive == BODY and stream.window > 0 and isinstance(stream.owner, Side) and stream.owner.owed
+        ]
+        for number, side in debtors:
+            since, size, count, served = before.get(number, (now, side.size, side.count, now))
             if count != side.count:
-                since, size, count = now, side.size, side.count
-            if now - since <= within_s + (side.size - size) / _LEAST_RATE:
-                owed[number] = since, size, count
+                since, size, count, served = now, side.size, side.count, now
+            # Frames come whole: what one brings counts for the time that it took.
+            served = min(now, served + came / (_LEAST_RATE * len(debtors)))
+            if now - since <= within_s + (side.size - size) / _LEAST_RATE or now - served <= within_s:
+                owed[number] = since, size, count, served
             elif not side.exchange.over:
                 self._front.relay.meter.abused(_MESSAGE_SLOW.reason)
                 side.misused(_MESSAGE_SLOW)
+
+    def see_off(self, now: float) -> None:
+        """Who is to go and does not answer has had time to hear it: the connection ends when its calls have."""
+        if self._leaving is None:
+            self._leaving = now
+        elif now - self._leaving > _GOODBYE_S:
+            self.dismiss()
 
     def stop(self) -> None:
         """Answer the calls that are still open, for nobody will any more, and part."""
@@ -421,6 +442,8 @@ class Front:
         if connection is not None and connection.slots:
             wire.called = now
             wire.hurry(now, settings.message_s)
+        if connection is not None and connection.draining and not self.draining:
+            wire.see_off(now)
         if wire.closing:
             if now - wire.closing_since > _LINGER_S and wire.transport is not None:
                 wire.transport.abort()

@@ -14,7 +14,7 @@ from interceptors.contract import Code, Codec, Deny, Headers, Method, RawField
 from interceptors.plan import Plan
 from sidecar.relay.grpc_wire import KNOWN_ENCODINGS, is_binary_value, parse_timeout
 from sidecar.relay.http2.blocks import encode, encode_fresh
-from sidecar.relay.http2.fields import RequestHead
+from sidecar.relay.http2.fields import RequestHead, is_secret
 from sidecar.relay.routes import Route
 
 PATH = re.compile(rb"/[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*/[A-Za-z_][A-Za-z0-9_]*")
@@ -56,7 +56,7 @@ class HttpRefusal:
 Refusal = Deny | HttpRefusal
 
 
-# Callers choose what is kept in these, so they are bounded.
+# Callers choose what is kept in these, so they are bounded. No credential is among it.
 _sound: set[RawField] = set()  # fields that `_refuse_field` has passed
 _sound_pseudo: set[RawField] = set()  # pseudo-headers that `_is_sound` has
 _travelling: dict[bytes, bool] = {}  # by name
@@ -231,7 +231,7 @@ def _is_sound(name: bytes, value: bytes, pattern: re.Pattern[bytes]) -> bool:
 
 
 def _keep(field: RawField, known: set[RawField]) -> None:
-    if len(field[0]) + len(field[1]) <= _LONGEST_KNOWN:
+    if len(field[0]) + len(field[1]) <= _LONGEST_KNOWN and not is_secret(field[0]):
         if len(known) >= _MOST_KNOWN:
             known.clear()
         known.add(field)

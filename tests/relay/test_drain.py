@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any, Final
 
 import pytest
@@ -10,13 +11,35 @@ import pytest
 from interceptors.contract import Code, Outcome
 from sidecar.relay.settings import FrontSettings
 from tests.interceptors.links import diary
-from tests.relay.ends import Call
+from tests.relay.ends import Call, Client
+from tests.relay.raw import RST_STREAM, frame
 from tests.relay.world import PEER, World
 
 GRACE: Final = 30.0
 FAREWELL: Final = 5.0
 LINGER: Final = 5.0
 MOST: Final = (1 << 31) - 1
+NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, CANCEL = 0, 1, 7, 8
+PONG: Final = re.compile(rb"\0\0\x08\x06\x01\0\0\0\0.{8}", re.DOTALL)
+
+
+class Unanswering(Client):
+    """Answers no PING, and so never says that it has heard a farewell."""
+
+    def take(self) -> bytes:
+        return PONG.sub(b"", super().take())
+
+
+def unanswering(idle_s: float = 3600.0) -> World:
+    """A world with such a client."""
+    world = World(settings=FrontSettings(idle_s=idle_s, keepalive_s=10_000), connect=False)
+    world.client = Unanswering()
+    world.attach(world.client)
+    return world
+
+
+def reset_idle(client: Client, number: int) -> None:
+    client.raw(frame(RST_STREAM, 0, number, CANCEL.to_bytes(4, "big")))
 
 
 def ping(world: World, end: bool = True) -> Call:
@@ -274,6 +297,51 @@ def test_an_idle_connection_is_drained() -> None:
         world.answer = lambda call: call.answer(b"pong")
         assert ping(world).status == 0
         world.advance(300)
+        assert world.client.gone
+
+
+def test_an_idle_connection_whose_client_does_not_answer() -> None:
+    with unanswering(idle_s=100) as world:
+        world.advance(101)
+        assert world.client.goaways == [(MOST, NO_ERROR)]
+        assert not world.client.gone
+        world.advance(FAREWELL + 1)
+        assert world.client.goaways == [(MOST, NO_ERROR), (0, NO_ERROR)]
+        assert world.client.gone
+
+
+def test_a_client_that_is_sent_away_and_does_not_answer_goes_with_its_open_calls() -> None:
+    with unanswering() as world:
+        calls = [ping(world)]
+        reset_idle(world.client, 99)
+        world.advance(FAREWELL - 1)
+        calls.append(ping(world))
+        assert world.client.goaways == [(MOST, PROTOCOL_ERROR)]
+        world.advance(2)
+        assert world.client.goaways == [(MOST, PROTOCOL_ERROR), (calls[1].id, PROTOCOL_ERROR)]
+        late = ping(world)
+        assert late.reset == REFUSED_STREAM
+        world.advance(60)
+        assert not world.client.gone
+        assert len(world.tap) == 2
+        for tapped in world.tap:
+            tapped.answer(b"pong")
+        world.settle()
+        assert [(call.status, call.messages) for call in calls] == [(0, [b"pong"])] * 2
+        assert world.client.gone
+
+
+def test_a_client_that_is_sent_away_and_falls_silent_is_cut() -> None:
+    pages: list[tuple[str, Outcome]] = []
+    with World([diary(pages)], settings=FrontSettings(keepalive_s=60)) as world:
+        ping(world)
+        reset_idle(world.client, 99)
+        world.settle()
+        world.client.mute = True
+        world.advance(79)
+        assert not pages
+        world.advance(3)
+        assert pages[0][1].cancelled
         assert world.client.gone
 
 

@@ -16,6 +16,7 @@ from sidecar.relay.http2.errors import ConnectionFault
 from sidecar.relay.http2.fields import Field, RequestHead
 from sidecar.relay.http2.limits import Limits
 from sidecar.relay.requests import SINGLE, HttpRefusal, Request, refuse
+from sidecar.relay.requests import _sound as sound
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 BASE: dict[bytes, bytes] = {
@@ -372,3 +373,11 @@ def test_a_denial_says_nothing_of_values() -> None:
         assert isinstance(refusal, Deny)
         assert "secret" not in refusal.public
         assert refusal.code is Code.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("name", [b"authorization", b"cookie", b"x-api-key", b"x-auth-token", b"a-secret"])
+def test_what_is_sound_holds_no_credential(name: bytes) -> None:
+    assert verdict([*BASE.items(), (name, b"s3cret"), (b"x-kept", b"value")]) == "taken"
+    assert (b"x-kept", b"value") in sound
+    assert not [field for field in sound if field[0] == name]
+    assert "value of metadata" in str(refuse(RequestHead([*BASE.items(), (name, b"\x80")])))

@@ -83,6 +83,57 @@ def test_a_trickle_is_not_sending_on() -> None:
         slow(call)
 
 
+def test_a_link_that_is_full_makes_no_call_late() -> None:
+    """What comes whole takes its time: here a frame of 16 KB a little less often than calls may be silent."""
+    with World(settings=SETTINGS) as world:
+        waiting = [world.call() for _ in range(6)]
+        busy = world.call()
+        busy.send((150_000).to_bytes(5, "big"))
+        for _ in range(10):
+            busy.send(bytes(15_000))
+            world.advance(WITHIN - 1)
+            assert all(call.alive for call in [busy, *waiting])
+        for call in waiting:
+            call.message(b"q", end=True)
+        busy.send(b"", end=True)
+        world.settle()
+        for tapped in world.tap:
+            tapped.answer(b"a")
+        world.settle()
+        assert [call.status for call in [busy, *waiting]] == [Code.OK] * 7
+    assert not world.recorder.events
+
+
+def test_a_link_that_brings_too_little_for_all_that_owe() -> None:
+    with World(settings=SETTINGS) as world:
+        silent = [world.call() for _ in range(9)]
+        talks = world.call()
+        talks.send(PREFIX)
+        for _ in range(3):
+            talks.send(bytes(2_500))  # of 5,000 bytes a second
+            world.advance(1)
+        assert all(call.alive for call in silent)
+        for _ in range(10):
+            talks.send(bytes(500))
+            world.advance(1)
+        for call in silent:
+            slow(call)
+        assert talks.alive
+        talks.cancel()
+        world.settle()
+
+
+def test_what_a_connection_once_brought_is_no_credit() -> None:
+    with World(settings=SETTINGS) as world:
+        silent, whole = world.call(), world.call()
+        whole.message(bytes(500_000), end=True)
+        world.settle()
+        world.tap[0].answer(b"a")
+        world.advance(WITHIN + 2)
+        assert whole.status == Code.OK
+        slow(silent)
+
+
 def test_each_message_has_its_own_time() -> None:
     with World(settings=SETTINGS) as world:
         call = world.call("client")

@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
-from sidecar.relay.http2.fields import Field, RequestHead, RequestTrailers, ResponseHead, TrailerBlock, list_size
+from sidecar.relay.http2.fields import (
+    Field,
+    RequestHead,
+    RequestTrailers,
+    ResponseHead,
+    TrailerBlock,
+    is_secret,
+    list_size,
+)
 from sidecar.relay.http2.hpack_jh2 import Decoder
 from sidecar.relay.http2.limits import Limits
 
@@ -61,7 +69,7 @@ def encode_field(field: Field) -> bytes:
             encoded = _literal(name, value)
         else:
             encoded = _integer(index, 4, _NEVER) + _integer(len(value), 7, 0) + value
-    if len(encoded) <= _MEMO_LONGEST:
+    if len(encoded) <= _MEMO_LONGEST and not is_secret(name):
         if len(_memo) >= _MEMO_MOST:
             _memo.clear()
         _memo[field] = encoded

@@ -99,7 +99,8 @@ class ServerConnection(Connection):
             return
         head = self._blocks.request(block)
         self._highest = number
-        if self.slots >= self.limits.concurrent_streams or number > self._last_accepted:
+        beyond = self.slots >= self.limits.concurrent_streams or number > self._last_accepted
+        if beyond or number in self._reset_set:  # reset before it was opened
             self._refuse(number)
             return
         stream = Stream(number, self._peer_initial, self.limits.stream_window)
@@ -116,13 +117,14 @@ class ServerConnection(Connection):
         self.slots += 1
         self._accept(stream, head, end)
 
-    def _on_idle_reset(self) -> None:
+    def _on_idle_reset(self, number: int) -> None:
         """RFC 9113 §6.4: a connection error. GOAWAY says so, and calls that are open still come to their end.
 
         gRPC's C core resets streams that it has not opened yet when their calls are cancelled at once
         (grpc/grpc#19655, #38758): the other calls of that client, and those it is just opening, have done nothing.
         """
         self._spend_reset()
+        self._remember_reset(number)
         if not self.draining:
             self._malformed("RST_STREAM on an idle stream")
             self.drain(ErrorCode.PROTOCOL_ERROR)

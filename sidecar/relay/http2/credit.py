@@ -19,6 +19,12 @@ class Credit(Outbound):
         super().__init__(limits)
         self._window = limits.connection_window  # bytes the peer may send
         self._unreturned = 0  # bytes consumed and not yet announced
+        self._announced = self._window  # the sum of the window, ever
+
+    @property
+    def arrived(self) -> int:
+        """Bytes of DATA that have come, padding included."""
+        return self._announced - self._window
 
     @property
     def short(self) -> bool:
@@ -46,6 +52,7 @@ class Credit(Outbound):
         if self._unreturned >= self._window and self._unreturned >= _LEAST:
             self._put(frames.window_update(0, self._unreturned))
             self._window += self._unreturned
+            self._announced += self._unreturned
             self._unreturned = 0
 
     def _return_stream(self, stream: Stream) -> None:

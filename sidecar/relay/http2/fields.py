@@ -25,13 +25,20 @@ _CONNECTION_SPECIFIC = frozenset((b"connection", b"proxy-connection", b"keep-ali
 _FIELD_OVERHEAD = 32  # RFC 9113 §6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE
 _KNOWN_MOST = 4096
 _KNOWN_LONGEST = 256
+_CREDENTIALS = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"))
+_CREDENTIAL_ENDS = (b"-key", b"-token", b"-secret")
 
 _known: set[Field] = set()
 _known_names: set[bytes] = set()
 
 
+def is_secret(name: bytes) -> bool:
+    """Whether values under this name are credentials: no cache that outlives their connection may keep them."""
+    return name in _CREDENTIALS or name.removesuffix(b"-bin").endswith(_CREDENTIAL_ENDS)
+
+
 def _check(field: Field) -> None:
-    """Raise StreamFault unless a regular field is well formed; what passed once is known."""
+    """Raise StreamFault unless a regular field is well formed; what passed once is known, credentials apart."""
     name, value = field
     if name not in _known_names:
         _check_name(name)
@@ -39,7 +46,7 @@ def _check(field: Field) -> None:
         raise StreamFault(ErrorCode.PROTOCOL_ERROR, "malformed header value")
     if name == b"te" and value != b"trailers":
         raise StreamFault(ErrorCode.PROTOCOL_ERROR, "connection-specific header")
-    if len(name) + len(value) <= _KNOWN_LONGEST:
+    if len(name) + len(value) <= _KNOWN_LONGEST and not is_secret(name):
         if len(_known) >= _KNOWN_MOST:
             _known.clear()
         _known.add(field)

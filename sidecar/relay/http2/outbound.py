@@ -224,6 +224,8 @@ class Outbound:
 
     def _remember_reset(self, number: int) -> None:
         """Frames in flight when a stream was reset are ignored, not held against the peer."""
+        if number in self._reset_set:
+            return
         self._reset_set.add(number)
         self._reset_ids.append(number)
         if len(self._reset_ids) > self.resets_remembered:

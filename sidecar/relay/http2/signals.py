@@ -155,7 +155,7 @@ class Signals(Inbound):
         if len(payload) != 4:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "RST_STREAM is not 4 bytes")
         if number % 2 and number > self._highest:
-            self._on_idle_reset()
+            self._on_idle_reset(number)
             return
         stream = self._known(number, "RST_STREAM", tolerant=True)
         if stream is None:
@@ -172,7 +172,7 @@ class Signals(Inbound):
             else:
                 stream.owner.on_reset(code, "")
 
-    def _on_idle_reset(self) -> None:
+    def _on_idle_reset(self, number: int) -> None:
         """RST_STREAM of a stream that was never opened."""
         raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "RST_STREAM on an idle stream")
 

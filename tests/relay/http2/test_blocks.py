@@ -52,6 +52,15 @@ def test_the_memo_stays_bounded() -> None:
     assert all(len(value) <= 256 for value in memory.values())
 
 
+@pytest.mark.parametrize(
+    "name", [b"authorization", b"cookie", b"x-api-key", b"x-auth-token", b"a-secret", b"a-token-bin"]
+)
+def test_the_memo_keeps_no_credential(name: bytes) -> None:
+    encoded = encode(((name, b"s3cret"),))
+    assert _both(encoded) == [[(name, b"s3cret")]] * 2
+    assert not [field for field in memory if field[0] == name]
+
+
 # --- the cache --------------------------------------------------------------------------------------------------
 
 _entries = st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.sampled_from([b"1", b"2", b"v" * 2000]))

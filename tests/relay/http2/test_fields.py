@@ -6,6 +6,7 @@ import pytest
 
 from sidecar.relay.http2.errors import ErrorCode
 from sidecar.relay.http2.fields import Field, RequestHead, RequestTrailers, ResponseHead, TrailerBlock, list_size
+from sidecar.relay.http2.fields import _known as known
 from tests.relay.http2.ends import REQUEST, RESPONSE, TRAILERS
 
 PSEUDO = REQUEST[:4]
@@ -125,3 +126,25 @@ def test_the_size_of_a_list() -> None:
     """RFC 9113 §6.5.2: names and values, and 32 for each field."""
     assert list_size([]) == 0
     assert list_size([(b"abc", b"de"), (b"", b"")]) == 5 + 64
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"x-api-key", b"x-auth-token", b"a-secret",
+        b"x-api-key-bin",
+    ],
+)  # fmt: skip
+def test_what_is_known_holds_no_credential(name: bytes) -> None:
+    field = (name, b"czNjcmV0")
+    for head in (RequestHead((*REQUEST, field)), ResponseHead((*RESPONSE, field)), RequestTrailers((field,))):
+        assert head.fault is None
+        assert field in head.fields
+    assert RequestHead((*REQUEST, (name, b"a\0"))).fault is not None
+    assert field not in known
+
+
+@pytest.mark.parametrize("name", [b"x-keys", b"keys-of", b"tokens", b"token", b"x-key-id", b"authorizations"])
+def test_what_is_known_holds_other_fields(name: bytes) -> None:
+    assert RequestHead((*REQUEST, (name, b"v"))).fault is None
+    assert (name, b"v") in known

@@ -266,6 +266,18 @@ def test_a_reset_of_a_stream_not_yet_opened_ends_the_connection_after_its_calls(
     assert end.connection.fault is None
 
 
+def test_a_stream_that_was_reset_before_it_was_opened_is_refused() -> None:
+    end = ServerEnd()
+    end.feed(rst(5), rst(5), rst(9))
+    for number in (5, 9):
+        (refused,) = end.feed(headers(number))
+        assert (refused.kind, refused.stream, code_of(refused)) == ("RST_STREAM", number, ErrorCode.REFUSED_STREAM)
+        assert end.feed(data(number, b"late"), rst(number)) == []
+    end.feed(headers(11))
+    assert [event[:2] for event in end.events] == [(11, "request")]
+    assert len(end.connection._reset_set) == len(end.connection._reset_ids) == 2
+
+
 def test_resets_of_streams_not_yet_opened_are_a_flood_too() -> None:
     end = ServerEnd(limits(resets=Rate(1, 10)))
     assert end.kinds(*[rst(2 * number + 1) for number in range(10)]) == ["GOAWAY", "PING"]
