@@ -155,7 +155,7 @@ class Crew:
             self._start_nursery(now)
         if now >= self._look_due:
             self._look_due = now + LOOK_S
-            self._nursery.reap_stranger({child.process.pid for child in self.children if child.process is not None})
+            self._nursery.reap_strangers({child.process.pid for child in self.children if child.process is not None})
         for child in list(self.children):
             what = self._by_time(child, now)
             if what is not None:
