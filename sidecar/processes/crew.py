@@ -125,6 +125,7 @@ class Crew:
         self._births = 0
         self._grace_s: float | None = None  # while the whole sidecar stops
         self._carers: dict[Post, Child] = {}  # of places where nobody stands
+        self._lost: set[Post] = set()  # places where a child has ended
         self._backoffs: dict[Post, Backoff] = {}
         for post in posts:
             self._backoffs[post] = Backoff()
@@ -215,8 +216,7 @@ class Crew:
                 if manned:
                     carer.send(Leave(post.slot))
                     log.info("place_left", place=f"{post.role}-{post.slot}", process=carer.name)
-            lost = any(child.post is post and child.ends for child in self.children)
-            if lost and not manned and post not in self._carers and self._grace_s is None:
+            if post in self._lost and not manned and post not in self._carers and self._grace_s is None:
                 self._find_carer(post)
 
     def _find_carer(self, post: Post) -> None:
@@ -351,6 +351,7 @@ class Crew:
         child.process = child.channel = None
         self._tell_neighbours(child, 0)
         child.ends += 1
+        self._lost.add(child.post)
         level = log.info if status == 0 else log.warning
         level("child_ended", process=child.name, child=pid, status=status)
         if status in FAULTS:
