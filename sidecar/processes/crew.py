@@ -71,6 +71,21 @@ class Child:
         self.ends = 0  # processes that have ended at this place
         self.process: Spawned | None = None
         self.channel: Channel | None = None
+        self._held: list[int] = []  # copies of what its post hands down, until it has been given them
+
+    def hold(self) -> None:
+        """Whoever owns what the post hands down may close it before the child is there. Raises OSError."""
+        for number in self.post.descriptors.values():
+            self._held.append(os.dup(number))
+
+    def begin(self, start: Start) -> None:
+        """Send the first message, and what is held with it."""
+        self.send(start, self._held)
+        self.release()
+
+    def release(self) -> None:
+        while self._held:
+            os.close(self._held.pop())
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         if self.channel is None:
@@ -79,6 +94,9 @@ class Child:
             self.channel.send(message, descriptors)
         except ChannelError as error:
             log.error("child_does_not_read", error, process=self.name)
+            self.kill()
+        except OSError as error:
+            log.error("child_not_told", process=self.name, detail=error.strerror or str(error))
             self.kill()
 
     def kill(self) -> None:
@@ -252,12 +270,14 @@ class Crew:
         child.report = Report()
         child.born = child.heard = self._loop.time()
         try:
+            child.hold()
             self._nursery.bear(child.name, partial(self._born, child))
         except OSError as error:
             self._born(child, error.strerror or str(error))
 
     def _born(self, child: Child, made: Spawned | str) -> None:
         if isinstance(made, str):
+            child.release()
             log.error("child_not_started", process=child.name, detail=made)
             self.feed(child, Input.EXITED)
             return
@@ -266,7 +286,11 @@ class Crew:
         child.channel = Channel(made.control)
         child.channel.attach(self._loop, lambda message, fds: self._receive(child, message, fds), lambda: None)
         self._loop.add_reader(made.pidfd, self._exited, child)
-        self._hand_down(child)
+        try:
+            self._hand_down(child)
+        except OSError as error:
+            log.error("child_not_told", process=child.name, detail=error.strerror or str(error))
+            child.kill()
         if child.state is State.DRAINING:
             self._drain(child)  # it was told to stop before it was there
         elif child.state is not State.STARTING:
@@ -280,7 +304,7 @@ class Crew:
             post.role, post.slot, child.name, self._key.hex(), self._log_level, str(self._run_directory),
             self.generation, self.settings.roles[post.role], list(post.descriptors),
         )  # fmt: skip
-        child.send(start, list(post.descriptors.values()))
+        child.begin(start)
         for other in self.live:
             if other is not child and other.post.role in post.links:
                 link(child, other)

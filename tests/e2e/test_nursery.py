@@ -62,9 +62,9 @@ def ask(sidecar: Sidecar) -> None:
     os.kill(sidecar.nursery, signal.SIGSTOP)
     held = len(descriptors(sidecar.process.pid))
     end(sidecar)
-    # Its pidfd and control channel are closed, and the end of a new one is held.
+    # Its pidfd and control channel are closed; the end of a new one is held, and a copy of the listening socket.
     eventually(lambda: sidecar.logged("child_ended") != [], "the worker has ended")
-    eventually(lambda: len(descriptors(sidecar.process.pid)) == held - 1, "another is asked for")
+    eventually(lambda: len(descriptors(sidecar.process.pid)) == held, "another is asked for")
 
 
 def test_killed_while_children_run(start_sidecar: StartSidecar, certificates: Certificates, upstream: str) -> None:
@@ -106,6 +106,29 @@ def test_stopped_while_it_is_asked_for_a_child_it_does_not_hold_up_the_end(
         ask(sidecar)
         os.kill(sidecar.process.pid, signal.SIGTERM)
         assert sidecar.process.wait(30) == 0
+
+
+def test_a_worker_that_is_born_while_the_sidecar_stops_serves_who_waits(
+    start_sidecar: StartSidecar, certificates: Certificates, upstream: str
+) -> None:
+    with start_sidecar(config(certificates, upstream)) as sidecar:
+        ask(sidecar)
+        with Target(sidecar.address, certificates).channel() as channel:
+            call = plain_unary(channel, UNARY).future(b"hello", timeout=DEADLINE_S)
+            eventually(lambda: connections_to(sidecar) == 1, "the call waits at the listening socket")
+            os.kill(sidecar.process.pid, signal.SIGTERM)
+            eventually(lambda: sidecar.logged("stopping") != [], "the sidecar stops")
+            os.kill(sidecar.nursery, signal.SIGCONT)
+            assert call.result() == b"hello"
+        assert sidecar.process.wait(DEADLINE_S) == 0
+        assert connections_to(sidecar) == 0
+
+
+def connections_to(sidecar: Sidecar) -> int:
+    """TCP connections, established, at the sidecar's end."""
+    port = int(sidecar.address.rpartition(":")[2])
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
 
 
 def test_killed_before_anything_serves_it_ends_the_start(
