@@ -151,6 +151,7 @@ class Crew:
         self._nursery = nursery
         self._nursery_began = self._nursery_due = self._look_due = loop.time()
         self._nursery_backoff = Backoff()
+        self._nursery_culled = False  # ended for no fault of its own
         nursery.attach(loop, self._nursery_ended)
 
     @property
@@ -170,7 +171,7 @@ class Crew:
         return any(child.post is post and child.state in STANDS for child in self.children)
 
     def tick(self, now: float) -> None:
-        if not self._nursery.there and now >= self._nursery_due and self._grace_s is None:
+        if not self._nursery.there and now >= self._nursery_due and self._nursery_needed:
             self._start_nursery(now)
         if now >= self._look_due:
             self._look_due = now + LOOK_S
@@ -246,8 +247,15 @@ class Crew:
 
     # --- the nursery --------------------------------------------------------------------------------------------
 
+    @property
+    def _nursery_needed(self) -> bool:
+        """While the sidecar stops, those whose turn to end has not come are still succeeded."""
+        return self._grace_s is None or any(
+            child.post.needed and child.state is State.WAITING for child in self.children
+        )
+
     def _start_nursery(self, now: float) -> None:
-        self._nursery_began = now
+        self._nursery_began, self._nursery_culled = now, False
         try:
             self._nursery.start()
         except OSError as error:
@@ -256,11 +264,17 @@ class Crew:
 
     def _nursery_ended(self, status: int) -> None:
         log.warning("nursery_ended", status=status)
-        self._nursery_pause(self._loop.time())
+        if not self._nursery_culled:
+            self._nursery_pause(self._loop.time())
         self._orphaned(status)
 
     def _nursery_pause(self, now: float) -> None:
         self._nursery_due = now + self._nursery_backoff.pause(now - self._nursery_began, self._jitter())
+
+    def _cull_nursery(self) -> None:
+        if self._nursery.up:
+            self._nursery_culled = True
+            self._nursery.kill()
 
     # --- what is done to children -------------------------------------------------------------------------------
 
@@ -278,6 +292,9 @@ class Crew:
     def _born(self, child: Child, made: Spawned | str) -> None:
         if isinstance(made, str):
             child.release()
+            if self._nursery_culled:
+                self.feed(child, Input.UNBORN)
+                return
             log.error("child_not_started", process=child.name, detail=made)
             self.feed(child, Input.EXITED)
             return
@@ -378,8 +395,8 @@ class Crew:
         self._lost.add(child.post)
         level = log.info if status == 0 else log.warning
         level("child_ended", process=child.name, child=pid, status=status)
-        if status in FAULTS:
-            self._nursery.kill()
+        if status in FAULTS and self._grace_s is None:  # a stop waits for no new nursery
+            self._cull_nursery()
         self.feed(child, Input.EXITED)
         self._ended(child, status)
 

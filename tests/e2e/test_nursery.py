@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,6 +132,35 @@ def connections_to(sidecar: Sidecar) -> int:
     return sum(row[1].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
 
 
+@pytest.mark.parametrize("nursery_too", [False, True], ids=["the recorder", "the recorder and the nursery"])
+def test_crashed_while_the_sidecar_drains(
+    start_sidecar: StartSidecar, certificates: Certificates, upstream: str, nursery_too: bool
+) -> None:
+    with start_sidecar(config(certificates, upstream), status=1) as sidecar:  # a child has crashed
+        [(name, recorder)] = sidecar.children("recorder").items()
+        finish = threading.Event()
+
+        def requests() -> Iterator[bytes]:
+            yield b"first"
+            finish.wait(DEADLINE_S)
+            yield b"last"
+
+        with Target(sidecar.address, certificates).channel() as channel:
+            stream = plain_stream(channel, STREAM)(requests(), timeout=DEADLINE_S)
+            assert next(stream) == b"first"
+            os.kill(sidecar.process.pid, signal.SIGTERM)
+            eventually(lambda: sidecar.logged("draining") != [], "the worker drains")
+            if nursery_too:
+                os.kill(sidecar.nursery, signal.SIGKILL)
+            os.kill(recorder, signal.SIGSEGV)
+            eventually(lambda: set(sidecar.children("recorder")) - {name} != set(), "another recorder", DEADLINE_S)
+            finish.set()
+            assert list(stream) == [b"last"]
+        assert sidecar.process.wait(DEADLINE_S) == 1
+        assert len(sidecar.logged("nursery_ended")) == nursery_too
+        assert [event["kind"] for event in sidecar.events()][-1] == "sidecar.stopped"
+
+
 def test_killed_before_anything_serves_it_ends_the_start(
     certificates: Certificates, upstream: str, tmp_path: Path
 ) -> None:
@@ -165,6 +195,21 @@ def test_a_child_that_crashes_is_succeeded_by_one_of_another_nursery(
         nursery, name = sidecar.nursery, end(sidecar, signal.SIGSEGV)
         replaced(sidecar, nursery)
         succeeded(sidecar, name)
+        assert answers(sidecar, certificates)
+        assert sidecar.logged("child_not_started") == []
+
+
+def test_a_child_that_crashes_while_another_is_asked_for_holds_nobody_back(
+    start_sidecar: StartSidecar, certificates: Certificates, upstream: str
+) -> None:
+    with start_sidecar(config(certificates, upstream)) as sidecar:
+        nursery, workers = sidecar.nursery, set(sidecar.children("worker"))
+        [(name, recorder)] = sidecar.children("recorder").items()
+        ask(sidecar)
+        os.kill(recorder, signal.SIGSEGV)
+        replaced(sidecar, nursery)
+        eventually(lambda: set(sidecar.children("worker")) - workers != set(), "another worker", DEADLINE_S)
+        eventually(lambda: set(sidecar.children("recorder")) - {name} != set(), "another recorder", DEADLINE_S)
         assert answers(sidecar, certificates)
         assert sidecar.logged("child_not_started") == []
 
