@@ -93,7 +93,8 @@ class Channel:
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Send now or soon; nothing where the channel has ended. descriptors: stay the caller's.
 
-        Raises ChannelError where more waits than a peer that reads would leave.
+        Raises ChannelError where more waits than a peer that reads would leave, OSError where a descriptor is not open
+        or none is left.
         """
         if self._socket.fileno() < 0:
             return
@@ -101,7 +102,14 @@ class Channel:
         if self._waiting + len(data) > MOST_UNSENT:
             raise ChannelError(f"a peer does not read its control channel: {self._waiting} bytes wait")
         frame = memoryview(HEAD.pack(len(data), len(descriptors)) + data)
-        self._unsent.append((frame, [os.dup(each) for each in descriptors]))
+        copies: list[int] = []
+        try:
+            for each in descriptors:
+                copies.append(os.dup(each))
+        except OSError:
+            _close_all(copies)
+            raise
+        self._unsent.append((frame, copies))
         self._waiting += len(frame)
         self._flush()
 

@@ -72,18 +72,19 @@ def main(end: socket.socket) -> NoReturn:
     logs.configure(start.log_level, common={"process": start.name, "pid": os.getpid()})
     threading.Thread(target=_end_orphan, args=(end.fileno(),), name="orphan", daemon=True).start()
     birth = Birth(start, channel, dict(zip(start.descriptors, descriptors, strict=True)))
+    status = 2
     try:
         status = cast(Role, importlib.import_module(ROLES[start.role])).main(birth)
     except SidecarError as error:
         channel.detach()
         channel.send(Failed(as_pairs(error)))
         status = 1
-    except Exception as error:
+    except BaseException as error:  # SystemExit too, which a role has no use for
         log.error("internal_error", error)
-        status = 2
-    # Nothing is left to do that needs order, and threads of libraries must not keep the process.
-    sys.stderr.flush()
-    os._exit(status)
+    finally:
+        # Nothing is left to do that needs order, and threads of libraries must not keep the process.
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def as_pairs(error: SidecarError) -> list[list[str]]:

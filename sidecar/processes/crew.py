@@ -71,6 +71,21 @@ class Child:
         self.ends = 0  # processes that have ended at this place
         self.process: Spawned | None = None
         self.channel: Channel | None = None
+        self._held: list[int] = []  # copies of what its post hands down, until it has been given them
+
+    def hold(self) -> None:
+        """Whoever owns what the post hands down may close it before the child is there. Raises OSError."""
+        for number in self.post.descriptors.values():
+            self._held.append(os.dup(number))
+
+    def begin(self, start: Start) -> None:
+        """Send the first message, and what is held with it."""
+        self.send(start, self._held)
+        self.release()
+
+    def release(self) -> None:
+        while self._held:
+            os.close(self._held.pop())
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         if self.channel is None:
@@ -79,6 +94,9 @@ class Child:
             self.channel.send(message, descriptors)
         except ChannelError as error:
             log.error("child_does_not_read", error, process=self.name)
+            self.kill()
+        except OSError as error:
+            log.error("child_not_told", process=self.name, detail=error.strerror or str(error))
             self.kill()
 
     def kill(self) -> None:
@@ -125,6 +143,7 @@ class Crew:
         self._births = 0
         self._grace_s: float | None = None  # while the whole sidecar stops
         self._carers: dict[Post, Child] = {}  # of places where nobody stands
+        self._lost: set[Post] = set()  # places where a child has ended
         self._backoffs: dict[Post, Backoff] = {}
         for post in posts:
             self._backoffs[post] = Backoff()
@@ -132,6 +151,7 @@ class Crew:
         self._nursery = nursery
         self._nursery_began = self._nursery_due = self._look_due = loop.time()
         self._nursery_backoff = Backoff()
+        self._nursery_culled = False  # ended for no fault of its own
         nursery.attach(loop, self._nursery_ended)
 
     @property
@@ -151,11 +171,11 @@ class Crew:
         return any(child.post is post and child.state in STANDS for child in self.children)
 
     def tick(self, now: float) -> None:
-        if not self._nursery.there and now >= self._nursery_due and self._grace_s is None:
+        if not self._nursery.there and now >= self._nursery_due and self._nursery_needed:
             self._start_nursery(now)
         if now >= self._look_due:
             self._look_due = now + LOOK_S
-            self._nursery.reap_stranger({child.process.pid for child in self.children if child.process is not None})
+            self._nursery.reap_strangers({child.process.pid for child in self.children if child.process is not None})
         for child in list(self.children):
             what = self._by_time(child, now)
             if what is not None:
@@ -215,8 +235,7 @@ class Crew:
                 if manned:
                     carer.send(Leave(post.slot))
                     log.info("place_left", place=f"{post.role}-{post.slot}", process=carer.name)
-            lost = any(child.post is post and child.ends for child in self.children)
-            if lost and not manned and post not in self._carers and self._grace_s is None:
+            if post in self._lost and not manned and post not in self._carers and self._grace_s is None:
                 self._find_carer(post)
 
     def _find_carer(self, post: Post) -> None:
@@ -228,8 +247,15 @@ class Crew:
 
     # --- the nursery --------------------------------------------------------------------------------------------
 
+    @property
+    def _nursery_needed(self) -> bool:
+        """While the sidecar stops, those whose turn to end has not come are still succeeded."""
+        return self._grace_s is None or any(
+            child.post.needed and child.state is State.WAITING for child in self.children
+        )
+
     def _start_nursery(self, now: float) -> None:
-        self._nursery_began = now
+        self._nursery_began, self._nursery_culled = now, False
         try:
             self._nursery.start()
         except OSError as error:
@@ -238,11 +264,17 @@ class Crew:
 
     def _nursery_ended(self, status: int) -> None:
         log.warning("nursery_ended", status=status)
-        self._nursery_pause(self._loop.time())
+        if not self._nursery_culled:
+            self._nursery_pause(self._loop.time())
         self._orphaned(status)
 
     def _nursery_pause(self, now: float) -> None:
         self._nursery_due = now + self._nursery_backoff.pause(now - self._nursery_began, self._jitter())
+
+    def _cull_nursery(self) -> None:
+        if self._nursery.up:
+            self._nursery_culled = True
+            self._nursery.kill()
 
     # --- what is done to children -------------------------------------------------------------------------------
 
@@ -252,12 +284,17 @@ class Crew:
         child.report = Report()
         child.born = child.heard = self._loop.time()
         try:
+            child.hold()
             self._nursery.bear(child.name, partial(self._born, child))
         except OSError as error:
             self._born(child, error.strerror or str(error))
 
     def _born(self, child: Child, made: Spawned | str) -> None:
         if isinstance(made, str):
+            child.release()
+            if self._nursery_culled:
+                self.feed(child, Input.UNBORN)
+                return
             log.error("child_not_started", process=child.name, detail=made)
             self.feed(child, Input.EXITED)
             return
@@ -266,7 +303,11 @@ class Crew:
         child.channel = Channel(made.control)
         child.channel.attach(self._loop, lambda message, fds: self._receive(child, message, fds), lambda: None)
         self._loop.add_reader(made.pidfd, self._exited, child)
-        self._hand_down(child)
+        try:
+            self._hand_down(child)
+        except OSError as error:
+            log.error("child_not_told", process=child.name, detail=error.strerror or str(error))
+            child.kill()
         if child.state is State.DRAINING:
             self._drain(child)  # it was told to stop before it was there
         elif child.state is not State.STARTING:
@@ -280,7 +321,7 @@ class Crew:
             post.role, post.slot, child.name, self._key.hex(), self._log_level, str(self._run_directory),
             self.generation, self.settings.roles[post.role], list(post.descriptors),
         )  # fmt: skip
-        child.send(start, list(post.descriptors.values()))
+        child.begin(start)
         for other in self.live:
             if other is not child and other.post.role in post.links:
                 link(child, other)
@@ -351,10 +392,11 @@ class Crew:
         child.process = child.channel = None
         self._tell_neighbours(child, 0)
         child.ends += 1
+        self._lost.add(child.post)
         level = log.info if status == 0 else log.warning
         level("child_ended", process=child.name, child=pid, status=status)
-        if status in FAULTS:
-            self._nursery.kill()
+        if status in FAULTS and self._grace_s is None:  # a stop waits for no new nursery
+            self._cull_nursery()
         self.feed(child, Input.EXITED)
         self._ended(child, status)
 

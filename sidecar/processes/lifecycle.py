@@ -33,6 +33,7 @@ class Input(Enum):
     STOP = auto()  # the whole sidecar stops
     OVERDUE = auto()  # has not drained in time
     EXITED = auto()
+    UNBORN = auto()  # whoever was to make it has been ended first
 
 
 class Effect(Enum):
@@ -54,6 +55,7 @@ TABLE: Final[dict[tuple[State, Input], tuple[State, Effect]]] = {
     (S.STARTING, I.SILENT): (S.DYING, E.KILL),
     (S.STARTING, I.STOP): (S.DRAINING, E.DRAIN),
     (S.STARTING, I.EXITED): (S.WAITING, E.RETRY),
+    (S.STARTING, I.UNBORN): (S.WAITING, E.NOTHING),
     (S.SERVING, I.SILENT): (S.DYING, E.KILL),
     (S.SERVING, I.OUTGROWN): (S.OUTGOING, E.REPLACE),
     (S.SERVING, I.STOP): (S.DRAINING, E.DRAIN),
@@ -65,9 +67,12 @@ TABLE: Final[dict[tuple[State, Input], tuple[State, Effect]]] = {
     (S.DRAINING, I.SILENT): (S.CONDEMNED, E.KILL),
     (S.DRAINING, I.OVERDUE): (S.CONDEMNED, E.KILL),
     (S.DRAINING, I.EXITED): (S.GONE, E.FORGET),
+    (S.DRAINING, I.UNBORN): (S.GONE, E.FORGET),
     (S.DYING, I.STOP): (S.CONDEMNED, E.NOTHING),
     (S.DYING, I.EXITED): (S.WAITING, E.RETRY),
+    (S.DYING, I.UNBORN): (S.WAITING, E.NOTHING),
     (S.CONDEMNED, I.EXITED): (S.GONE, E.FORGET),
+    (S.CONDEMNED, I.UNBORN): (S.GONE, E.FORGET),
 }
 LIVE: Final = frozenset(State) - {State.WAITING, State.GONE}  # states that have a process
 

@@ -95,16 +95,17 @@ def _fork(channel: Channel, name: str, number: int) -> int:
 
 
 def _between(channel: Channel, name: str, number: int, write: int) -> NoReturn:
-    status = 0
+    status = 2
     try:
         pid = os.fork()
         if pid == 0:
             _live(channel, name, number)
         os.write(write, b"%d" % pid)
-    except Exception as error:
+        status = 0
+    except BaseException as error:
         log.error("internal_error", error)
-        status = 2
-    os._exit(status)
+    finally:
+        os._exit(status)  # whatever is raised: what called this is the nursery's
 
 
 def _live(channel: Channel, name: str, number: int) -> NoReturn:

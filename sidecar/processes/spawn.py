@@ -8,12 +8,14 @@ own children to wait for.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Collection
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -65,7 +67,7 @@ class Nursery:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: Callable[[int], None] | None = None
         self._asked: dict[str, tuple[socket.socket, Heir]] = {}
-        self._stranger = 0
+        self._strangers: set[int] = set()  # orphans that had ended at the last look
         self._exec()
 
     def __enter__(self) -> Nursery:
@@ -119,19 +121,18 @@ class Nursery:
             self.kill()
             self._reap(self._process)
 
-    def reap_stranger(self, known: Collection[int]) -> None:
-        """Reap an orphan that was adopted and has ended; to be called every second or so. known: children in use.
+    def reap_strangers(self, known: Collection[int]) -> None:
+        """Reap orphans that were adopted and have ended; to be called every second or so. known: children in use.
 
         What has ended since the last call may be waited for by whoever started it, such as an interceptor.
         """
         if self._process is None or self._asked:
             return  # one that was just born is not known yet
-        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        pid = 0 if found is None or found.si_pid in (self._process.pid, *known) else found.si_pid
-        if pid and pid == self._stranger:
-            os.waitpid(pid, 0)
-            pid = 0
-        self._stranger = pid
+        ended = {pid for pid in _children() - {self._process.pid, *known} if _has_ended(pid)}
+        for pid in ended & self._strangers:
+            with contextlib.suppress(ChildProcessError):  # it has been waited for after all
+                os.waitpid(pid, 0)
+        self._strangers = ended - self._strangers
 
     def _exec(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -186,3 +187,19 @@ class Nursery:
         self._channel.close()
         self._process = None
         return status
+
+
+def _children() -> set[int]:
+    """Process ids of this process's children, those that have ended included."""
+    found: set[int] = set()
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            found.update(map(int, (thread / "children").read_text().split()))
+    return found
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return False  # whoever started it has waited for it

@@ -9,7 +9,8 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,7 +64,7 @@ class Supervisor:
         reloaded: Callable[[Settings], None],
         refused: Callable[[], None],
         closing: Callable[[], None],
-        stopping: Callable[[bool], Awaitable[None]],
+        stopping: Callable[[bool], Coroutine[Any, Any, None]],
         answer: Callable[[str, Mapping[str, Any]], Awaitable[dict[str, Any]]],
     ) -> None:
         self._loop = asyncio.get_running_loop()
@@ -295,11 +296,20 @@ class Supervisor:
         grace_s = self._grace() if self._failure is None else 0.0
         for rank in self._ranks:
             if rank == self._ranks[-1]:
-                await self._stopping(self._clean)
+                stopping = self._loop.create_task(self._stopping(self._clean))
+                await self._keep_until(stopping.done)
+                await stopping
             if rank == self._ranks[0]:
                 self._closing()
             self._crew.stop(rank, LAST_S if rank == self._ranks[-1] else grace_s)
-            while any(child.post.rank == rank for child in self._crew.children):
-                self._crew.tick(self._loop.time())
-                self._bark(self._loop.time())
-                await asyncio.sleep(TICK_S / 4)
+            await self._keep_until(partial(self._ended, rank))
+
+    def _ended(self, rank: int) -> bool:
+        return all(child.post.rank != rank for child in self._crew.children)
+
+    async def _keep_until(self, over: Callable[[], bool]) -> None:
+        """Keep the children that are left: whoever crashes before its turn to end is succeeded."""
+        while not over():
+            self._crew.tick(self._loop.time())
+            self._bark(self._loop.time())
+            await asyncio.sleep(TICK_S / 4)

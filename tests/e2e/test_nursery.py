@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,9 @@ def ask(sidecar: Sidecar) -> None:
     os.kill(sidecar.nursery, signal.SIGSTOP)
     held = len(descriptors(sidecar.process.pid))
     end(sidecar)
-    # Its pidfd and control channel are closed, and the end of a new one is held.
+    # Its pidfd and control channel are closed; the end of a new one is held, and a copy of the listening socket.
     eventually(lambda: sidecar.logged("child_ended") != [], "the worker has ended")
-    eventually(lambda: len(descriptors(sidecar.process.pid)) == held - 1, "another is asked for")
+    eventually(lambda: len(descriptors(sidecar.process.pid)) == held, "another is asked for")
 
 
 def test_killed_while_children_run(start_sidecar: StartSidecar, certificates: Certificates, upstream: str) -> None:
@@ -108,6 +109,58 @@ def test_stopped_while_it_is_asked_for_a_child_it_does_not_hold_up_the_end(
         assert sidecar.process.wait(30) == 0
 
 
+def test_a_worker_that_is_born_while_the_sidecar_stops_serves_who_waits(
+    start_sidecar: StartSidecar, certificates: Certificates, upstream: str
+) -> None:
+    with start_sidecar(config(certificates, upstream)) as sidecar:
+        ask(sidecar)
+        with Target(sidecar.address, certificates).channel() as channel:
+            call = plain_unary(channel, UNARY).future(b"hello", timeout=DEADLINE_S)
+            eventually(lambda: connections_to(sidecar) == 1, "the call waits at the listening socket")
+            os.kill(sidecar.process.pid, signal.SIGTERM)
+            eventually(lambda: sidecar.logged("stopping") != [], "the sidecar stops")
+            os.kill(sidecar.nursery, signal.SIGCONT)
+            assert call.result() == b"hello"
+        assert sidecar.process.wait(DEADLINE_S) == 0
+        assert connections_to(sidecar) == 0
+
+
+def connections_to(sidecar: Sidecar) -> int:
+    """TCP connections, established, at the sidecar's end."""
+    port = int(sidecar.address.rpartition(":")[2])
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == "01" for row in rows)
+
+
+@pytest.mark.parametrize("nursery_too", [False, True], ids=["the recorder", "the recorder and the nursery"])
+def test_crashed_while_the_sidecar_drains(
+    start_sidecar: StartSidecar, certificates: Certificates, upstream: str, nursery_too: bool
+) -> None:
+    with start_sidecar(config(certificates, upstream), status=1) as sidecar:  # a child has crashed
+        [(name, recorder)] = sidecar.children("recorder").items()
+        finish = threading.Event()
+
+        def requests() -> Iterator[bytes]:
+            yield b"first"
+            finish.wait(DEADLINE_S)
+            yield b"last"
+
+        with Target(sidecar.address, certificates).channel() as channel:
+            stream = plain_stream(channel, STREAM)(requests(), timeout=DEADLINE_S)
+            assert next(stream) == b"first"
+            os.kill(sidecar.process.pid, signal.SIGTERM)
+            eventually(lambda: sidecar.logged("draining") != [], "the worker drains")
+            if nursery_too:
+                os.kill(sidecar.nursery, signal.SIGKILL)
+            os.kill(recorder, signal.SIGSEGV)
+            eventually(lambda: set(sidecar.children("recorder")) - {name} != set(), "another recorder", DEADLINE_S)
+            finish.set()
+            assert list(stream) == [b"last"]
+        assert sidecar.process.wait(DEADLINE_S) == 1
+        assert len(sidecar.logged("nursery_ended")) == nursery_too
+        assert [event["kind"] for event in sidecar.events()][-1] == "sidecar.stopped"
+
+
 def test_killed_before_anything_serves_it_ends_the_start(
     certificates: Certificates, upstream: str, tmp_path: Path
 ) -> None:
@@ -146,6 +199,21 @@ def test_a_child_that_crashes_is_succeeded_by_one_of_another_nursery(
         assert sidecar.logged("child_not_started") == []
 
 
+def test_a_child_that_crashes_while_another_is_asked_for_holds_nobody_back(
+    start_sidecar: StartSidecar, certificates: Certificates, upstream: str
+) -> None:
+    with start_sidecar(config(certificates, upstream)) as sidecar:
+        nursery, workers = sidecar.nursery, set(sidecar.children("worker"))
+        [(name, recorder)] = sidecar.children("recorder").items()
+        ask(sidecar)
+        os.kill(recorder, signal.SIGSEGV)
+        replaced(sidecar, nursery)
+        eventually(lambda: set(sidecar.children("worker")) - workers != set(), "another worker", DEADLINE_S)
+        eventually(lambda: set(sidecar.children("recorder")) - {name} != set(), "another recorder", DEADLINE_S)
+        assert answers(sidecar, certificates)
+        assert sidecar.logged("child_not_started") == []
+
+
 TELLER = """
 import json, os, random, secrets, signal, ssl, subprocess, tempfile
 from interceptors.contract import Interceptor
@@ -154,9 +222,11 @@ class Teller(Interceptor):
     name = "teller"
 
     def __init__(self):
-        orphan = subprocess.run(["sh", "-c", "sleep 1000 >&- 2>&- & echo $!"], stdout=subprocess.PIPE).stdout
+        start = "for _ in 1 2 3 4 5 6 7 8 9 10; do sleep 1000 >&- 2>&- & echo $!; done"
+        orphans = subprocess.run(["sh", "-c", start], stdout=subprocess.PIPE).stdout
         os.write(2, (json.dumps({
-            "event": "told", "pid": os.getpid(), "environment": sorted(os.environ), "orphan": int(orphan),
+            "event": "told", "pid": os.getpid(), "environment": sorted(os.environ),
+            "orphans": [int(pid) for pid in orphans.split()],
             "random": [random.random(), ssl.RAND_bytes(8).hex(), secrets.token_hex(8),
                        next(tempfile._get_candidate_names())],
             "blocked": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
@@ -173,11 +243,11 @@ def test_children_begin_alike_and_draw_other_numbers(
     told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000000"}
     with start_sidecar(made, environment=told) as sidecar:
         said = {line["pid"]: line for line in sidecar.logged("told")}
-        orphans = [line["orphan"] for line in said.values()]
-        adopted = [orphan in children_of(sidecar.process.pid) for orphan in orphans]
+        orphans = {orphan for line in said.values() for orphan in line["orphans"]}
+        adopted = orphans & set(children_of(sidecar.process.pid))
         for orphan in orphans:
             os.kill(orphan, signal.SIGKILL)
-        assert adopted == [True, True, True]
+        assert adopted == orphans
         eventually(lambda: not any(map(name_of, orphans)), "orphans that have ended are reaped")
         own = said.pop(sidecar.process.pid)
         assert sorted(said) == sorted(sidecar.children("worker").values())

@@ -180,6 +180,25 @@ def test_a_worker_over_its_memory_is_replaced_and_finishes_its_calls(
         assert [line["status"] for line in sidecar.logged("child_ended")] == [0]
 
 
+def test_a_worker_over_its_memory_that_ends_before_its_successor_is_up_leaves_its_place_tended(
+    start_sidecar: StartSidecar, certificates: Certificates, upstream: str, tmp_path: Path
+) -> None:
+    (tmp_path / "hoard.py").write_text(HOARD)
+    hoards = [{"use": f"{tmp_path}/hoard.py:Hoard"}]
+    with start_sidecar(config(certificates, upstream, worker_memory="256MiB", interceptors=hoards)) as sidecar:
+        os.kill(sidecar.nursery, signal.SIGSTOP)  # the successor takes its time
+        with connector(sidecar, certificates)() as channel:
+            plain_unary(channel, UNARY)(b"hoard", timeout=DEADLINE_S)
+        eventually(lambda: sidecar.logged("child_outgrown") != [], "a successor is wanted")
+        name = sidecar.logged("child_outgrown")[0]["process"]
+        os.kill(sidecar.children("worker")[name], signal.SIGKILL)
+        eventually(lambda: sidecar.logged("place_tended") != [], "another worker takes care of its place")
+        greeted(connections(sidecar, 20), certificates)
+        os.kill(sidecar.nursery, signal.SIGCONT)
+        both_served(sidecar, 1)
+        greeted(connections(sidecar, 20), certificates)
+
+
 HOARD = """
 from interceptors.contract import PASS, Call, Interceptor, Message, Verdict, View
 

@@ -13,6 +13,12 @@ LIVES: dict[str, list[tuple[Input, Effect, State]]] = {
         (I.DUE, E.SPAWN, S.STARTING), (I.READY, E.SERVE, S.SERVING), (I.EXITED, E.RETRY, S.WAITING),
         (I.DUE, E.SPAWN, S.STARTING),
     ],
+    "is asked of a nursery that is ended first": [
+        (I.DUE, E.SPAWN, S.STARTING), (I.UNBORN, E.NOTHING, S.WAITING), (I.DUE, E.SPAWN, S.STARTING),
+    ],
+    "is told to stop while the nursery that is asked for it is ended": [
+        (I.DUE, E.SPAWN, S.STARTING), (I.STOP, E.DRAIN, S.DRAINING), (I.UNBORN, E.FORGET, S.GONE),
+    ],
     "crashes while it starts": [(I.DUE, E.SPAWN, S.STARTING), (I.EXITED, E.RETRY, S.WAITING)],
     "never gets ready": [
         (I.DUE, E.SPAWN, S.STARTING), (I.SILENT, E.KILL, S.DYING), (I.EXITED, E.RETRY, S.WAITING),
@@ -63,6 +69,11 @@ def test_every_pair_moves_or_changes_nothing() -> None:
 def test_whoever_has_a_process_leaves_its_state_when_that_exits() -> None:
     for state in set(State) - {S.WAITING, S.GONE}:
         assert step(state, I.EXITED)[0] in (S.WAITING, S.GONE)
+
+
+def test_whoever_may_not_be_born_yet_leaves_its_state_when_it_is_not_to_be() -> None:
+    for state in (S.STARTING, S.DRAINING, S.DYING, S.CONDEMNED):
+        assert step(state, I.UNBORN)[0] is step(state, I.EXITED)[0]
 
 
 def test_once_stopping_nothing_starts_again() -> None:
