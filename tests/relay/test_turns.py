@@ -105,6 +105,24 @@ def test_a_turn_that_fails_ends_its_connection(caplog: pytest.LogCaptureFixture)
         assert call.status == 0
 
 
+def test_what_was_put_off_and_fails_ends_its_connection(caplog: pytest.LogCaptureFixture) -> None:
+    with World() as world:
+        other = world.connect()
+        world.settle()
+        wire, done = world.wire(world.client), list[int]()
+
+        def fails() -> None:
+            raise ValueError("no")
+
+        wire.later(fails)
+        wire.later(lambda: done.append(1))
+        world.settle()
+        assert world.client.gone
+        assert not other.gone
+        assert done == [1]
+        assert [record.message for record in caplog.records] == ["relay_defect"]
+
+
 def test_whoever_is_parted_with_meanwhile_is_heard_to_the_end() -> None:
     with World() as world:
         world.relay.timer = ticking()
