@@ -1,58 +1,74 @@
 """Work that would keep the event loop: done in a few threads, for connections in turn.
 
-It has to release the interpreter while it runs. What waits is memory of its callers, who bound it.
+It has to release the interpreter while it runs. What waits is memory of its callers, who bound it and drop what nobody
+wants any more.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 THREADS: Final = 2  # a message that is inflated may take `listen.limits.decompressed` in each
 
 
-class _Job(NamedTuple):
-    work: Callable[[], Any]
-    wanted: Callable[[], bool]
-    done: Callable[[asyncio.Future[Any]], None]
+class Job:
+    """One piece of work, or nothing any more.  holder: whoever it is done for."""
+
+    __slots__ = ("done", "holder", "work")
+
+    def __init__(self, holder: object, work: Callable[[], Any], done: Callable[[asyncio.Future[Any]], None]) -> None:
+        self.holder = holder
+        self.work: Callable[[], Any] | None = work
+        self.done: Callable[[asyncio.Future[Any]], None] | None = done
 
 
 class Aside:
-    """holder: whoever work is done for; each has one piece of it done before any has another."""
+    """holder: each has one piece of work done before any has another."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._threads = ThreadPoolExecutor(THREADS, "aside")
         self._running = 0
-        self._waiting: OrderedDict[object, deque[_Job]] = OrderedDict()
+        self._waiting: OrderedDict[object, OrderedDict[Job, None]] = OrderedDict()
 
-    def run(
-        self,
-        holder: object,
-        work: Callable[[], Any],
-        wanted: Callable[[], bool],
-        done: Callable[[asyncio.Future[Any]], None],
-    ) -> None:
-        """Run `work` in a thread, then `done` on the loop; neither once it is not wanted when its turn has come."""
-        self._waiting.setdefault(holder, deque()).append(_Job(work, wanted, done))
+    def run(self, holder: object, work: Callable[[], Any], done: Callable[[asyncio.Future[Any]], None]) -> Job:
+        """Run `work` in a thread when its turn has come, then `done` on the loop; neither once it is dropped."""
+        job = Job(holder, work, done)
+        self._waiting.setdefault(holder, OrderedDict())[job] = None
         self._begin()
+        return job
+
+    def drop(self, job: Job) -> None:
+        """Nobody wants it: it holds nothing from here on, except what a thread is at work on."""
+        job.work = job.done = None
+        jobs = self._waiting.get(job.holder)
+        if jobs is not None:
+            jobs.pop(job, None)
+            if not jobs:
+                del self._waiting[job.holder]
 
     def _begin(self) -> None:
         waiting = self._waiting
         while waiting and self._running < THREADS:
             holder, jobs = waiting.popitem(last=False)
-            job = jobs.popleft()
+            job, _ = jobs.popitem(last=False)
             if jobs:
                 waiting[holder] = jobs
-            if job.wanted():
-                self._running += 1
-                self._loop.run_in_executor(self._threads, job.work).add_done_callback(partial(self._over, job))
+            work, job.work = job.work, None
+            assert work is not None
+            future = self._loop.run_in_executor(self._threads, work)
+            self._running += 1
+            future.add_done_callback(partial(self._over, job))
 
-    def _over(self, job: _Job, future: asyncio.Future[Any]) -> None:
+    def _over(self, job: Job, future: asyncio.Future[Any]) -> None:
         self._running -= 1
         self._begin()
-        job.done(future)
+        if job.done is not None:
+            job.done(future)
+        else:
+            future.exception()  # asyncio logs one that nobody has asked for

@@ -14,7 +14,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from interceptors.contract import Code, Deny, Message
+from sidecar.logs import Log
 from sidecar.relay import responding
+from sidecar.relay.aside import Job
 from sidecar.relay.directions import Direction
 from sidecar.relay.grpc_wire import Deframer, WireFault, cardinality, frame, unframe
 from sidecar.relay.sides import Side
@@ -23,11 +25,14 @@ if TYPE_CHECKING:
     from sidecar.relay.driver import Exchange
 
 T = TypeVar("T")
+_log = Log("relay")
 _END = None  # stands in `_todo` for the half-close
-_AT_ONCE: Final = 128 << 10  # bytes inflated or packed on the loop: below a millisecond
+_AT_ONCE: Final = 128 << 10  # bytes inflated on the loop: below a millisecond
+_PACKED_AT_ONCE: Final = 16 << 10  # bytes packed on the loop: the same, for packing takes ten times as long
 _EVENTS: Final = 64  # that links have emitted: a call that never ends must not keep them all
 _TURN: Final = 64  # messages looked at before others have their turn
 _BUFFERED: Final = Deny(Code.RESOURCE_EXHAUSTED, "relay.buffered", "too many messages are held for inspection")
+_DEFECT: Final = Deny(Code.INTERNAL, "relay.defect", "internal error")
 
 
 def _inflate(item: bytes, encoding: bytes, limit: int) -> bytes | Deny:
@@ -45,13 +50,14 @@ def _inflate(item: bytes, encoding: bytes, limit: int) -> bytes | Deny:
 class Inspecting(Side):
     """Cuts messages out, gives each to the plan, and sends what the plan gives back."""
 
-    __slots__ = ("_charged", "_deframer", "_kept", "_todo")
+    __slots__ = ("_charged", "_deframer", "_job", "_kept", "_todo")
 
     def __init__(self, exchange: Exchange, direction: Direction, limit: int, unary: bool) -> None:
         super().__init__(exchange, direction, limit, unary)
         self.inspects = True
         self._deframer = Deframer(limit)
         self._todo: deque[bytes | None] = deque()  # messages cut out, and _END
+        self._job: Job | None = None  # what is done aside
         self._charged = 0
         self._kept = 0  # bytes of messages in a row for which links gave nothing: they may hold them
 
@@ -68,14 +74,16 @@ class Inspecting(Side):
             return
         self._working = True
         todo, exchange = self._todo, self.exchange
-        looked = 0
+        looked, dear = 0, False
         while (todo or self._inbox) and not self._busy and not exchange.over and not self.stalled():
-            if looked == _TURN:
+            if looked == _TURN or (dear and exchange.front.late()):
                 self.wait()
-                exchange.relay.soon(self.go)
+                exchange.front.later(self.go)
             elif todo:
                 looked += 1
-                self._look(todo.popleft())
+                item = todo.popleft()
+                dear = item is not None and item[0] > 0  # it is inflated, and perhaps packed
+                self._look(item)
             else:
                 assert self._inbox is not None
                 payload = self._inbox.popleft()
@@ -133,25 +141,26 @@ class Inspecting(Side):
         else:
             self._show(item, raw)
 
-    def _aside(self, work: Callable[[], T], done: Callable[[asyncio.Future[T]], None]) -> None:
+    def _aside(self, work: Callable[[], T], done: Callable[[T], None]) -> None:
         """Run `work` in a thread and go on with `done`, unless the call has ended meanwhile."""
-
         exchange = self.exchange
 
-        def wanted() -> bool:
-            return not exchange.over
-
         def back(future: asyncio.Future[T]) -> None:
-            if wanted():
-                self._busy = False
-                done(future)
+            self._busy = False
+            self._job = None
+            try:
+                done(future.result())
                 self.catch_up()
+            except Exception as error:
+                # A defect of ours, or no memory: what was not looked at does not pass.
+                _log.error("relay_defect", error, method=exchange.call.method.path)
+                error.__traceback__ = None  # it holds the message
+                exchange.deny(_DEFECT)
 
         self._busy = True
-        exchange.relay.aside.run(exchange.front, work, wanted, back)
+        self._job = exchange.relay.aside.run(exchange.front, work, back)
 
-    def _inflated(self, item: bytes, future: asyncio.Future[bytes | Deny]) -> None:
-        raw = future.result()
+    def _inflated(self, item: bytes, raw: bytes | Deny) -> None:
         if isinstance(raw, Deny):
             self.misused(self.direction.refusal(raw))
             return
@@ -185,8 +194,13 @@ class Inspecting(Side):
             return
         self._kept = 0 if result else self._kept + len(message.raw)
         encoding = self.encoding if item[0] else b""
-        if encoding and any(out is not message and len(out.raw) > _AT_ONCE for out in result):
-            self._aside(partial(self._packed, item, message, result, encoding), self._send_packed)
+        size = sum([len(out.raw) for out in result if out is not message]) if encoding else 0
+        if size > _PACKED_AT_ONCE:
+            # What was inflated aside is charged already.
+            charged = size + len(message.raw) if len(message.raw) <= _AT_ONCE else 0
+            if self._hold(charged):
+                work = partial(self._packed, item, message, result, encoding)
+                self._aside(work, partial(self._send_packed, charged))
         else:
             self._send_all(self._packed(item, message, result, encoding))
 
@@ -194,8 +208,9 @@ class Inspecting(Side):
     def _packed(item: bytes, message: Message, result: list[Message], encoding: bytes) -> list[bytes]:
         return [item if out is message else frame(out.raw, encoding) for out in result]
 
-    def _send_packed(self, future: asyncio.Future[list[bytes]]) -> None:
-        self._send_all(future.result())
+    def _send_packed(self, charged: int, frames: list[bytes]) -> None:
+        self._keep(self._charged - charged)
+        self._send_all(frames)
 
     def _send_all(self, frames: list[bytes]) -> None:
         for each in frames:
@@ -248,6 +263,9 @@ class Inspecting(Side):
         self._keep(0)
 
     def release(self) -> None:
+        if self._job is not None:
+            self.exchange.relay.aside.drop(self._job)
+            self._job = None
         self.unsent, self.unsent_size = None, 0
         self._todo.clear()
         self._inbox = None

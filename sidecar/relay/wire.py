@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar, cast
 
@@ -62,6 +63,7 @@ class Wire(asyncio.Protocol, Generic[C]):
         self.closing_since = 0.0
         self._paused = False
         self._began = 0.0  # when its turn began, on the timer's clock
+        self._later: deque[Callable[[], None]] = deque()  # what waits for a turn, beside what came
         self._behind = False  # what came waits for its turn, and nothing more is read
         self._pinged: float | None = None
         self._pongs = 0
@@ -122,7 +124,7 @@ class Wire(asyncio.Protocol, Generic[C]):
             return  # `ready` has refused the peer
         self._began = self.timer()
         try:
-            connection.receive(data, now, self._late)
+            connection.receive(data, now, self.late)
         except Exception as error:
             # A defect of ours: nothing more of this connection can be trusted to be in order.
             _log.error("relay_defect", error)
@@ -139,11 +141,41 @@ class Wire(asyncio.Protocol, Generic[C]):
                 self.transport.pause_reading()
             self._flusher.soon(self._catch_up)
 
-    def _late(self) -> bool:
+    def late(self) -> bool:
+        """Whether this connection's turn is over; outside of its turns it is."""
         return self.timer() - self._began > _TURN_S
 
+    def later(self, work: Callable[[], None]) -> None:
+        """Do `work` in a turn to come, which all that is put off shares: what is `late` then puts itself off again."""
+        if not self._later:
+            self._flusher.soon(self._go_on)
+        self._later.append(work)
+
+    def _go_on(self) -> None:
+        later = self._later
+        self._began = self.timer()
+        while later:
+            try:
+                later[0]()  # it stays there meanwhile, so that `later` leaves the next turn to us
+            except Exception as error:
+                self._defect(error)
+            later.popleft()
+            if self.late():
+                break
+        if later:
+            self._flusher.soon(self._go_on)
+
+    def _defect(self, error: Exception) -> None:
+        """A defect of ours, outside of what the transport asks for: what waited for this turn would wait for ever."""
+        _log.error("relay_defect", error)
+        self.abort()
+
     def _catch_up(self) -> None:
-        self.process(b"", self.clock())
+        try:
+            self.process(b"", self.clock())
+        except Exception as error:
+            self._defect(error)
+            return
         connection, transport = self.connection, self.transport
         # Of whoever is parted with the end is still to be heard.
         if self.closing or (connection is not None and not connection.behind):

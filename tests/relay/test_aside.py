@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from functools import partial
 from typing import Any
 
-from sidecar.relay.aside import THREADS, Aside
+from sidecar.relay.aside import THREADS, Aside, Job
 from tests.relay.hand_turned import HandTurned
 
 
@@ -19,17 +20,12 @@ class Bench:
         self.aside = Aside(loop)
         self.worked: list[str] = []
         self.done: list[str] = []
-        self.over: set[str] = set()
+        self.jobs: dict[str, Job] = {}
 
     def add(self, holder: str, count: int) -> None:
         for number in range(count):
             name = f"{holder}{number}"
-            self.aside.run(
-                holder, partial(self.worked.append, name), partial(self._wanted, name), partial(self._did, name)
-            )
-
-    def _wanted(self, name: str) -> bool:
-        return name not in self.over
+            self.jobs[name] = self.aside.run(holder, partial(self.worked.append, name), partial(self._did, name))
 
     def _did(self, name: str, future: asyncio.Future[None]) -> None:
         self.done.append(name)
@@ -50,13 +46,39 @@ def test_no_more_at_once_than_there_are_threads() -> None:
     assert len(bench.loop._ready) == THREADS
 
 
-def test_what_is_not_wanted_any_more_is_not_done() -> None:
+def test_what_is_dropped_is_not_done() -> None:
     bench = Bench()
     bench.add("a", 6)
-    bench.over = {"a3", "a4"}
+    for name in ("a3", "a4"):
+        bench.aside.drop(bench.jobs[name])
     bench.loop.turn()
     assert bench.worked == ["a0", "a1", "a2", "a5"]
     assert sorted(bench.done) == ["a0", "a1", "a2", "a5"]
+    assert not bench.aside._waiting
+
+
+def test_what_is_dropped_in_a_thread_is_not_told_of() -> None:
+    bench = Bench()
+    bench.add("a", 3)
+    bench.aside.drop(bench.jobs["a0"])
+    bench.loop.turn()
+    assert bench.worked == ["a0", "a1", "a2"]
+    assert bench.done == ["a1", "a2"]
+
+
+def test_what_is_dropped_is_not_held_until_its_turn() -> None:
+    """Its message may be of megabytes, and is not charged any more."""
+    bench = Bench()
+    bench.add("a", THREADS)
+    held = {1}
+    there = weakref.ref(held)
+    jobs = [bench.aside.run("b", partial(len, held), lambda _: None) for _ in range(3)]
+    del held
+    for job in jobs:
+        assert there() is not None
+        bench.aside.drop(job)
+    assert there() is None
+    assert not bench.aside._waiting
 
 
 def test_work_that_fails_tells_so_and_keeps_nobody() -> None:
@@ -66,7 +88,7 @@ def test_work_that_fails_tells_so_and_keeps_nobody() -> None:
         raise ValueError("no")
 
     found: list[BaseException | None] = []
-    bench.aside.run("a", fails, lambda: True, lambda future: found.append(future.exception()))
+    bench.aside.run("a", fails, lambda future: found.append(future.exception()))
     bench.add("b", 3)
     bench.loop.turn()
     assert [type(error) for error in found] == [ValueError]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import logging
 import random
 import zlib
 from typing import Any, Final
@@ -221,6 +224,102 @@ def test_a_call_that_is_over_takes_nothing_back() -> None:
         call.cancel()
         world.settle()
         assert world.tap[0].reset is not None
+
+
+def test_what_waits_for_a_thread_is_let_go_with_its_call() -> None:
+    with World([LOOK]) as world:
+        calls = [world.call("bidi", (b"grpc-encoding", b"gzip")) for _ in range(5)]
+        world.settle()
+        for call in calls:
+            call.send(packed(LONG, b"gzip"))
+        world.transport(world.client).feed(world.client.take())
+        assert world.relay.aside._waiting
+        for call in calls:
+            call.cancel()
+        world.transport(world.client).feed(world.client.take())  # no turn has passed
+        assert not world.relay.aside._waiting
+        assert world.relay.buffered == 0
+        world.settle()
+
+
+@pytest.mark.parametrize("link", [LOOK, GROW], ids=["inflating", "packing"])
+def test_work_that_fails_elsewhere_ends_its_call(link: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    logged: list[str] = []
+
+    def takes(record: logging.LogRecord) -> bool:
+        """In place of a handler, which would keep the frames that the exception passed, and they the call."""
+        logged.append(record.getMessage())
+        return False
+
+    monkeypatch.setattr(logging.getLogger("sidecar.relay"), "filters", [takes])
+    raw = LONG if link is LOOK else TEXT * 1000
+    with World([link]) as world:
+
+        def fails(executor: None, work: object) -> asyncio.Future[Any]:
+            future = world.loop.create_future()
+            world.loop.call_soon(future.set_exception, MemoryError())
+            return future
+
+        call = world.call("bidi", (b"grpc-encoding", b"gzip"))
+        world.settle()
+        world.loop.run_in_executor = fails  # type: ignore[method-assign]
+        call.send(packed(raw, b"gzip") + packed(TEXT, b"gzip"))
+        world.settle()
+        assert (call.status, call.message_text) == (Code.INTERNAL, b"internal error")
+        assert logged == ["relay_defect"]
+        assert world.tap[0].data == b""
+        assert world.relay.buffered == 0
+
+
+def test_what_takes_long_to_pack_is_packed_elsewhere_and_charged_meanwhile() -> None:
+    raw = TEXT * 1000  # inflated at once
+    charged: list[int] = []
+    with World([GROW]) as world:
+        world.answer = echo(b"gzip")
+        run = world.loop.run_in_executor
+
+        def watched(executor: None, work: Any) -> asyncio.Future[Any]:
+            charged.append(world.relay.buffered)
+            return run(executor, work)
+
+        world.loop.run_in_executor = watched  # type: ignore[method-assign]
+        call = world.call("bidi", (b"grpc-encoding", b"gzip"))
+        call.send(packed(raw, b"gzip") * 3 + packed(TEXT, b"gzip"), end=True)
+        world.settle()
+        assert unpacked(call.data, b"gzip") == [*[(1, raw + b"!?")] * 3, (1, TEXT + b"!?")]
+        assert len(charged) == 6
+        assert all(2 * len(raw) < count < 3 * len(raw) for count in charged)
+
+
+def test_messages_to_inflate_give_way_however_many_calls_they_are_of() -> None:
+    """Of all calls of a connection no more are looked at in a turn than fit into it."""
+    order: list[bytes] = []
+
+    def look(call: Call, message: Message) -> object:
+        order.append(message.raw)
+        return PASS
+
+    with World([scripted("see", on_request=look)]) as world:
+        looks = itertools.count()
+        world.relay.timer = lambda: next(looks) * 0.001  # every look at the clock takes a millisecond
+        other = world.connect()
+        world.settle()
+        calls = [world.call("client", (b"grpc-encoding", b"gzip")) for _ in range(20)]
+        world.settle()
+        for call in calls:
+            call.send(packed(TEXT, b"gzip") * 50, end=True)
+        ping = other.call(b"/t.S/Bidi")
+        ping.message(b"ping", end=True)
+        for client in (world.client, other):
+            world.transport(client).feed(client.take())
+        assert order.count(TEXT) < 10
+        world.settle()
+        assert order.count(TEXT) == 1000
+        assert order.index(b"ping") < 50
+        for tapped in world.tap:
+            tapped.answer(b"pong")
+        world.settle()
+        assert [call.status for call in (*calls, ping)] == [0] * 21
 
 
 def test_many_short_messages_give_way_to_other_calls() -> None:

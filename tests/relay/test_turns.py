@@ -76,6 +76,53 @@ def test_a_connection_that_ends_meanwhile_is_looked_at_no_more() -> None:
         assert len(world.tap) < CALLS
 
 
+def test_a_turn_that_fails_ends_its_connection(caplog: pytest.LogCaptureFixture) -> None:
+    """It would be read from no more, for ever."""
+    with World() as world:
+        world.relay.timer = ticking()
+        other = world.connect()
+        world.settle()
+        burst(world.client)
+        transport = world.transport(world.client)
+        transport.feed(world.client.take())
+        assert not transport.reading
+        clock = world.relay.clock
+
+        def fails() -> float:
+            world.relay.clock = clock
+            raise ValueError("no")
+
+        world.relay.clock = fails
+        world.settle()
+        assert world.client.gone
+        assert [record.message for record in caplog.records] == ["relay_defect"]
+        assert world.front.connections == 1
+        call = other.call(b"/t.S/Unary")
+        call.message(b"other", end=True)
+        world.settle()
+        world.tap[-1].answer(b"a")
+        world.settle()
+        assert call.status == 0
+
+
+def test_what_was_put_off_and_fails_ends_its_connection(caplog: pytest.LogCaptureFixture) -> None:
+    with World() as world:
+        other = world.connect()
+        world.settle()
+        wire, done = world.wire(world.client), list[int]()
+
+        def fails() -> None:
+            raise ValueError("no")
+
+        wire.later(fails)
+        wire.later(lambda: done.append(1))
+        world.settle()
+        assert world.client.gone
+        assert not other.gone
+        assert done == [1]
+        assert [record.message for record in caplog.records] == ["relay_defect"]
+
+
 def test_whoever_is_parted_with_meanwhile_is_heard_to_the_end() -> None:
     with World() as world:
         world.relay.timer = ticking()
@@ -140,3 +187,18 @@ def test_turns_change_nothing_of_what_is_seen(sizes: list[int], lates: list[bool
         turns += 1
     assert turned.events == whole.events
     assert turns == 1 + sum(lates[: len(lates) - len(list(asked))])
+
+
+def test_the_clock_is_looked_at_as_often_as_there_is_much_to_look_at() -> None:
+    """A frame of DATA may hold messages to inflate: a long one many, each of many short ones one."""
+    for size, count, least in ((16_384, 10, 9), (200, 80, 9)):
+        end = ServerEnd(greedy=True)
+        end.feed(headers(1))
+        looks: list[int] = []
+
+        def late(looks: list[int] = looks) -> bool:
+            looks.append(1)
+            return False
+
+        end.connection.receive(data(1, bytes(size)) * count, 0.0, late)
+        assert len(looks) >= least

@@ -17,6 +17,8 @@ _unpack = frames.HEADER.unpack_from
 Handler: TypeAlias = Callable[[Any, int, int, bytes], None]
 _WHOLE_END: Final = frames.END_HEADERS | frames.END_STREAM
 _LOOK: Final = 32  # frames between two looks at the clock
+_DATA_COST: Final = 3  # frames that one of DATA counts as beyond its own, for it may hold a message to be inflated
+_DATA_SHIFT: Final = 9  # and one more for each 512 bytes of it, for it may hold many
 _HEAD_COST: Final = 15  # frames that a header block, which may begin a call, counts as beyond its own
 
 
@@ -93,6 +95,7 @@ class Inbound(Credit, ABC):
             if self._straight:
                 if not kind:
                     # The straight path of `_on_data`, for the frame that almost every frame is.
+                    left -= _DATA_COST + (size >> _DATA_SHIFT)
                     if size and flags < frames.PADDED:
                         stream = find(number)
                         if stream is not None and stream.receive == BODY and stream.expected < 0:
