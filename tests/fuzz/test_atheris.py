@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 
@@ -22,4 +23,6 @@ def test_what_coverage_leads_to_holds(target: str) -> None:
     command = [sys.executable, "-m", "tests.fuzz", target, "--runs", str(_RUNS), "--seed", "1"]
     run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=_DEADLINE_S, check=False)
     assert run.returncode == 0, run.stderr[-4_000:]
-    assert f"stat::number_of_executed_units: {_RUNS}" in run.stderr
+    executed = re.search(r"stat::number_of_executed_units: +(\d+)", run.stderr)
+    assert executed is not None
+    assert int(executed[1]) >= _RUNS  # a few more, now and then
