@@ -85,6 +85,11 @@ class Wire(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def abort(self) -> None:
+        """Drop the connection, without a word."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._connection.lost("connection lost")
@@ -318,7 +323,7 @@ class Client:
 
     async def close(self) -> None:
         for wire in self.wires:
-            wire.close()
+            wire.abort()
             await wire.gone
 
 
