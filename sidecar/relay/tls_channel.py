@@ -99,6 +99,8 @@ class TlsChannel:
                 record = self._read(RECORD)
             except ssl.SSLWantReadError:
                 return self._answers()
+            except ssl.SSLZeroReturnError:
+                return self._ended()
             except ssl.SSLError as error:
                 raise self._failed(error) from error
             if record and not self._incoming.pending and not self._outgoing.pending:
@@ -129,6 +131,8 @@ class TlsChannel:
                 records.append(record)
         except ssl.SSLWantReadError:
             pass
+        except ssl.SSLZeroReturnError:
+            self._ended()
         except ssl.SSLError as error:
             raise self._failed(error) from error
         return records
@@ -145,7 +149,7 @@ class TlsChannel:
         return refusal(error, handshaken=self.handshaken)
 
     def _ended(self) -> bytes:
-        """After an error, or an empty read: OpenSSL passes over empty records, and tells close_notify so."""
+        """After an error or close_notify: an empty read tells it, SSLZeroReturnError where ours was sent before."""
         self.closed = True
         self._flows = False
         return b""

@@ -113,7 +113,7 @@ class Wire(asyncio.Protocol, Generic[C]):
                 if not channel.handshaken:
                     return
                 self.ready()
-            if not data:
+            if not data and not channel.closed:
                 return
         self.process(data, now)
 
@@ -140,6 +140,10 @@ class Wire(asyncio.Protocol, Generic[C]):
                 self._behind = True
                 self.transport.pause_reading()
             self._flusher.soon(self._catch_up)
+        elif self._channel is not None and self._channel.closed:
+            # The peer has said goodbye at the TLS level, and waits for ours: the same as the end of its bytes.
+            self.flush()
+            self.close()
 
     def late(self) -> bool:
         """Whether this connection's turn is over; outside of its turns it is."""

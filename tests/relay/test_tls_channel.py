@@ -110,6 +110,9 @@ def test_a_closed_side_still_hears_the_other(pair: tuple[TlsChannel, TlsChannel]
     assert client.receive(server.close()) == b""
     assert server.close() == b""
     assert server.receive(client.send(b"still here")) == b"still here"
+    assert server.receive(client.send(b"goodbye") + client.close()) == b"goodbye"
+    assert server.closed
+    server.eof()
     with pytest.raises(TlsBroken, match=r"tls\.closed"):
         server.send(b"too late")
 

@@ -106,3 +106,33 @@ def test_a_few_key_updates_are_answered(pki: Pki) -> None:
         assert scene.meter.counted == []
         scene.transport.cut()
         world.settle()
+
+
+def test_a_goodbye_at_the_tls_level_is_answered_and_ends_the_connection(pki: Pki) -> None:
+    with World(connect=False) as world:
+        scene = Scene(world, pki)
+        client = scene.shake()
+        world.settle()
+        scene.transport.take()
+        scene.transport.feed(client.close())
+        world.settle()
+        assert scene.transport.closed
+        client.receive(scene.transport.take())
+        client.eof()  # raises where our close_notify is missing
+        assert scene.meter.counted == []
+        assert world.front.connections == 0
+
+
+def test_what_came_with_a_goodbye_is_looked_at_first(pki: Pki) -> None:
+    with World(connect=False) as world:
+        scene = Scene(world, pki)
+        client = scene.shake()
+        world.settle()
+        client.receive(scene.transport.take())
+        ping = b"\0\0\x08\x06\0\0\0\0\0goodbye!"
+        settings = b"\0\0\0\x04\0\0\0\0\0"
+        preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        scene.transport.feed(client.send(preface + settings + ping) + client.close())
+        world.settle()
+        assert scene.transport.closed
+        assert ping[:4] + b"\x01" + ping[5:] in client.receive(scene.transport.take())
