@@ -8,7 +8,7 @@ from interceptors.contract import Code, Headers, RawField, Trailers
 from sidecar.relay.grpc_wire import percent_decode, percent_encode, status_of
 from sidecar.relay.http2.blocks import encode
 from sidecar.relay.http2.errors import ErrorCode
-from sidecar.relay.http2.fields import ResponseHead, TrailerBlock
+from sidecar.relay.http2.fields import ResponseHead, TrailerBlock, lines_of
 
 # grpc/doc/http-grpc-status-mapping.md: what a client makes of an answer without grpc-status. For records only: the
 # answer itself crosses as it is.
@@ -91,7 +91,8 @@ def taken_apart(last: ResponseHead) -> tuple[bytes, TrailerBlock]:
     """An answer of trailers only as a head and trailers, for messages to stand between."""
     fields = answer_of(last).fields
     head = tuple([field for field in fields if field[0] == b"content-type"])
-    return encode(_pseudo(last) + head), TrailerBlock([field for field in fields if field[0] != b"content-type"])
+    rest = [field for field in fields if field[0] != b"content-type"]
+    return encode(_pseudo(last) + head), TrailerBlock(lines_of(rest))
 
 
 def _pseudo(source: ResponseHead | TrailerBlock) -> tuple[RawField, ...]:

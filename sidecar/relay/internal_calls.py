@@ -9,7 +9,7 @@ from interceptors.contract import Call, RawField
 from interceptors.facts import DEFAULT_TENANT, Principal
 from sidecar.internal import mac
 from sidecar.internal.mac import Caller
-from sidecar.relay.http2.fields import ResponseHead
+from sidecar.relay.http2.fields import ResponseHead, lines_of
 
 PUBLIC: Final = "the sidecar's services are not available"  # what a caller is told where the proof fails
 _PROOF: Final = mac.PROOF_HEADER.encode()
@@ -33,7 +33,7 @@ class InternalCalls:
         """The head of an answer that proves itself, without the proof. Raises SealError."""
         mac.verify_reply(self._key, call.method.path, nonce, head.fields)
         rest = [field for field in head.fields if field[0] != _PROOF]
-        return ResponseHead([(b":status", b"%d" % head.status), *rest])
+        return ResponseHead(lines_of([(b":status", b"%d" % head.status), *rest]))
 
 
 def caller(call: Call) -> Caller:

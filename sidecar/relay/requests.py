@@ -10,18 +10,17 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from interceptors.contract import Code, Codec, Deny, Headers, Method, RawField
+from interceptors.contract import VALUE_OCTETS, Code, Codec, Deny, Headers, Method, RawField
 from interceptors.plan import Plan
 from sidecar.relay.grpc_wire import KNOWN_ENCODINGS, is_binary_value, parse_timeout
-from sidecar.relay.http2.blocks import encode, encode_fresh
-from sidecar.relay.http2.fields import RequestHead, is_secret
+from sidecar.relay.http2.blocks import encode, encode_fresh, encode_line
+from sidecar.relay.http2.fields import AUTHORITY, LENGTH, PATH, SCHEME, Line, RequestHead
 from sidecar.relay.routes import Route
 
-PATH = re.compile(rb"/[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*/[A-Za-z_][A-Za-z0-9_]*")
+_PATH = re.compile(rb"/[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*/[A-Za-z_][A-Za-z0-9_]*")
 _CONTENT_TYPE = re.compile(rb"application/grpc(?:\+[!#$%&'*+.^_`|~0-9A-Za-z-]+)?(?: ?;[ -~]*)?")
 _AUTHORITY = re.compile(rb"[!$%&'()*+,\-.0-9:;=A-Z\[\]_a-z~]+")  # RFC 3986 §3.2 without userinfo
 _NAME = re.compile(rb"[0-9a-z_.-]+")
-_VALUE = re.compile(rb"[\x20-\x7e]*")
 # Headers with one meaning per call: said twice, client and server could read different ones.
 SINGLE = frozenset((
     b"host", b"authorization", b"content-type", b"content-length", b"te", b"grpc-timeout", b"grpc-encoding",
@@ -33,7 +32,7 @@ _CONSUMED = frozenset(
     (b"host", b"content-length", b"grpc-timeout", b"forwarded", b"x-forwarded-client-cert", b"x-real-ip")
 )
 _CONSUMED_PREFIXES = (b"x-forwarded-", b"x-langtrain-")
-# What the loop over a request's fields looks for.
+# What the loop over a request's headers looks for.
 _READ = frozenset((b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding", b"host"))
 _MOST_BLOCKS = 8
 _MOST_KNOWN = 4096
@@ -56,23 +55,53 @@ class HttpRefusal:
 Refusal = Deny | HttpRefusal
 
 
+class _Told:
+    """What gRPC says of a header.
+
+    bit: 0 where it may be repeated, else its place among SINGLE.  read: whether the relay goes by it.
+    travels: whether it goes on to the upstream.  refusal: why no request may have it, or None.
+    """
+
+    __slots__ = ("bit", "read", "refusal", "travels")
+
+    def __init__(self, bit: int, read: bool, travels: bool, refusal: Refusal | None) -> None:
+        self.bit = bit
+        self.read = read
+        self.travels = travels
+        self.refusal = refusal
+
+
+_PSEUDO = _Told(0, False, False, None)
+_BITS = {name: 1 << at for at, name in enumerate(sorted(SINGLE))}
+_HOST, _TYPE, _TE = _BITS[b"host"], _BITS[b"content-type"], _BITS[b"te"]
 # Callers choose what is kept in these, so they are bounded. No credential is among it.
-_sound: set[RawField] = set()  # fields that `_refuse_field` has passed
-_sound_pseudo: set[RawField] = set()  # pseudo-headers that `_is_sound` has
-_travelling: dict[bytes, bool] = {}  # by name
+_names: dict[bytes, _Told] = {}  # of headers whose value is sound
 _starts: dict[tuple[bytes, bytes, bytes | None], bytes] = {}  # how blocks begin, by scheme, path and authority
 
 
-def travels(name: bytes) -> bool:
-    """Whether a caller's header of this name goes on to the upstream."""
-    known = _travelling.get(name)
-    if known is None:
-        known = name not in _CONSUMED and not name.startswith(_CONSUMED_PREFIXES)
-        if len(name) <= _LONGEST_KNOWN:
-            if len(_travelling) >= _MOST_KNOWN:
-                _travelling.clear()
-            _travelling[name] = known
-    return known
+def _told(line: Line) -> _Told:
+    """What there is to say of a line, kept with it."""
+    note = line.note
+    if type(note) is _Told:
+        return note
+    told = _PSEUDO if line.kind > LENGTH else _names.get(line.name) or _of_name(line.name)
+    refusal = told.refusal or _refuse_line(line)
+    if refusal is not told.refusal:
+        told = _Told(told.bit, told.read, told.travels, refusal)
+    line.note = told
+    return told
+
+
+def _of_name(name: bytes) -> _Told:
+    sound = _NAME.fullmatch(name) is not None
+    refusal = None if sound else _invalid("metadata_name", "a metadata name has characters outside 0-9 a-z _ - .")
+    travels = name not in _CONSUMED and not name.startswith(_CONSUMED_PREFIXES)
+    told = _Told(_BITS.get(name, 0), name in _READ, travels, refusal)
+    if len(name) <= _LONGEST_KNOWN:
+        if len(_names) >= _MOST_KNOWN:
+            _names.clear()
+        _names[name] = told
+    return told
 
 
 def _start(scheme: bytes, path: bytes, authority: bytes | None) -> bytes:
@@ -122,20 +151,25 @@ class Request:
         self.understood: tuple[RawField, ...] | None = None
         self.shape: Shape | None = None
         self.authority = head.authority
-        for name, value in head.fields:
-            if name not in _READ:
-                continue
-            if name == b"grpc-timeout":
-                self.timeout = parse_timeout(value)
-            elif name == b"grpc-encoding":
-                self.encoding = value
-            elif name == b"grpc-accept-encoding":
-                self.understood = understood(value)
-            elif name == b"host":
-                self.authority = value
+        self._travelling: list[Line] = []
+        for line in head.lines:
+            told = _told(line)
+            if told.travels:
+                self._travelling.append(line)
+            if told.read:
+                self._read(line.name, line.value)
         self._start = _start(scheme, head.path, self.authority)
-        self._travelling = [field for field in head.fields if travels(field[0])]
         self._blocks: dict[frozenset[bytes], bytes] = {}  # encoded, by the names that links took out
+
+    def _read(self, name: bytes, value: bytes) -> None:
+        if name == b"grpc-timeout":
+            self.timeout = parse_timeout(value)
+        elif name == b"grpc-encoding":
+            self.encoding = value
+        elif name == b"grpc-accept-encoding":
+            self.understood = understood(value)
+        elif name == b"host":
+            self.authority = value
 
     def block(self, headers: Headers) -> bytes:
         """The header block for the upstream, without `grpc-timeout`. headers: this request's, edited by links or not.
@@ -148,7 +182,7 @@ class Request:
     def _encode(self, without: frozenset[bytes]) -> bytes:
         if len(self._blocks) >= _MOST_BLOCKS:
             self._blocks.clear()
-        block = self._start + encode([field for field in self._travelling if field[0] not in without])
+        block = self._start + b"".join([encode_line(line) for line in self._travelling if line.name not in without])
         self._blocks[without] = block
         return block
 
@@ -172,42 +206,43 @@ def refuse(head: RequestHead) -> Refusal | None:
         return Deny(Code.RESOURCE_EXHAUSTED, "request.headers_too_large", "request headers are beyond the limit")
     if head.method != b"POST":
         return HttpRefusal(405, "request.method")
-    seen: set[bytes] = set()
-    for name, _ in head.fields:
-        if name in SINGLE:
-            if name in seen:
-                return _invalid("repeated_header", f"header {name.decode()} appears twice")
-            seen.add(name)
-    if b"host" in seen and head.authority is not None:
+    seen = 0
+    refusal: Refusal | None = None
+    for line in head.lines:
+        told = _told(line)
+        if seen & told.bit:
+            return _invalid("repeated_header", f"header {line.name.decode()} appears twice")
+        seen |= told.bit
+        if refusal is None:
+            refusal = told.refusal
+    if seen & _HOST and head.authority is not None:
         return _invalid("host", "header host beside :authority")
-    if b"content-type" not in seen:
+    if not seen & _TYPE:
         return HttpRefusal(415, "request.content_type")
-    assert head.path is not None
-    if not _is_sound(b":path", head.path, PATH):
-        return Deny(Code.UNIMPLEMENTED, "request.path", "path is not /package.Service/Method")
-    if head.scheme not in (b"http", b"https"):
-        return _invalid("scheme", ":scheme is neither http nor https")
-    if head.authority is not None and not _is_sound(b":authority", head.authority, _AUTHORITY):
-        return _invalid("authority", ":authority is not a host and perhaps a port")
-    return _refuse_fields(head.fields, seen)
-
-
-def _refuse_fields(fields: tuple[RawField, ...], seen: set[bytes]) -> Refusal | None:
-    if b"te" not in seen:
+    for line in head.pseudo:
+        told = _told(line)
+        if told.refusal is not None:
+            return told.refusal
+    if not seen & _TE:
         return _invalid("te", "header te is missing, expected trailers")
-    for field in fields:
-        if field not in _sound:
-            refusal = _refuse_field(*field)
-            if refusal is not None:
-                return refusal
-            _keep(field, _sound)
+    return refusal
+
+
+def _refuse_line(line: Line) -> Refusal | None:
+    kind, value = line.kind, line.value
+    if kind <= LENGTH:
+        return _refuse_value(line.name, value)
+    if kind == PATH and not _PATH.fullmatch(value):
+        return Deny(Code.UNIMPLEMENTED, "request.path", "path is not /package.Service/Method")
+    if kind == SCHEME and value not in (b"http", b"https"):
+        return _invalid("scheme", ":scheme is neither http nor https")
+    if kind == AUTHORITY and not _AUTHORITY.fullmatch(value):
+        return _invalid("authority", ":authority is not a host and perhaps a port")
     return None
 
 
-def _refuse_field(name: bytes, value: bytes) -> Refusal | None:
-    if not _NAME.fullmatch(name):
-        return _invalid("metadata_name", "a metadata name has characters outside 0-9 a-z _ - .")
-    if not _VALUE.fullmatch(value):
+def _refuse_value(name: bytes, value: bytes) -> Refusal | None:
+    if value.translate(None, VALUE_OCTETS):
         return _invalid("metadata_value", f"value of metadata {name.decode()} is not printable ASCII")
     if name.endswith(b"-bin") and not is_binary_value(value):
         return _invalid("metadata_base64", f"value of metadata {name.decode()} is not base64")
@@ -218,20 +253,3 @@ def _refuse_field(name: bytes, value: bytes) -> Refusal | None:
     if name == b"grpc-timeout" and parse_timeout(value) is None:
         return _invalid("timeout", "grpc-timeout is not 1 to 8 digits and a unit of H M S m u n")
     return None
-
-
-def _is_sound(name: bytes, value: bytes, pattern: re.Pattern[bytes]) -> bool:
-    """Whether a pseudo-header is as `pattern` says; what passed once is known."""
-    field = (name, value)
-    if field not in _sound_pseudo:
-        if not pattern.fullmatch(value):
-            return False
-        _keep(field, _sound_pseudo)
-    return True
-
-
-def _keep(field: RawField, known: set[RawField]) -> None:
-    if len(field[0]) + len(field[1]) <= _LONGEST_KNOWN and not is_secret(field[0]):
-        if len(known) >= _MOST_KNOWN:
-            known.clear()
-        known.add(field)

@@ -10,7 +10,7 @@ from interceptors.contract import Call, Headers, Method, Peer
 from interceptors.facts import Principal
 from sidecar.internal import mac
 from sidecar.internal.mac import Caller, SealError
-from sidecar.relay.http2.fields import ResponseHead
+from sidecar.relay.http2.fields import ResponseHead, lines_of
 from sidecar.relay.internal_calls import InternalCalls
 
 KEY = bytes(range(32))
@@ -41,9 +41,9 @@ def test_a_call_says_whom_it_is_for(principal: Principal | None, caller: Caller)
 
 def test_an_answer_that_proves_itself_loses_the_proof() -> None:
     proof = base64.b64encode(mac.prove(KEY, PATH, b"n" * 16))
-    head = ResponseHead([
+    head = ResponseHead(lines_of([
         (b":status", b"200"), (b"content-type", b"application/grpc"), (b"x-langtrain-proof-bin", proof), (b"own", b"1"),
-    ])  # fmt: skip
+    ]))  # fmt: skip
     clean = CALLS.verified(made(), b"n" * 16, head)
     assert (clean.status, clean.fields) == (200, ((b"content-type", b"application/grpc"), (b"own", b"1")))
     with pytest.raises(SealError):

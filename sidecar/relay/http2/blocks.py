@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from sidecar.relay.http2.fields import (
     Field,
+    Line,
     RequestHead,
     RequestTrailers,
     ResponseHead,
@@ -18,7 +19,7 @@ from sidecar.relay.http2.fields import (
     is_secret,
     list_size,
 )
-from sidecar.relay.http2.hpack_jh2 import Decoder
+from sidecar.relay.http2.hpack import Decoder
 from sidecar.relay.http2.limits import Limits
 
 # RFC 7541 §4.2: said once at the start of a connection, it keeps our encoder within any table size the peer chooses.
@@ -62,18 +63,32 @@ def encode_field(field: Field) -> bytes:
     if known is not None:
         return known
     name, value = field
-    encoded = _WHOLE.get(field)
-    if encoded is None:
-        index = _NAMES.get(name)
-        if index is None:
-            encoded = _literal(name, value)
-        else:
-            encoded = _integer(index, 4, _NEVER) + _integer(len(value), 7, 0) + value
+    encoded = _encoded(name, value)
     if len(encoded) <= _MEMO_LONGEST and not is_secret(name):
         if len(_memo) >= _MEMO_MOST:
             _memo.clear()
         _memo[field] = encoded
     return encoded
+
+
+def encode_line(line: Line) -> bytes:
+    """As `encode_field`, of a line that came; kept with the line from the second time on, for most come once."""
+    known = line.literal
+    if known:
+        return known
+    encoded = _encoded(line.name, line.value)
+    line.literal = b"" if known is None else encoded
+    return encoded
+
+
+def _encoded(name: bytes, value: bytes) -> bytes:
+    whole = _WHOLE.get((name, value))
+    if whole is not None:
+        return whole
+    index = _NAMES.get(name)
+    if index is None:
+        return _literal(name, value)
+    return _integer(index, 4, _NEVER) + _integer(len(value), 7, 0) + value
 
 
 def encode(fields: Iterable[Field]) -> bytes:
@@ -128,11 +143,11 @@ class HeaderBlocks:
     def trailers(self, block: bytes) -> TrailerBlock:
         return self._trailers.get(block) or self._decode(block, self._make_trailers, self._trailers)
 
-    def _decode(self, block: bytes, make: Callable[[list[Field]], H], cache: dict[bytes, H]) -> H:
-        fields = self._decoder.decode(block)
-        head = make(fields)
-        limits, size = self._limits, list_size(fields)
-        head.oversize = len(fields) > limits.header_count or size > limits.header_list
+    def _decode(self, block: bytes, make: Callable[[list[Line]], H], cache: dict[bytes, H]) -> H:
+        lines = self._decoder.decode(block)
+        head = make(lines)
+        limits, size = self._limits, list_size(lines)
+        head.oversize = len(lines) > limits.header_count or size > limits.header_list
         if self._generation != self._decoder.generation:
             self._generation = self._decoder.generation
             self._requests.clear()

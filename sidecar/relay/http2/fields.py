@@ -6,7 +6,7 @@ gRPC's own rules about headers are `grpc_wire`'s; fields here are already plain 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from sidecar.relay.http2.errors import ErrorCode, StreamFault
@@ -25,10 +25,20 @@ _CONNECTION_SPECIFIC = frozenset((b"connection", b"proxy-connection", b"keep-ali
 _FIELD_OVERHEAD = 32  # RFC 9113 §6.5.2, SETTINGS_MAX_HEADER_LIST_SIZE
 _KNOWN_MOST = 4096
 _KNOWN_LONGEST = 256
+# What a line is for a request's head: above LENGTH they are pseudo-headers, a bit each.
+REGULAR: Final = 0
+LENGTH: Final = 1
+METHOD: Final = 2
+SCHEME: Final = 4
+PATH: Final = 8
+AUTHORITY: Final = 16
+UNKNOWN: Final = 32
+_KINDS: Final = {
+    b":method": METHOD, b":scheme": SCHEME, b":path": PATH, b":authority": AUTHORITY, b"content-length": LENGTH,
+}  # fmt: skip
 _CREDENTIALS = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"))
 _CREDENTIAL_ENDS = (b"-key", b"-token", b"-secret")
 
-_known: set[Field] = set()
 _known_names: set[bytes] = set()
 
 
@@ -37,19 +47,43 @@ def is_secret(name: bytes) -> bool:
     return name in _CREDENTIALS or name.removesuffix(b"-bin").endswith(_CREDENTIAL_ENDS)
 
 
-def _check(field: Field) -> None:
-    """Raise StreamFault unless a regular field is well formed; what passed once is known, credentials apart."""
-    name, value = field
-    if name not in _known_names:
-        _check_name(name)
-    if _malformed(value):
-        raise StreamFault(ErrorCode.PROTOCOL_ERROR, "malformed header value")
-    if name == b"te" and value != b"trailers":
-        raise StreamFault(ErrorCode.PROTOCOL_ERROR, "connection-specific header")
-    if len(name) + len(value) <= _KNOWN_LONGEST and not is_secret(name):
-        if len(_known) >= _KNOWN_MOST:
-            _known.clear()
-        _known.add(field)
+class Line:
+    """A field line. What has been found out about it stays with it, and so do lines with an HPACK table.
+
+    size: RFC 9113 §6.5.2, bytes.  kind: what it is for a request's head.  sound: well formed; False until looked at.
+    literal: as `blocks.encode_line` writes it, once it has been asked for.  note: what the layer above found out.
+    """
+
+    __slots__ = ("kind", "literal", "name", "note", "size", "sound", "value")
+
+    def __init__(self, name: bytes, value: bytes) -> None:
+        self.name = name
+        self.value = value
+        self.size = len(name) + len(value) + _FIELD_OVERHEAD
+        kind = _KINDS.get(name)
+        self.kind = kind if kind is not None else UNKNOWN if name[:1] == b":" else REGULAR
+        self.sound = False
+        self.literal: bytes | None = None
+        self.note: object | None = None
+
+    def check(self) -> None:
+        """Raise StreamFault unless it is well formed."""
+        name, value = self.name, self.value
+        if self.kind > LENGTH:
+            if _malformed(value):
+                raise StreamFault(ErrorCode.PROTOCOL_ERROR, "malformed pseudo-header")
+        else:
+            if name not in _known_names:
+                _check_name(name)
+            if _malformed(value):
+                raise StreamFault(ErrorCode.PROTOCOL_ERROR, "malformed header value")
+            if name == b"te" and value != b"trailers":
+                raise StreamFault(ErrorCode.PROTOCOL_ERROR, "connection-specific header")
+        self.sound = True
+
+
+def lines_of(fields: Iterable[Field]) -> list[Line]:
+    return [Line(name, value) for name, value in fields]
 
 
 def _check_name(name: bytes) -> None:
@@ -72,47 +106,72 @@ def _malformed(value: bytes) -> bool:
     return around or len(value.translate(None, _FORBIDDEN)) != len(value)
 
 
-def _answered(fields: Sequence[Field]) -> tuple[Field, ...]:
+def _regular(lines: list[Line]) -> tuple[Field, ...]:
+    """The fields of a request, each well formed. Raises StreamFault."""
+    for line in lines:
+        if line.kind > LENGTH:
+            raise StreamFault(ErrorCode.PROTOCOL_ERROR, "pseudo-header behind others")
+        if not line.sound:
+            line.check()
+    return tuple([(line.name, line.value) for line in lines])
+
+
+def _answered(lines: list[Line]) -> tuple[Field, ...]:
     """The fields of an answer, each well formed. Raises StreamFault."""
-    return tuple([field if field in _known else _accepted(field) for field in fields])
+    return tuple([(line.name, line.value) if line.sound and line.kind <= LENGTH else _accepted(line) for line in lines])
 
 
-def _accepted(field: Field) -> Field:
+def _accepted(line: Line) -> Field:
     """A field of an answer without whitespace around its value. Raises StreamFault.
 
     gRPC servers let it stand there, for they send `grpc-message` as an application wrote it, but RFC 9113 §8.2.1 does
     not. RFC 9110 §5.5 has it taken off before a value is looked at, as PROTOCOL-HTTP2.md allows for metadata; of a
     message nothing is lost, for there percent-encoding says the same.
     """
-    name, value = field
+    if line.kind > LENGTH:
+        raise StreamFault(ErrorCode.PROTOCOL_ERROR, "pseudo-header behind others")
+    name, value = line.name, line.value
     if value[:1] in _SPACES or value[-1:] in _SPACES:
         if name == b"grpc-message":
             value = _AROUND.sub(lambda found: found[0].replace(b" ", b"%20").replace(b"\t", b"%09"), value)
         else:
             value = value.strip(b" \t")
-        field = name, value
-    _check(field)
-    return field
+        line = Line(name, value)
+    line.check()
+    return name, value
 
 
-def list_size(fields: Sequence[Field]) -> int:
+def list_size(lines: list[Line]) -> int:
     """RFC 9113 §6.5.2 size of a field list, bytes."""
     size = 0
-    for name, value in fields:
-        size += len(name) + len(value) + _FIELD_OVERHEAD
+    for line in lines:
+        size += line.size
     return size
 
 
 class RequestHead:
     """A request's header block.
 
-    length: its content-length or -1.  fault: why it is malformed, or None.  oversize: beyond the list limits.
+    pseudo: the lines of its pseudo-headers.  lines, fields: the others.  length: its content-length or -1.
+    fault: why it is malformed, or None.  oversize: beyond the list limits.
     note: what the layer above derived from it, kept with it while the block is cached.
     """
 
-    __slots__ = ("authority", "fault", "fields", "length", "method", "note", "oversize", "path", "scheme")
+    __slots__ = (
+        "authority",
+        "fault",
+        "fields",
+        "length",
+        "lines",
+        "method",
+        "note",
+        "oversize",
+        "path",
+        "pseudo",
+        "scheme",
+    )
 
-    def __init__(self, fields: Sequence[Field]) -> None:
+    def __init__(self, lines: list[Line]) -> None:
         self.oversize = False
         self.note: object | None = None
         self.fault: StreamFault | None = None
@@ -122,32 +181,39 @@ class RequestHead:
         self.authority: bytes | None = None
         self.length = -1
         self.fields: tuple[Field, ...] = ()
+        self.lines: list[Line] = []
+        self.pseudo: list[Line] = []
         try:
-            self._read(fields)
+            self._read(lines)
         except StreamFault as fault:
             self.fault = fault.with_traceback(None)  # kept with the block: no frame may live as long
 
-    def _read(self, fields: Sequence[Field]) -> None:
-        pseudo: dict[bytes, bytes] = {}
-        at = 0
-        for name, value in fields:
-            if name[:1] != b":":
+    def _read(self, lines: list[Line]) -> None:
+        at = seen = 0
+        for line in lines:
+            kind = line.kind
+            if kind <= LENGTH:
                 break
-            if name in pseudo or _malformed(value):
-                raise StreamFault(ErrorCode.PROTOCOL_ERROR, "repeated or malformed pseudo-header")
-            pseudo[name] = value
+            if seen & kind:
+                raise StreamFault(ErrorCode.PROTOCOL_ERROR, "repeated pseudo-header")
+            if not line.sound:
+                line.check()
+            if kind == PATH:
+                self.path = line.value
+            elif kind == AUTHORITY:
+                self.authority = line.value
+            elif kind == METHOD:
+                self.method = line.value
+            elif kind == SCHEME:
+                self.scheme = line.value
+            seen |= kind
             at += 1
-        self.method = pseudo.pop(b":method", None)
-        self.scheme = pseudo.pop(b":scheme", None)
-        self.path = pseudo.pop(b":path", None)
-        self.authority = pseudo.pop(b":authority", None)
-        self.fields = regular = tuple(fields[at:])
-        for field in regular:
-            if field not in _known:
-                _check(field)
-        if pseudo or not self.method or not self.scheme or not self.path:
+        self.pseudo = lines[:at]
+        self.lines = regular = lines[at:]
+        self.fields = fields = _regular(regular)
+        if seen & UNKNOWN or not self.method or not self.scheme or not self.path:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR, "pseudo-headers missing, unknown or empty")
-        self.length = content_length(regular)
+        self.length = content_length(fields)
 
 
 class ResponseHead:
@@ -155,7 +221,7 @@ class ResponseHead:
 
     __slots__ = ("fault", "fields", "length", "note", "oversize", "status")
 
-    def __init__(self, fields: Sequence[Field]) -> None:
+    def __init__(self, lines: list[Line]) -> None:
         self.oversize = False
         self.note: object | None = None
         self.fault: StreamFault | None = None
@@ -163,10 +229,10 @@ class ResponseHead:
         self.length = -1
         self.fields: tuple[Field, ...] = ()
         try:
-            if not fields or fields[0][0] != b":status" or not _STATUS.fullmatch(fields[0][1]):
+            if not lines or lines[0].name != b":status" or not _STATUS.fullmatch(lines[0].value):
                 raise StreamFault(ErrorCode.PROTOCOL_ERROR, "response without one :status")
-            self.fields = _answered(fields[1:])
-            self.status = int(fields[0][1])
+            self.fields = _answered(lines[1:])
+            self.status = int(lines[0].value)
             length = content_length(self.fields)
             # RFC 9113 §8.1.1: a response that has no content by definition may declare some other's length.
             self.length = -1 if self.status in _WITHOUT_CONTENT else length
@@ -181,18 +247,18 @@ class TrailerBlock:
 
     __slots__ = ("fault", "fields", "note", "oversize")
 
-    def __init__(self, fields: Sequence[Field]) -> None:
+    def __init__(self, lines: list[Line]) -> None:
         self.oversize = False
         self.note: object | None = None
         self.fault: StreamFault | None = None
         self.fields: tuple[Field, ...] = ()
         try:
-            self.fields = self._read(fields)
+            self.fields = self._read(lines)
         except StreamFault as fault:
             self.fault = fault.with_traceback(None)
 
-    def _read(self, fields: Sequence[Field]) -> tuple[Field, ...]:
-        return _answered(fields)
+    def _read(self, lines: list[Line]) -> tuple[Field, ...]:
+        return _answered(lines)
 
 
 class RequestTrailers(TrailerBlock):
@@ -200,11 +266,8 @@ class RequestTrailers(TrailerBlock):
 
     __slots__ = ()
 
-    def _read(self, fields: Sequence[Field]) -> tuple[Field, ...]:
-        for field in fields:
-            if field not in _known:
-                _check(field)
-        return tuple(fields)
+    def _read(self, lines: list[Line]) -> tuple[Field, ...]:
+        return _regular(lines)
 
 
 def content_length(fields: Sequence[Field]) -> int:

@@ -11,7 +11,7 @@ from sidecar.relay.http2 import frames
 from sidecar.relay.http2.blocks import encode
 from sidecar.relay.http2.connection import ClientConnection, Connection, ServerConnection
 from sidecar.relay.http2.errors import ErrorCode
-from sidecar.relay.http2.fields import Field, RequestHead, ResponseHead, TrailerBlock
+from sidecar.relay.http2.fields import Field, Line, RequestHead, ResponseHead, TrailerBlock
 from sidecar.relay.http2.limits import Limits, Rate
 from sidecar.relay.http2.streams import Stream
 
@@ -41,6 +41,10 @@ class Frame(NamedTuple):
     flags: int
     stream: int
     payload: bytes
+
+
+def fields_of(lines: Iterable[Line]) -> list[Field]:
+    return [(line.name, line.value) for line in lines]
 
 
 def parse(octets: bytes) -> list[Frame]:
