@@ -41,6 +41,13 @@ class Place(NamedTuple):
 
 
 @mypyc_attr(native_class=False)  # others cannot be referred to weakly
+class _Owner:
+    """Whose the locks are: not a fork's child's, who has the parent's open file, and with it the same locks."""
+
+    def __init__(self, stripes: Stripes) -> None:
+        self.stripes = stripes
+
+
 class MmapLedger:
     """An `interceptors.ledger.Ledger`. One for each process and used on one thread; a fork's child opens its own."""
 
@@ -67,8 +74,8 @@ class MmapLedger:
         self._stripes = Stripes(file.fd, FIRST_STRIPE, STRIPES, monotonic_ns)
         self._places: Bounded[bytes, Place] = Bounded(MOST_PLACES)
         self._told: dict[str, int] = {}
-        # A child shares the parent's open file, and with it the locks: the two would not exclude each other.
-        os.register_at_fork(after_in_child=partial(_disown, weakref.ref(self)))
+        self._owner = _Owner(self._stripes)
+        os.register_at_fork(after_in_child=partial(_disown, weakref.ref(self._owner)))
 
     def take_all(self, charges: Sequence[Charge], *, spin_ns: int = SPIN_NS) -> Taken:
         """spin_ns: for which a lock that another process holds is tried again."""
@@ -180,7 +187,7 @@ def _stripes(places: Sequence[Place]) -> list[int]:
     return [places[0].stripe] if len(places) == 1 else sorted({place.stripe for place in places})
 
 
-def _disown(ledger: weakref.ref[MmapLedger]) -> None:
-    known = ledger()
+def _disown(owner: weakref.ref[_Owner]) -> None:
+    known = owner()
     if known is not None:
-        known._stripes.disown()
+        known.stripes.disown()
