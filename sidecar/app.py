@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import math
 import secrets
@@ -41,6 +42,7 @@ from sidecar.processes.child import Birth, Control, resident
 from sidecar.processes.doors import Doors
 from sidecar.processes.messages import Abandon, Attach, Commit, Leave, Message, Neighbour, Prepare, Prepared, Ready
 from sidecar.relay.codecs.registry import Codecs
+from sidecar.relay.freed import trim_of
 from sidecar.relay.front import Front
 from sidecar.relay.internal_calls import InternalCalls
 from sidecar.relay.meter import UNMETERED
@@ -149,6 +151,7 @@ class _Worker:
         answers = Answers(loop, {TakeAll: self._ledger.take_all})
         self._relay = relay = Relay(loop, now.front, now.chain, now.codecs, recorder, spans, answers, meter, jitter)
         relay.resident = resident
+        relay.trim = trim_of(ctypes.CDLL(None))
         self._pool = pool = Pool(
             loop, relay, upstream_settings(now.config), self._dial(), self._vet, jitter, meter=meter
         )

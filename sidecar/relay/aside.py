@@ -36,6 +36,11 @@ class Aside:
         self._running = 0
         self._waiting: OrderedDict[object, OrderedDict[Job, None]] = OrderedDict()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a thread is at work, perhaps on what was dropped meanwhile."""
+        return self._running > 0
+
     def run(self, holder: object, work: Callable[[], Any], done: Callable[[asyncio.Future[Any]], None]) -> Job:
         """Run `work` in a thread when its turn has come, then `done` on the loop; neither once it is dropped."""
         job = Job(holder, work, done)

@@ -13,6 +13,7 @@ from interceptors.facts import PeerCertificate
 from sidecar.logs import Log
 from sidecar.relay.admission import Refused
 from sidecar.relay.driver import Exchange
+from sidecar.relay.freed import LITTLE, Freed
 from sidecar.relay.http2.connection import ServerConnection
 from sidecar.relay.http2.errors import ConnectionFault, ErrorCode
 from sidecar.relay.http2.fields import RequestHead
@@ -321,6 +322,7 @@ class Front:
         self._empty: asyncio.Future[None] | None = None  # what `drain` waits for
         self._cut = False
         self._in_time = True  # no call was open when all were cut
+        self._freed = Freed()
 
     def protocol(self) -> FrontWire:
         """A protocol for `loop.create_server`."""
@@ -420,13 +422,18 @@ class Front:
         now = self.relay.clock()
         for wire in list(self._wires):
             self._look_after(wire, now)
-        self.relay.admission.look(self.relay.timer(), self.relay.resident())
-        self._shed()
+        relay, resident = self.relay, self.relay.resident()
+        relay.admission.look(relay.timer(), resident)
+        rests = self._shed() + relay.buffered <= LITTLE and not relay.aside.busy
+        if self._freed.look(resident, rests):
+            # It takes milliseconds, in which whoever asks for memory waits; nobody else does.
+            relay.aside.run(self, relay.trim, lambda _: None)
 
-    def _shed(self) -> None:
+    def _shed(self) -> int:
         """Connections to the model server are shared: who leaves most of his answers unread yields to all others.
 
         Of answers that are whole the model server's connection knows no more: what is left of them is memory only.
+        Returns the bytes that are left.
         """
         unread = {wire: count for wire in self._wires if (count := wire.unread())}
         excess = sum(unread.values()) - self.relay.settings.buffered
@@ -435,6 +442,7 @@ class Front:
             _log.warning("slow_reader", peer=worst.address, unread=unread[worst])
             worst.shed()
             excess -= unread.pop(worst)
+        return sum(unread.values())
 
     def _look_after(self, wire: FrontWire, now: float) -> None:
         """Time limits of one connection."""

@@ -103,6 +103,7 @@ class Relay:
         self.timer = time.perf_counter  # for durations: the loop's clock stands still within a turn
         self.admission = Admission(settings, self.timer(), chance)
         self.resident: Callable[[], int] = lambda: 0  # bytes of memory that this process holds
+        self.trim: Callable[[], None] = lambda: None  # gives freed memory back to the kernel, in a thread
         self.wall = time.time
         self.report = report
         self.pool: Pool  # of the model server

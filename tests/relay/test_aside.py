@@ -61,7 +61,9 @@ def test_what_is_dropped_in_a_thread_is_not_told_of() -> None:
     bench = Bench()
     bench.add("a", 3)
     bench.aside.drop(bench.jobs["a0"])
+    assert bench.aside.busy
     bench.loop.turn()
+    assert not bench.aside.busy
     assert bench.worked == ["a0", "a1", "a2"]
     assert bench.done == ["a1", "a2"]
 
