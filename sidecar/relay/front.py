@@ -195,6 +195,8 @@ class FrontWire(Wire[ServerConnection | None]):
             self._leaving = now
         elif now - self._leaving > _GOODBYE_S:
             self.dismiss()
+            if self._paused and self.connection is not None and self.connection.finished:
+                self.part()  # else whoever never reads the end of his last answer would stay for as long as he speaks
 
     def stop(self) -> None:
         """Answer the calls that are still open, for nobody will any more, and part."""

@@ -12,7 +12,7 @@ from interceptors.contract import Code, Outcome
 from sidecar.relay.settings import FrontSettings
 from tests.interceptors.links import diary
 from tests.relay.ends import Call, Client
-from tests.relay.raw import RST_STREAM, frame
+from tests.relay.raw import RST_STREAM, WINDOW_UPDATE, frame
 from tests.relay.world import PEER, World
 
 GRACE: Final = 30.0
@@ -20,6 +20,7 @@ FAREWELL: Final = 5.0
 LINGER: Final = 5.0
 MOST: Final = (1 << 31) - 1
 NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM, CANCEL = 0, 1, 7, 8
+WINDOW_UPDATE_OF_1: Final = frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1")
 PONG: Final = re.compile(rb"\0\0\x08\x06\x01\0\0\0\0.{8}", re.DOTALL)
 
 
@@ -329,6 +330,26 @@ def test_a_client_that_is_sent_away_and_does_not_answer_goes_with_its_open_calls
         world.settle()
         assert [(call.status, call.messages) for call in calls] == [(0, [b"pong"])] * 2
         assert world.client.gone
+
+
+@pytest.mark.parametrize("why", ["sent away", "idle"])
+def test_a_client_that_is_to_go_and_never_reads_its_last_answer_is_cut(why: str) -> None:
+    """Its calls are over, and what it goes on saying costs no answer: nothing else would end it."""
+    with unanswering(idle_s=100) as world:
+        call, transport = ping(world), world.transport(world.client)
+        transport.stuck = True
+        world.tap[0].answer(b"pong")
+        world.settle()
+        transport.pause()
+        if why == "sent away":
+            reset_idle(world.client, 99)
+        else:
+            world.advance(100)
+        for _ in range(15):
+            world.client.raw(WINDOW_UPDATE_OF_1)
+            world.advance(1)
+        assert call.status is None
+        assert transport.closed
 
 
 def test_a_client_that_is_sent_away_and_falls_silent_is_cut() -> None:
