@@ -1,4 +1,4 @@
-"""Work that would keep the event loop: done in a few threads, for connections in turn.
+"""Work that would keep the event loop: done in a few threads that yield to it, for connections in turn.
 
 It has to release the interpreter while it runs. What waits is memory of its callers, who bound it and drop what nobody
 wants any more.
@@ -7,6 +7,8 @@ wants any more.
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,13 @@ from functools import partial
 from typing import Any, Final
 
 THREADS: Final = 2  # a message that is inflated may take `listen.limits.decompressed` in each
+NICE: Final = 5  # a third of the weight of the event loop: who sends what takes long must not halve what others get
+
+
+def _yield_to_the_loop() -> None:
+    """Linux: a thread has a priority of its own (setpriority(2), "C library/kernel differences")."""
+    own = threading.get_native_id()
+    os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + NICE)
 
 
 class Job:
@@ -32,7 +41,7 @@ class Aside:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._threads = ThreadPoolExecutor(THREADS, "aside")
+        self._threads = ThreadPoolExecutor(THREADS, "aside", _yield_to_the_loop)
         self._running = 0
         self._waiting: OrderedDict[object, OrderedDict[Job, None]] = OrderedDict()
 

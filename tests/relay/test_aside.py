@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 import weakref
 from functools import partial
 from typing import Any
 
-from sidecar.relay.aside import THREADS, Aside, Job
+from sidecar.relay.aside import NICE, THREADS, Aside, Job
 from tests.relay.hand_turned import HandTurned
 
 
@@ -96,3 +98,20 @@ def test_work_that_fails_tells_so_and_keeps_nobody() -> None:
     assert [type(error) for error in found] == [ValueError]
     assert bench.worked == ["b0", "b1", "b2"]
     assert bench.aside._running == 0
+
+
+def priority() -> int:
+    """This thread's, 19 being the lowest."""
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+
+def test_threads_yield_to_the_loop() -> None:
+    async def worked() -> int:
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[int] = loop.create_future()
+        Aside(loop).run("a", priority, lambda future: found.set_result(future.result()))
+        return await found
+
+    before = priority()
+    assert asyncio.run(worked()) == min(19, before + NICE)
+    assert priority() == before
