@@ -42,6 +42,7 @@ Allow: TypeAlias = Callable[[Call, Peer], Deny | None]
 class FrontWire(Wire[ServerConnection | None]):
     """One client's connection."""
 
+    of_one = True
     peer: Peer
 
     def __init__(self, front: Front, channel: TlsChannel | None) -> None:

@@ -96,7 +96,7 @@ class Relay:
         self.recorder = recorder
         self.answers = answers
         self.deadlines = Deadlines(loop)
-        self.flusher = Flusher(loop)
+        self.flusher = Flusher(loop, lambda: self.timer())
         self.aside = Aside(loop)
         self.meter = meter
         self.clock = loop.time

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 
 from sidecar.logs import Log
 from sidecar.relay.http2.connection import Connection
@@ -17,19 +17,46 @@ from sidecar.relay.tls_errors import TlsError
 C = TypeVar("C", bound=Connection | None)
 _log = Log("relay")
 _HIGH_WATER: Final = 512 << 10  # bytes in the transport beyond which nothing more is taken from a connection
-_TURN_S: Final = 0.002  # for what one connection has sent, before others have their turn
+_TURN_S: Final = 0.002  # in a turn of the loop, for what one connection has sent, and for all that is behind
 
 
 class Flusher:
-    """Writes what connections have to send once an event loop turn, so that many frames share one write."""
+    """Writes what connections have to send once an event loop turn, so that many frames share one write.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    turn: changes with the turns of the loop in which anything is sent.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, timer: Callable[[], float]) -> None:
+        """timer: seconds, within a turn of the loop too."""
         self._loop = loop
+        self._timer = timer
         self._dirty: list[Wire[Any]] = []
+        self._behind: deque[Callable[[], None]] = deque()
+        self.turn = 0
 
     def soon(self, work: Callable[[], None]) -> None:
         """In the next turn of the loop, after what others have sent meanwhile."""
         self._loop.call_soon(work)
+
+    def in_turn(self, work: Callable[[], None]) -> None:
+        """In a turn of the loop to come, one after the other: however many are behind, whoever is not waits for few.
+
+        work: raises nothing.
+        """
+        if not self._behind:
+            self._loop.call_soon(self._go_on)
+        self._behind.append(work)
+
+    def _go_on(self) -> None:
+        behind = self._behind
+        until = self._timer() + _TURN_S
+        for _ in range(len(behind)):  # what is put off again waits for the next turn
+            behind[0]()  # it stays there meanwhile, so that `in_turn` leaves the next turn to us
+            behind.popleft()
+            if self._timer() > until:
+                break
+        if behind:
+            self._loop.call_soon(self._go_on)
 
     def mark(self, wire: Wire[Any]) -> None:
         if not self._dirty:
@@ -37,6 +64,7 @@ class Flusher:
         self._dirty.append(wire)
 
     def _flush(self) -> None:
+        self.turn += 1
         dirty, self._dirty = self._dirty, []
         for wire in dirty:
             wire.dirty = False
@@ -49,7 +77,12 @@ class Flusher:
 
 
 class Wire(asyncio.Protocol, Generic[C]):
-    """One TCP or Unix connection. connection: its HTTP/2 side, None while it is not known who the peer is."""
+    """One TCP or Unix connection. connection: its HTTP/2 side, None while it is not known who the peer is.
+
+    of_one: whether it is one caller's, who may wait; what a model server says is for all of them.
+    """
+
+    of_one: ClassVar[bool]
 
     def __init__(self, flusher: Flusher, channel: TlsChannel | None, connection: C, now: float) -> None:
         self._flusher = flusher
@@ -62,7 +95,8 @@ class Wire(asyncio.Protocol, Generic[C]):
         self.closing = False
         self.closing_since = 0.0
         self._paused = False
-        self._began = 0.0  # when its turn began, on the timer's clock
+        self._turn = -1  # of the flusher's, in which it last had one
+        self._began = 0.0  # when that began, on the timer's clock
         self._later: deque[Callable[[], None]] = deque()  # what waits for a turn, beside what came
         self._behind = False  # what came waits for its turn, and nothing more is read
         self._pinged: float | None = None
@@ -122,7 +156,10 @@ class Wire(asyncio.Protocol, Generic[C]):
         connection = self.connection
         if connection is None or self.closing:
             return  # `ready` has refused the peer
-        self._began = self.timer()
+        turn = self._flusher.turn
+        if turn != self._turn or not self.of_one:  # a socket may be read many times in one turn of the loop
+            self._turn = turn
+            self._began = self.timer()
         try:
             connection.receive(data, now, self.late)
         except Exception as error:
@@ -139,7 +176,7 @@ class Wire(asyncio.Protocol, Generic[C]):
             if not self._behind and self.transport is not None:
                 self._behind = True
                 self.transport.pause_reading()
-            self._flusher.soon(self._catch_up)
+            self._soon(self._catch_up)
         elif self._channel is not None and self._channel.closed:
             # The peer has said goodbye at the TLS level, and waits for ours: the same as the end of its bytes.
             self.flush()
@@ -149,10 +186,16 @@ class Wire(asyncio.Protocol, Generic[C]):
         """Whether this connection's turn is over; outside of its turns it is."""
         return self.timer() - self._began > _TURN_S
 
+    def _soon(self, work: Callable[[], None]) -> None:
+        if self.of_one:
+            self._flusher.in_turn(work)
+        else:
+            self._flusher.soon(work)
+
     def later(self, work: Callable[[], None]) -> None:
         """Do `work` in a turn to come, which all that is put off shares: what is `late` then puts itself off again."""
         if not self._later:
-            self._flusher.soon(self._go_on)
+            self._soon(self._go_on)
         self._later.append(work)
 
     def _go_on(self) -> None:
@@ -167,7 +210,7 @@ class Wire(asyncio.Protocol, Generic[C]):
             if self.late():
                 break
         if later:
-            self._flusher.soon(self._go_on)
+            self._soon(self._go_on)
 
     def _defect(self, error: Exception) -> None:
         """A defect of ours, outside of what the transport asks for: what waited for this turn would wait for ever."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import itertools
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,9 @@ from hypothesis import strategies as st
 
 from sidecar.relay.front import FrontWire
 from sidecar.relay.http2 import frames
+from sidecar.relay.wire import Flusher
 from tests.relay.ends import Client
+from tests.relay.hand_turned import HandTurned
 from tests.relay.http2.ends import ServerEnd, data, headers
 from tests.relay.world import World
 
@@ -74,6 +78,43 @@ def test_a_connection_that_ends_meanwhile_is_looked_at_no_more() -> None:
         world.lose(world.client)
         assert world.front.connections == 0
         assert len(world.tap) < CALLS
+
+
+def test_what_is_read_in_one_turn_of_the_loop_is_one_turn() -> None:
+    """A socket is read many times before any other is."""
+    with World() as world:
+        world.relay.timer = lambda: now
+        now = 1.0
+        transport = world.transport(world.client)
+        for expected in (False, True):
+            burst(world.client) if expected else world.client.call(b"/t.S/Unary").message(b"q", end=True)
+            transport.feed(world.client.take())
+            assert world.wire(world.client).connection.behind is expected
+            now += 0.003
+        world.settle()
+        assert len(world.tap) == CALLS + 1
+        for call in world.tap:
+            call.answer(b"a")
+        world.settle()
+
+
+def test_however_many_are_behind_others_wait_for_few() -> None:
+    loop: Any = HandTurned()
+    now, done = 0.0, list[str]()
+    flusher = Flusher(loop, lambda: now)
+
+    def work(name: str, again: int) -> None:
+        nonlocal now
+        now += 0.0015
+        done.append(name)
+        if again:
+            flusher.in_turn(partial(work, name, again - 1))
+
+    for name in "abcd":
+        flusher.in_turn(partial(work, name, 1))
+    loop.call_soon(done.append, "another")
+    loop.turn()
+    assert "".join(done) == "abanothercdabcd"
 
 
 def test_a_turn_that_fails_ends_its_connection(caplog: pytest.LogCaptureFixture) -> None:

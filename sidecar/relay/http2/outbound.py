@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from typing import ClassVar, Final
+from typing import ClassVar, Final, cast
 
 from sidecar.relay.http2 import frames
 from sidecar.relay.http2.blocks import TABLE_SIZE_ZERO
@@ -14,6 +14,15 @@ _pack = frames.HEADER.pack
 _DEFAULT_FRAME: Final = frames.DEFAULT_FRAME
 _ROOM: Final = 256 << 10  # bytes of DATA put out between two flushes
 _MERGED: Final = 4 << 10  # bytes; shorter payloads that wait are joined up to this
+_COPIED: Final = 1 << 10  # bytes, up to which a copy costs less than a view
+_SHARE: Final = 4  # of a payload: a view of less than a part in so many would hold far more memory than is left
+
+
+def _rest(payload: Piece, count: int) -> Piece:
+    """What is left behind the first `count` bytes, seldom copied, for those may be one each time."""
+    left = memoryview(payload)[count:]
+    size = len(left)
+    return bytes(left) if size <= _COPIED or size * _SHARE <= len(cast(bytes, left.obj)) else left
 
 
 class Outbound:
@@ -181,8 +190,7 @@ class Outbound:
         piece = payload
         if count < size:
             piece = payload[:count]
-            # Of a long payload a view: what is left is not copied again for each frame.
-            queue[0] = (payload[count:] if size < 65536 else memoryview(payload)[count:], end)
+            queue[0] = (_rest(payload, count), end)
             end = False
         else:
             queue.popleft()

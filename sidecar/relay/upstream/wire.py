@@ -31,6 +31,8 @@ UNJUDGED: Final = -1  # a call whose end says nothing of the model server
 class UpstreamWire(Wire[ClientConnection]):
     """One connection. failure: why it ended, where that is known."""
 
+    of_one = False
+
     def __init__(self, endpoint: Endpoint, channel: TlsChannel | None) -> None:
         pool = self._pool = endpoint.pool
         super().__init__(pool.relay.flusher, channel, ClientConnection(pool.settings.limits), pool.relay.clock())
