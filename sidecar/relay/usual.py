@@ -12,7 +12,7 @@ COHORT: Final = 10  # calls
 COHORT_S: Final = 60.0  # no answer is awaited for longer
 FEW: Final = 3  # calls by which a method's usual is known at all
 MANY: Final = 30  # calls by which it is lowered, lest chance does it
-METHODS: Final = 64  # told apart; others are not watched
+METHODS: Final = 64  # told apart, those that were answered last
 TOLERANCE: Final = 1.75  # times the usual: more is late
 SLACK_S: Final = 0.003  # and so much more: below it the noise of a machine tells more than the model server
 LONGER: Final = 1.5  # times what was thought before
@@ -65,9 +65,12 @@ class Usual:
 
 
 class Usuals:
-    """The usual of each method, and the cohort that is awaited now. began: when it did."""
+    """The usual of each method, and the cohort that is awaited now.
 
-    __slots__ = ("_by_path", "_chosen", "_cohort", "_ended", "_quiet", "began")
+    began: when it did.  quiet: calls that may wait, itself included, when one is asked that hardly has to.
+    """
+
+    __slots__ = ("_by_path", "_chosen", "_cohort", "_ended", "began", "quiet")
 
     def __init__(self, now: float) -> None:
         """now: seconds of any clock that does not go back, as everywhere here."""
@@ -76,10 +79,10 @@ class Usuals:
         self.gather(now)
 
     def gather(self, now: float, quiet: int = 1) -> None:
-        """Begin a cohort. quiet: calls that may wait, itself included, when one is asked that hardly has to."""
+        """Begin a cohort."""
         self._cohort += 1
         self._chosen = self._ended = 0
-        self._quiet = quiet
+        self.quiet = quiet
         self.began = now
 
     def pause(self) -> None:
@@ -97,7 +100,7 @@ class Usuals:
         if self._chosen == COHORT:
             return 0
         self._chosen += 1
-        return -self._cohort if waiting <= self._quiet else self._cohort
+        return -self._cohort if waiting <= self.quiet else self._cohort
 
     def end(self, mark: int, usual: Usual | None, seconds: float) -> bool:
         """A call has ended that was chosen; whether it is the last of its cohort.
@@ -119,11 +122,14 @@ class Usuals:
     def known(self, path: str) -> Usual | None:
         return self._by_path.get(path)
 
-    def of(self, path: str) -> Usual | None:
-        """None where there are too many methods."""
-        usual = self._by_path.get(path)
-        if usual is None and len(self._by_path) < METHODS:
-            usual = self._by_path[path] = Usual()
+    def of(self, path: str) -> Usual:
+        """Of a method that is answered: a new one takes the place of that whose last answer is longest ago."""
+        usual = self._by_path.pop(path, None)
+        if usual is None:
+            usual = Usual()
+            if len(self._by_path) == METHODS:
+                del self._by_path[next(iter(self._by_path))]
+        self._by_path[path] = usual  # behind all others: a dict keeps its order
         return usual
 
     def learn(self) -> None:

@@ -117,10 +117,17 @@ def test_the_short_ones_that_end_first_do_not_tell_alone() -> None:
     assert 0.6 < seconds(usuals) < 1.4
 
 
-def test_methods_beyond_those_told_apart_are_not_watched() -> None:
+def test_the_method_answered_longest_ago_gives_its_place_up() -> None:
+    """Whoever calls many methods once does not keep those that are called from being watched."""
     usuals = Usuals(0.0)
-    assert [usuals.of(f"/t.S/M{number}") is None for number in range(METHODS + 2)] == [False] * METHODS + [True] * 2
-    assert usuals.known(f"/t.S/M{METHODS}") is None
+    watched = usuals.of(PATH)
+    usuals.of("/t.S/Once")
+    for number in range(10 * METHODS):
+        usuals.of(f"/t.S/M{number}")
+        assert usuals.of(PATH) is watched
+    kept = [number for number in range(10 * METHODS) if usuals.known(f"/t.S/M{number}")]
+    assert kept == list(range(10 * METHODS - METHODS + 1, 10 * METHODS))
+    assert usuals.known("/t.S/Once") is None
 
 
 def test_late_is_well_over_the_usual() -> None:
