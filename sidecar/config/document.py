@@ -12,14 +12,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer
 from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sidecar.config.faults import ConfigError, Fault, Place, path_of, visible
 
-NODES_MAX = 20_000  # aliases included, so that a few lines cannot unfold into a billion
+# 10,000 rules, each of a mapping, three lists and five texts, and all else. The parser takes a fifth of a millisecond for
+# each, so it stops there; aliases are included, so that a few lines cannot unfold into a billion.
+NODES_MAX = 100_000
+TEXT_MAX = 4 << 20  # characters, aliases included: every process is given all of it
 DEPTH_MAX = 40
+NODES_EXPECTED = f"at most {NODES_MAX} values, those of aliases included"
+TEXT_EXPECTED = f"at most {TEXT_MAX} characters in all values, those of aliases included"
 CORE = "tag:yaml.org,2002:"
 TEXTS = (f"{CORE}str", f"{CORE}timestamp", f"{CORE}merge", f"{CORE}value")
 VERSION = re.compile(r"^%YAML[ \t]+(?!1\.2\b)", re.M)
@@ -38,6 +44,7 @@ def read(text: str) -> Document:
     if VERSION.search(text):
         raise ConfigError([Fault("", "YAML 1.2", "a directive for another version")])
     loader = YAML(typ="safe", pure=True)
+    loader.Composer = _Composer
     # YAML 1.2.2 §3.2.2.2: an anchor may be given again. A warning would put a piece of the file on stderr.
     loader.composer.warn_double_anchors = False
     try:
@@ -60,25 +67,46 @@ def read(text: str) -> Document:
     return Document(data, walk.lines)
 
 
+class _Composer(Composer):
+    """Stops at the first value too many, before all others have been read. Raises ConfigError."""
+
+    values = 1  # the root
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """index: None for the root and for keys, else where the node stands in its parent."""
+        if index is not None:
+            self.values += 1
+            if self.values > NODES_MAX:
+                line = self.parser.peek_event().start_mark.line + 1
+                raise ConfigError([Fault("", NODES_EXPECTED, "more", f"line {line}")])
+        return super().compose_node(parent, index)
+
+
 @dataclass(slots=True)
 class _Walk:
     constructor: SafeConstructor
     lines: dict[Place, int] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     nodes: int = 0
+    characters: int = 0
 
     def fault(self, place: Place, expected: str, came: str, node: Node) -> None:
         self.faults.append(Fault(path_of(place), expected, came, f"line {node.start_mark.line + 1}"))
 
     def value(self, node: Node, place: Place) -> Any:
-        """The value of a node. Children of one too deep, or beyond NODES_MAX, are left out with a fault."""
+        """The value of a node. Children of one too deep, or beyond what may be in all, are left out with a fault."""
         self.nodes += 1
         if self.nodes > NODES_MAX:
             if self.nodes == NODES_MAX + 1:
-                self.fault((), f"at most {NODES_MAX} values, those of aliases included", "more", node)
+                self.fault((), NODES_EXPECTED, "more", node)
             return None
         self.lines.setdefault(place, node.start_mark.line + 1)
         if isinstance(node, ScalarNode):
+            before, self.characters = self.characters, self.characters + len(node.value)
+            if self.characters > TEXT_MAX:
+                if before <= TEXT_MAX:
+                    self.fault((), TEXT_EXPECTED, "more", node)
+                return None
             return self._scalar(node, place)
         if len(place) >= DEPTH_MAX:
             self.fault((), f"at most {DEPTH_MAX} levels of nesting", "more", node)

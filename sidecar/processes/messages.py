@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias, get_args, get_origin, get_type_hints
 
 from sidecar.errors import SidecarError
 
-LARGEST: Final = 8 << 20  # bytes of one message: a config file has 1 MiB at most, and grows when spelt out
+LARGEST: Final = 32 << 20  # bytes of one message: a config has 4 MiB of text at most, and grows when spelt out
 
 
 class ChannelError(SidecarError):

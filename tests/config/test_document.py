@@ -1,7 +1,7 @@
 # ruff: noqa: E501  # a fault is told in one line, and stands here in one
 import pytest
 
-from sidecar.config.document import read
+from sidecar.config.document import NODES_MAX, TEXT_MAX, read
 from sidecar.config.faults import ConfigError
 
 
@@ -82,4 +82,21 @@ def test_an_anchor_given_again_counts_from_there_on() -> None:
 def test_aliases_do_not_unfold_without_bound() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 10)]
-    assert faults("\n".join(lines))[0].endswith("expected at most 20000 values, those of aliases included, came more")
+    assert faults("\n".join(lines))[0].endswith("expected at most 100000 values, those of aliases included, came more")
+
+
+def test_what_is_beyond_the_most_values_is_not_read() -> None:
+    most = "a:\n" + "- x\n" * (NODES_MAX - 2)  # the mapping and the list are values as well
+    assert len(read(most).data["a"]) == NODES_MAX - 2
+    assert faults(f"{most}- x\n- [that is no YAML\n") == [
+        f"config (line {NODES_MAX}): expected at most 100000 values, those of aliases included, came more"
+    ]
+
+
+def test_texts_do_not_unfold_without_bound() -> None:
+    share = TEXT_MAX // 64
+    text = f"a: &a {'x' * share}\nb: [{', '.join(['*a'] * 63)}]\n"
+    assert sum(map(len, read(text).data["b"])) == TEXT_MAX - share
+    assert faults(f"{text}c: y\n") == [
+        "config (line 3): expected at most 4194304 characters in all values, those of aliases included, came more"
+    ]

@@ -197,8 +197,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert unreadable(tmp_path).endswith("came Is a directory")
     file.write_bytes(b"a: 1\nb: \xff\n")
     assert unreadable(file) == "config (line 2): expected UTF-8 text, came other bytes"
-    file.write_bytes(b"#" * (1 << 20) + b"##")
-    assert unreadable(file) == "config: expected a config file of at most 1048576 bytes, came a larger one"
+    file.write_bytes(b"#" * (4 << 20) + b"#")
+    assert unreadable(file) == "config: expected a config file of at most 4194304 bytes, came a larger one"
     assert unreadable(Path("\0")).startswith("config: expected a config file")
 
 
@@ -206,3 +206,23 @@ def test_a_byte_order_mark_is_no_content(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_bytes(b"\xef\xbb\xbf" + SOUND.encode())
     assert load_file(file, {}).listen.address.loopback
+
+
+def test_ten_thousand_rules_are_read(tmp_path: Path) -> None:
+    """Each of two methods and two models, one value a line: what the bounds on files and values are for."""
+    rule = """
+    - identities:
+        - spiffe://example.org/ns/team-{team:03d}/sa/client-{number:05d}
+      methods:
+        - /inference.GRPCInferenceService/ModelInfer
+        - /inference.GRPCInferenceService/ModelReady
+      models:
+        - team-{team:03d}-model-{number:05d}
+        - shared-*"""
+    rules = "".join(rule.format(team=number % 200, number=number) for number in range(10_000))
+    file = tmp_path / "a.yaml"
+    file.write_text(f"{SOUND}authorization:\n  rules:{rules}\n")
+    read = load_file(file, {}).authorization.rules
+    assert len(read) == 10_000
+    assert read[-1].identities == ("spiffe://example.org/ns/team-199/sa/client-09999",)
+    assert read[-1].models == ("team-199-model-09999", "shared-*")
