@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import uvloop
 
-from interceptors.authorize import Permission
+from interceptors.authorize import Authorize, Permission
 from interceptors.chain import Chain
 from interceptors.contract import AnswerError, Call, Code, Deny, Headers, Peer
 from interceptors.events import Event
@@ -78,6 +78,7 @@ class Fittings:
 
     config: Config
     front: FrontSettings
+    authorize: Authorize
     chain: Chain
     standing: Chain
     codecs: Codecs
@@ -114,16 +115,22 @@ def _limits_trouble(refusal: str) -> None:
     log.warning("limits_unavailable", refusal=refusal, detail="calls are refused because their limits cannot be kept")
 
 
-def fittings(settings: dict[str, Any], ledger: LimitLedger) -> Fittings:
-    """Raises SidecarError where they cannot be made."""
+def fittings(settings: dict[str, Any], ledger: LimitLedger, before: Fittings | None = None) -> Fittings:
+    """before: those in force, whose rules are not compiled again where they have not changed.
+
+    Raises SidecarError where they cannot be made.
+    """
     config = build(settings["config"], Path(settings["directory"]), {})
     now = time.time()
     server, client = wiring.server_tls(config), wiring.client_tls(config)
+    kept = before.authorize if before and before.config.authorization == config.authorization else None
+    authorize = kept or wiring.authorization(config)
     return Fittings(
         config,
         front_settings(config),
-        wiring.chain(config, ids(), ledger.of(config)),
-        wiring.standing(config),
+        authorize,
+        wiring.chain(config, ids(), ledger.of(config), authorize),
+        wiring.standing(config, authorize),
         codecs(config),
         ServerTls(server, now) if server is not None else None,
         ClientTls(client, now) if client is not None else None,
@@ -250,7 +257,7 @@ class _Worker:
         """Make the parts in a thread: files are read and contexts made, for which no call is to wait."""
         assert isinstance(message, Prepare)
         self._next, self._making, self._wanted = None, message.generation, 0
-        made = asyncio.get_running_loop().run_in_executor(None, fittings, message.settings, self._ledger)
+        made = asyncio.get_running_loop().run_in_executor(None, fittings, message.settings, self._ledger, self._now)
         made.add_done_callback(partial(self._prepared, message.generation))
 
     def _prepared(self, generation: int, made: asyncio.Future[Fittings]) -> None:

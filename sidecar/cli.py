@@ -103,9 +103,10 @@ def _serve(file: Path, log_level: str) -> int:
     manager = notify.from_environment()
     with Nursery() as nursery:
         from sidecar import serve as program  # takes long, and the nursery gets ready meanwhile
+        from sidecar.config import Loader
 
         file = file.absolute()
-        return program.serve(lambda: _load(file), file.parent, file, log_level, manager, nursery)
+        return program.serve(Loader(file, os.environ), file.parent, file, log_level, manager, nursery)
 
 
 @app.command()

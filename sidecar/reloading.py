@@ -69,4 +69,6 @@ def reloadable(path: str) -> bool:
 
 def restarts(before: Config, after: Config) -> list[str]:
     """Key paths that differ and that only a restart changes."""
+    if before is after:
+        return []
     return [path for path in differences(before, after) if not reloadable(path)]

@@ -66,16 +66,19 @@ def client_tls(config: Config) -> ClientTlsSettings | None:
     )
 
 
-def chain(config: Config, random_bytes: Callable[[int], bytes], ledger: Ledger) -> Chain:
+def chain(
+    config: Config, random_bytes: Callable[[int], bytes], ledger: Ledger, authorize: Authorize | None = None
+) -> Chain:
     """Trace (or correlate, where no spans are exported), identify, authorize, limit (where there are limits), the
     config's own interceptors, record.
 
-    random_bytes: as of random.Random.randbytes, for ids of spans.  ledger: of the limits.  Raises WiringError.
+    random_bytes: as of random.Random.randbytes, for ids of spans.  ledger: of the limits.  authorize: the link of this
+    config's rules, where it has been made.  Raises WiringError.
     """
     links: list[Interceptor] = [
         Trace(random_bytes, config.telemetry.sample) if config.telemetry.otlp else Correlate(),
         _identify(config),
-        _authorize(config),
+        authorize or authorization(config),
         *([_limit(config, ledger)] if config.limits else ()),
     ]
     last = Record()
@@ -86,12 +89,12 @@ def chain(config: Config, random_bytes: Callable[[int], bytes], ledger: Ledger) 
         raise WiringError("interceptors", str(error)) from error
 
 
-def standing(config: Config) -> Chain:
+def standing(config: Config, authorize: Authorize | None = None) -> Chain:
     """The links that decide who may call what, alone: asked again, of calls that are open, when the config changes.
 
-    Raises WiringError.
+    authorize: as of `chain`.  Raises WiringError.
     """
-    return Chain([_identify(config), _authorize(config)], config.unsafe_observe_only)
+    return Chain([_identify(config), authorize or authorization(config)], config.unsafe_observe_only)
 
 
 def _identify(config: Config) -> Identify:
@@ -101,7 +104,8 @@ def _identify(config: Config) -> Identify:
     )
 
 
-def _authorize(config: Config) -> Authorize:
+def authorization(config: Config) -> Authorize:
+    """The link of the config's rules. Raises WiringError for one that cannot be read."""
     rules = [Rule(rule.identities, rule.methods, rule.models) for rule in config.authorization.rules]
     try:
         return Authorize(rules)

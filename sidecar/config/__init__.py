@@ -5,7 +5,7 @@ ConfigError (FAILED_PRECONDITION) carries every fault, each with its key path, w
 
 from sidecar.config.addresses import Address, TcpAddress, UnixAddress
 from sidecar.config.faults import ConfigError, Fault
-from sidecar.config.load import load, parse
+from sidecar.config.load import Loader, load, parse
 from sidecar.config.model import Config
 from sidecar.config.units import Duration, Rate, Size
 
@@ -15,6 +15,7 @@ __all__ = [
     "ConfigError",
     "Duration",
     "Fault",
+    "Loader",
     "Rate",
     "Size",
     "TcpAddress",

@@ -19,8 +19,8 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from sidecar.config.faults import ConfigError, Fault, Place, path_of, visible
 
-# 10,000 rules, each of a mapping, three lists and five texts, and all else. The parser takes a fifth of a millisecond for
-# each, so it stops there; aliases are included, so that a few lines cannot unfold into a billion.
+# 10,000 rules, each of a mapping, three lists and five texts, and all else. The parser takes up to 0.2 ms for each, so
+# it stops there; aliases are included, so that a few lines cannot unfold into a billion.
 NODES_MAX = 100_000
 TEXT_MAX = 4 << 20  # characters, aliases included: every process is given all of it
 DEPTH_MAX = 40

@@ -15,11 +15,37 @@ from sidecar.config.faults import ConfigError, Fault, Place, path_of, visible
 from sidecar.config.model import Config
 from sidecar.config.rules import CROSS_RULES, Breach
 
-FILE_MAX = 4 << 20  # bytes: half as much again as 10,000 rules take, one value a line; it is read before it is looked at
+FILE_MAX = (
+    4 << 20
+)  # bytes: half as much again as 10,000 rules take, one value a line; it is read before it is looked at
 
 
 def load(file: Path, environ: Mapping[str, str]) -> Config:
     """The config in `file`, with the overrides of `environ`. Raises ConfigError, also where it cannot be read."""
+    return parse(_text(file), file.absolute().parent, environ)
+
+
+class Loader:
+    """Loads one file again and again. What has not changed is not read again: of many rules it takes many seconds, and
+    most reloads are for certificates and revocations."""
+
+    def __init__(self, file: Path, environ: Mapping[str, str]) -> None:
+        """environ: as of `load`, and not changed afterwards."""
+        self._file = file
+        self._environ = environ
+        self._last: tuple[str, Config] | None = None
+
+    def __call__(self) -> Config:
+        """Raises ConfigError as `load` does."""
+        text, last = _text(self._file), self._last
+        if last is not None and last[0] == text:
+            return last[1]
+        config = parse(text, self._file.absolute().parent, self._environ)
+        self._last = text, config
+        return config
+
+
+def _text(file: Path) -> str:
     try:
         with file.open("rb") as stream:
             raw = stream.read(FILE_MAX + 1)
@@ -31,11 +57,10 @@ def load(file: Path, environ: Mapping[str, str]) -> Config:
     if len(raw) > FILE_MAX:
         raise ConfigError([Fault("", f"a config file of at most {FILE_MAX} bytes", "a larger one")])
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ConfigError([Fault("", "UTF-8 text", "other bytes", f"line {line}")]) from None
-    return parse(text, file.absolute().parent, environ)
 
 
 def parse(text: str, directory: Path, environ: Mapping[str, str]) -> Config:

@@ -5,6 +5,7 @@ import pytest
 
 from sidecar.config.addresses import TcpAddress, UnixAddress
 from sidecar.config.faults import ConfigError
+from sidecar.config.load import Loader
 from sidecar.config.load import load as load_file
 from sidecar.config.units import Rate
 from tests.config.configs import SOUND, faults, load
@@ -226,3 +227,20 @@ def test_ten_thousand_rules_are_read(tmp_path: Path) -> None:
     assert len(read) == 10_000
     assert read[-1].identities == ("spiffe://example.org/ns/team-199/sa/client-09999",)
     assert read[-1].models == ("team-199-model-09999", "shared-*")
+
+
+def test_a_file_that_has_not_changed_is_not_read_again(tmp_path: Path) -> None:
+    file, environ = tmp_path / "a.yaml", {"LANGTRAIN_SIDECAR__LISTEN__GRACE": "7s"}
+    file.write_text(SOUND)
+    loader = Loader(file, environ)
+    first = loader()
+    assert first == load_file(file, environ)
+    assert loader() is first
+    file.write_text(f"{SOUND}worker_memory: 1GiB\n")
+    assert str(loader().worker_memory) == "1GiB"
+    file.write_text("a: 1\n")
+    for _ in range(2):
+        with pytest.raises(ConfigError):
+            loader()
+    file.write_text(SOUND)
+    assert loader() == first

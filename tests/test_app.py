@@ -1,0 +1,38 @@
+"""What a worker makes of a config."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sidecar.app import Fittings, LimitLedger, fittings
+from sidecar.certs import dev
+from sidecar.config.load import build
+
+RULE = {"identities": ["spiffe://example.org/*"], "methods": ["/**"]}
+
+
+def fitted(directory: Path, before: Fittings | None = None, **changes: Any) -> Fittings:
+    tls = {"certificate": "server.pem", "key": "server-key.pem", "client_ca": "ca.pem"}
+    data = {
+        "listen": {"tls": tls},
+        "authentication": {"mtls": {"trust_domains": ["example.org"]}},
+        "authorization": {"rules": [RULE]},
+        **changes,
+    }
+    config = build(data, directory, {}).effective()
+    return fittings({"config": config, "directory": str(directory)}, LimitLedger(), before)
+
+
+def test_rules_that_have_not_changed_are_not_compiled_again(tmp_path: Path) -> None:
+    """Of thousands of them it takes a worker a second, and most reloads are for certificates."""
+    dev.create(tmp_path, now=datetime.now(UTC))
+    first = fitted(tmp_path)
+    second = fitted(tmp_path, first, telemetry={"sample": 0.5})
+    third = fitted(tmp_path, second, authorization={"rules": [{**RULE, "models": ["m"]}]})
+    assert second.authorize is first.authorize
+    assert third.authorize is not second.authorize
+    for each in (first, second, third):
+        assert each.authorize in each.chain.links
+        assert each.authorize in each.standing.links
