@@ -35,8 +35,7 @@ from bench.harness.trail import Evidence
 
 MESSAGE, LARGE = 1024, 600_000  # bytes, before their prefix
 BUSY = 0.1  # share of waiting above which figures are not worth quoting
-# 3,000: a config file holds 20,000 values at most, of which a rule has five or six.
-ONE, MANY = (Setup(f"sidecar, {title}", rules=count) for title, count in (("1 rule", 1), ("3,000 rules", 3_000)))
+ONE, MANY = (Setup(f"sidecar, {title}", rules=count) for title, count in (("1 rule", 1), ("10,000 rules", 10_000)))
 TWO = Setup("sidecar, two workers", workers=2)
 PLAIN = Setup("sidecar", tls=False)
 DIRECT = "no proxy"
@@ -133,12 +132,12 @@ ROWS: dict[str, Row] = {
         peers=("envoy", "nginx", "nghttpx", "haproxy"),
     ),
     "rules": Row(
-        "1 KB unary, mTLS, 4 connections x 8 streams, varying headers, 3,000 rules to 1", 20_000,
+        "1 KB unary, mTLS, 4 connections x 8 streams, varying headers, 10,000 rules to 1", 20_000,
         {"": lambda stage: stage.driver(Shape(4, 8))}, (Bar(MANY.title, ONE.title, 1.15),),
         setups=(ONE, MANY), peers=(),
     ),
     "rules-new-callers": Row(
-        "1 KB unary, mTLS, the first call of each of 500 identities, 3,000 rules to 1; handshakes apart", 500,
+        "1 KB unary, mTLS, the first call of each of 500 identities, 10,000 rules to 1; handshakes apart", 500,
         {"": lambda stage: stage.driver(Shape(500, 1), identities=stage.certificates.callers)},
         (Bar(MANY.title, ONE.title, 1.15),), setups=(ONE, MANY), peers=(), callers=500,
     ),

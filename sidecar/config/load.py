@@ -15,9 +15,7 @@ from sidecar.config.faults import ConfigError, Fault, Place, path_of, visible
 from sidecar.config.model import Config
 from sidecar.config.rules import CROSS_RULES, Breach
 
-FILE_MAX = (
-    4 << 20
-)  # bytes: half as much again as 10,000 rules take, one value a line; it is read before it is looked at
+FILE_MAX = 4 << 20  # bytes, read before they are looked at: half as much again as 10,000 rules, one value a line
 
 
 def load(file: Path, environ: Mapping[str, str]) -> Config:
