@@ -165,7 +165,7 @@ class _Sidecar:
         posts = [
             Post("recorder", rank=0),
             # Calls of ours come through the workers, whose open ones are to end first.
-            Post("services", rank=1, links=("recorder",), needed=False),
+            Post("services", rank=1, links=("recorder",), reloads=True, needed=False),
         ]
         if seats is not None:
             handed = seats.telemetry(None if probes is None else probes.fileno())

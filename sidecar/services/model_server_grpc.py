@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 import grpc
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
@@ -15,29 +16,35 @@ ANSWER_S: Final = 5.0
 
 
 class GrpcModelServer:
-    """channel: to the model server, as the relay connects to it: the same address, the same TLS."""
+    """connect: makes a channel to the model server, as the relay connects to it: the same address, the same TLS.
 
-    def __init__(self, channel: grpc.Channel) -> None:
-        self._methods: list[Any] = [
-            channel.stream_stream(
-                f"/{version}/{METHOD}", ServerReflectionRequest.SerializeToString, ServerReflectionResponse.FromString
-            )
-            for version in VERSIONS
-        ]
+    One for each question: there are few, and certificates change.
+    """
+
+    def __init__(self, connect: Callable[[], grpc.Channel]) -> None:
+        self._connect = connect
 
     def ask(self, question: ServerReflectionRequest) -> ServerReflectionResponse:
-        # Who asks us in v1 does not fall back to v1alpha by himself, so it is for us to.
-        for method in self._methods[:-1]:
-            with contextlib.suppress(_UnknownError):
-                return _first(method, question)
-        return _first(self._methods[-1], question)
+        try:
+            channel = self._connect()
+        except OSError:
+            raise ModelServerError(Code.UNAVAILABLE) from None
+        with channel:
+            # Who asks us in v1 does not fall back to v1alpha by himself, so it is for us to.
+            for version in VERSIONS[:-1]:
+                with contextlib.suppress(_UnknownError):
+                    return _first(channel, version, question)
+            return _first(channel, VERSIONS[-1], question)
 
 
 class _UnknownError(ModelServerError):
     """This version is not served."""
 
 
-def _first(method: Any, question: ServerReflectionRequest) -> ServerReflectionResponse:
+def _first(channel: grpc.Channel, version: str, question: ServerReflectionRequest) -> ServerReflectionResponse:
+    method = channel.stream_stream(
+        f"/{version}/{METHOD}", ServerReflectionRequest.SerializeToString, ServerReflectionResponse.FromString
+    )
     answers = method(iter((question,)), timeout=ANSWER_S)
     try:
         answer: ServerReflectionResponse = next(answers)

@@ -14,7 +14,7 @@ from interceptors.events import Event
 from sidecar.audit.recorder_remote import RemoteRecorder
 from sidecar.operations.operations_supervisor import SupervisorOperations
 from sidecar.processes.child import Birth, Control
-from sidecar.processes.messages import Answer, Attach, Ready
+from sidecar.processes.messages import Abandon, Answer, Attach, Commit, Prepare, Prepared, Ready
 from sidecar.services.guard import Refusal
 from sidecar.services.model_server_grpc import GrpcModelServer
 from sidecar.services.server import Services, Settings
@@ -38,13 +38,19 @@ async def _run(birth: Birth) -> int:
     def answered(message: Any) -> None:
         operations.answered(message)
 
-    control = Control(loop, birth, {Answer: answered}, attach)
+    def prepare(message: Any) -> None:
+        model_server.prepare(message)
+        control.send(Prepared(message.generation, []))
+
+    model_server = ModelServer(start.settings)
+    handlers = {Answer: answered, Prepare: prepare, Commit: model_server.commit, Abandon: model_server.abandon}
+    control = Control(loop, birth, handlers, attach)
     operations = SupervisorOperations(loop, control.send)
     services = Services(
         Settings(Path(start.run_directory)),
         bytes.fromhex(start.key),
         operations,
-        GrpcModelServer(channel(start.settings["model_server"])),
+        GrpcModelServer(model_server.connect),
         refused,
         partial(time.clock_gettime, time.CLOCK_BOOTTIME),
     )
@@ -61,8 +67,30 @@ def _record(recorder: RemoteRecorder, refusal: Refusal) -> None:
     recorder.record(Event("internal.refused", time.time(), reason=refusal.reason, method=refusal.method, fold=True))
 
 
+class ModelServer:
+    """Where the model server is, and how it is connected to, as the config says that is in force."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._now = settings
+        self._next: tuple[int, dict[str, Any]] | None = None
+
+    def prepare(self, message: Any) -> None:
+        self._next = message.generation, message.settings
+
+    def commit(self, message: Any) -> None:
+        if self._next is not None and self._next[0] == message.generation:
+            self._now = self._next[1]
+        self._next = None
+
+    def abandon(self, _message: Any) -> None:
+        self._next = None
+
+    def connect(self) -> grpc.Channel:
+        """As the relay connects, with what its files hold now. Raises OSError where one cannot be read."""
+        return channel(self._now["model_server"])
+
+
 def channel(model_server: dict[str, Any]) -> grpc.Channel:
-    """To the model server, as the relay connects to it."""
     address, tls = model_server["address"], model_server["tls"]
     if tls is None:
         return grpc.insecure_channel(address)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -17,12 +18,11 @@ from tests.services.front import boottime
 
 def main() -> None:
     key = bytes.fromhex(os.environ.pop("KEY"))
-    with grpc.insecure_channel("unix:///nowhere.sock") as channel:
-        settings = Settings(Path(sys.argv[1]))
-        services = Services(settings, key, InMemory(), GrpcModelServer(channel), lambda refusal: None, boottime)
-        services.start()
-        print("up", flush=True)
-        threading.Event().wait()
+    nowhere = GrpcModelServer(partial(grpc.insecure_channel, "unix:///nowhere.sock"))
+    services = Services(Settings(Path(sys.argv[1])), key, InMemory(), nowhere, lambda refusal: None, boottime)
+    services.start()
+    print("up", flush=True)
+    threading.Event().wait()
 
 
 if __name__ == "__main__":

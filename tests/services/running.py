@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -28,15 +29,18 @@ STREAMS_EACH = 4
 class ModelServer:
     """As model servers are: grpcio's own reflection, which knows v1alpha only, and health. target: where it listens."""
 
-    def __init__(self, directory: Path) -> None:
-        self.target = f"unix:{directory / 'model.sock'}"
+    def __init__(self, directory: Path, tls: grpc.ServerCredentials | None = None) -> None:
         self.health = health.HealthServicer(experimental_non_blocking=False)
         self.health.set("model.Service", health_pb2.HealthCheckResponse.NOT_SERVING)
         self._server = grpc.server(ThreadPoolExecutor(20))
         self._server.add_generic_rpc_handlers((interop_service.handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
         reflection.enable_server_reflection((messages.SERVICE,), self._server, pool=messages.POOL)
-        self._server.add_insecure_port(self.target)
+        if tls is None:
+            self.target = f"unix:{directory / 'model.sock'}"
+            self._server.add_insecure_port(self.target)
+        else:
+            self.target = f"localhost:{self._server.add_secure_port('localhost:0', tls)}"
         self._server.start()
 
     def stop(self) -> None:
@@ -64,16 +68,15 @@ def running() -> Iterator[Running]:
     with tempfile.TemporaryDirectory(prefix="lt") as directory:
         here = Path(directory)
         made = Running(here / "services", ModelServer(here))
-        with grpc.insecure_channel(made.model_server.target) as channel:
-            settings = Settings(made.sockets, calls=4, streams=6, streams_each=STREAMS_EACH)
-            upstream = GrpcModelServer(channel)
-            services = Services(settings, KEY, made.operations, upstream, made.refusals.append, boottime)
-            services.start()
-            front = Front(made.sockets, KEY, made.model_server.target)
-            made.target = front.target
-            try:
-                yield made
-            finally:
-                front.close()
-                services.stop(1.0)
-                made.model_server.stop()
+        settings = Settings(made.sockets, calls=4, streams=6, streams_each=STREAMS_EACH)
+        upstream = GrpcModelServer(partial(grpc.insecure_channel, made.model_server.target))
+        services = Services(settings, KEY, made.operations, upstream, made.refusals.append, boottime)
+        services.start()
+        front = Front(made.sockets, KEY, made.model_server.target)
+        made.target = front.target
+        try:
+            yield made
+        finally:
+            front.close()
+            services.stop(1.0)
+            made.model_server.stop()
