@@ -75,6 +75,7 @@ class Concurrency:
         "_refused",
         "_saved",
         "_seen",
+        "_shown",
         "_since",
         "_usual",
         "_usual_s",
@@ -93,6 +94,7 @@ class Concurrency:
         self._usual = Usuals(now)
         self._lates = 0
         self._rate = 0.0  # answers a second, since the line stands
+        self._shown = 0.0  # the highest that was seen lately, line or no line
         self._pressed = now  # there was pressure
         self._eager = False  # the limit doubles when it is used and nobody waits in line
         self._since = now  # answers to what was asked earlier tell of another limit
@@ -232,6 +234,7 @@ class Concurrency:
 
     def _wait(self, late: bool, now: float) -> None:
         """Limit a line that stands; shed load where that has been too little."""
+        self._shown = max(FADE * self._shown, self._answers / (now - self._began))
         if not late:
             self._rate, self.limit = 0.0, max(BURST, 2.0 * self._peak)
             return
@@ -239,7 +242,8 @@ class Concurrency:
             return
         self._follow(now)
         usual_s = self._usual_s / self._count
-        self.limit = max(2.0 * SHORT, self._rate * max(PATIENCE_S, PATIENCE * usual_s))
+        # By what has been shown before too: whoever halts for a moment works his line off afterwards as ever.
+        self.limit = max(2.0 * SHORT, self._shown * max(PATIENCE_S, PATIENCE * usual_s))
         if self._refused:
             self.shedding, self._pressed, self._eager = True, now, False
             self._looked, self._seen = now, 0

@@ -259,6 +259,17 @@ def test_a_server_that_stands_still_for_once(callers: int) -> None:
     assert simulate(NOBODY, times, 4, 20.0, callers=callers).refused == []
 
 
+@pytest.mark.parametrize("left", [25, 50])
+@pytest.mark.parametrize("seconds", [0.5, 1.5])
+def test_a_server_that_nearly_halts_for_a_moment(left: int, seconds: float) -> None:
+    """So few answers a second are not all that it can do: the line is worked off as soon as it goes on."""
+
+    def times(now: float, chance: Random) -> tuple[str, float]:
+        return PATH, (8 / left if 10 <= now < 10 + seconds else 0.005) * chance.uniform(0.8, 1.2)
+
+    assert simulate(poisson(lambda _: 125), times, 8, 25.0).refused == []
+
+
 # --- afterwards -----------------------------------------------------------------------------------------------------
 
 
