@@ -158,7 +158,7 @@ class Concurrency:
     def look(self, now: float) -> None:
         """Called now and then, for windows, cohorts and dips in which little happens."""
         longest = self._usual.longest
-        idles = self.shedding and self._idles(now) and self.full
+        idles = self._idles(now) and self.full
         if self._saved:
             self._look_at_dip(idles, now)
             return
@@ -170,16 +170,21 @@ class Concurrency:
             if not self.waiting or (self._count and now - self._began >= 2 * longest):
                 self._close(now)
             elif self.full and not self.shedding:
-                self.limit += STEP  # whoever waits long by nature must not shut out all others
+                # Whoever waits long by nature must not shut out all others, however many they are.
+                self.limit = (self.waiting if idles else self.limit) + STEP
             elif idles:
                 self._hold(now, STEP)  # nor where all that is allowed is theirs
 
     def _idles(self, now: float) -> bool:
-        """Whether far fewer answers come than did while a line stood: the model server could take more."""
-        expected = self._rate * (now - self._looked)
-        if expected < SAMPLES:
+        """Whether far fewer answers come than did while a line stood: the model server could take more.
+
+        Where few are to be expected, whether none has come for as long as any is awaited.
+        """
+        elapsed = now - self._looked
+        expected = (self._rate or self._shown) * elapsed
+        if expected < SAMPLES and elapsed < COHORT_S:
             return False
-        idles = IDLE * self._seen < expected
+        idles = IDLE * self._seen < expected if expected >= SAMPLES else not self._seen
         self._looked, self._seen = now, 0
         return idles
 

@@ -376,6 +376,50 @@ def test_calls_that_are_not_answered_shut_out_no_others_once_a_burst_has_passed(
     assert not any(refused > 160 for refused in run.refused)
 
 
+@pytest.mark.parametrize("calls", [3, 200])
+def test_they_shut_out_no_others_after_an_outage(calls: int) -> None:
+    """For five seconds nothing is answered and callers give up, so that while the line stands no rate is known."""
+
+    def times(now: float, chance: Random) -> tuple[str, float]:
+        return PATH, (1e6 if 100 <= now < 105 else 0.01) * chance.uniform(0.8, 1.2)
+
+    load = poisson(lambda now: 1000.0 if 100 <= now < 105 else 20.0)
+    run = simulate(load, times, 10_000, 200.0, hung(calls), deadline=0.3)
+    assert any(100 < refused < 105 for refused in run.refused)
+    assert not any(refused > 110 for refused in run.refused)
+
+
+@pytest.mark.parametrize("rate", [2.0, 5.0])
+def test_however_many_they_are_a_method_that_becomes_slower_is_not_shut_out(rate: float) -> None:
+    def times(now: float, chance: Random) -> tuple[str, float]:
+        return PATH, (0.1 if 150 <= now < 160 else 0.01) * chance.uniform(0.8, 1.2)
+
+    run = simulate(poisson(lambda _: rate), times, 100, 260.0, hung(900))
+    assert not any(refused > 175 for refused in run.refused)
+
+
+def test_they_shut_out_no_others_once_the_rate_of_answers_is_forgotten() -> None:
+    """Ten minutes in which all that leaves has given up: what was answered before tells nothing any more."""
+    limiter, now = Concurrency(0.0), 10.0
+    marks = line(limiter, 2, now)
+    for _ in range(3000):
+        now += 0.2
+        for _ in range(SAMPLES):
+            while not limiter.full:
+                marks.append(limiter.asked())
+            limiter.refused()
+            if len(marks) > 1:
+                limiter.left(PATH, marks.pop(0), 0.15, now, False)
+        limiter.look(now)
+    while not limiter.full:
+        limiter.asked()
+    assert limiter.shedding
+    for _ in range(int(COHORT_S)):
+        now += 1.0
+        limiter.look(now)
+    assert not limiter.full
+
+
 def test_a_call_that_is_not_answered_does_not_keep_load_from_being_shed() -> None:
     run = simulate(poisson(lambda _: 300.0), steady(0.01), 1, 58.0, hung(1))
     assert run.rate(20, 58) >= 90
