@@ -28,6 +28,7 @@ _NEVER = 0x10
 _HARD_FACTOR = 4
 _CACHE_MOST = 64  # blocks
 _CACHE_LONGEST = 4096  # bytes, decoded: a block of table references is far shorter than what it says
+_CACHE_BYTES = 64 << 10  # decoded, of all blocks together: what is kept with each takes about ten times as many
 _WHOLE = {  # RFC 7541 Appendix A
     (b":method", b"POST"): b"\x83",
     (b":scheme", b"http"): b"\x86",
@@ -118,13 +119,23 @@ H = TypeVar("H", bound=_Head)
 class HeaderBlocks:
     """One connection's decoding, with a cache that holds only while the dynamic table is unchanged."""
 
-    __slots__ = ("_decoder", "_generation", "_limits", "_make_trailers", "_requests", "_responses", "_trailers")
+    __slots__ = (
+        "_cached",
+        "_decoder",
+        "_generation",
+        "_limits",
+        "_make_trailers",
+        "_requests",
+        "_responses",
+        "_trailers",
+    )
 
     def __init__(self, limits: Limits, of_answers: bool) -> None:
         """of_answers: whether what comes are answers, not requests."""
         self._make_trailers: type[TrailerBlock] = TrailerBlock if of_answers else RequestTrailers
         self._decoder = Decoder(hard_limit(limits), _HARD_FACTOR * limits.header_count)
         self._generation = 0
+        self._cached = 0  # bytes that the blocks say which the caches hold, or a few more
         self._limits = limits
         self._requests: dict[bytes, RequestHead] = {}
         self._responses: dict[bytes, ResponseHead] = {}
@@ -150,14 +161,19 @@ class HeaderBlocks:
         head.oversize = len(lines) > limits.header_count or size > limits.header_list
         if self._generation != self._decoder.generation:
             self._generation = self._decoder.generation
-            self._requests.clear()
-            self._responses.clear()
-            self._trailers.clear()
+            self._forget()
         elif size <= _CACHE_LONGEST:
-            if len(cache) >= _CACHE_MOST:
-                cache.clear()
+            if len(cache) >= _CACHE_MOST or self._cached + size > _CACHE_BYTES:
+                self._forget()
             cache[block] = head
+            self._cached += size
         return head
+
+    def _forget(self) -> None:
+        self._requests.clear()
+        self._responses.clear()
+        self._trailers.clear()
+        self._cached = 0
 
 
 def hard_limit(limits: Limits) -> int:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sidecar.relay.http2.blocks import TABLE_SIZE_ZERO, HeaderBlocks, encode, encode_fresh, hard_limit
 from sidecar.relay.http2.blocks import _memo as memory
 from sidecar.relay.http2.errors import ConnectionFault
-from sidecar.relay.http2.fields import Field, Line, TrailerBlock, lines_of, list_size
+from sidecar.relay.http2.fields import Field, Line, RequestHead, TrailerBlock, lines_of, list_size
 from sidecar.relay.http2.hpack import Decoder
 from sidecar.relay.http2.limits import Limits
 from tests.relay.http2.ends import REQUEST, RESPONSE, TRAILERS, fields_of, limits
@@ -141,7 +141,10 @@ def test_what_a_cache_holds_is_bounded() -> None:
     blocks.trailers(b"\x40\x01a\x7f\xa1\x1e" + b"v" * 4000)
     for number in range(1, 1000):
         blocks.trailers(b"\xbe" * (number % 16 + 1) + encode(((b"x", b"%d" % number),)))
-    assert sum(list_size(lines_of(found.fields)) for found in blocks._trailers.values()) <= 64 * 4096
+        blocks.request(encode(((b"y", b"v" * 2000), (b"x", b"%d" % number))))
+        held: list[TrailerBlock | RequestHead] = [*blocks._trailers.values(), *blocks._requests.values()]
+        assert sum(list_size(lines_of(head.fields)) for head in held) <= 64 << 10
+    assert blocks._requests
     for number in range(1000):
         blocks.trailers(encode(((b"x", b"%d" % number),)))
     assert 0 < len(blocks._trailers) <= 64
