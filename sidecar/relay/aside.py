@@ -7,6 +7,7 @@ wants any more.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from collections import OrderedDict
@@ -22,7 +23,9 @@ NICE: Final = 5  # a third of the weight of the event loop: who sends what takes
 def _yield_to_the_loop() -> None:
     """Linux: a thread has a priority of its own (setpriority(2), "C library/kernel differences")."""
     own = threading.get_native_id()
-    os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + NICE)
+    # A filter of system calls may refuse it; what is raised here would end all threads for good.
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + NICE)
 
 
 class Job:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 import weakref
 from functools import partial
 from typing import Any
+
+import pytest
 
 from sidecar.relay.aside import NICE, THREADS, Aside, Job
 from tests.relay.hand_turned import HandTurned
@@ -105,13 +108,25 @@ def priority() -> int:
     return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
-def test_threads_yield_to_the_loop() -> None:
-    async def worked() -> int:
-        loop = asyncio.get_running_loop()
-        found: asyncio.Future[int] = loop.create_future()
-        Aside(loop).run("a", priority, lambda future: found.set_result(future.result()))
-        return await found
+async def worked() -> int:
+    """The priority of a thread at work."""
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[int] = loop.create_future()
+    Aside(loop).run("a", priority, lambda future: found.set_result(future.result()))
+    return await found
 
+
+def test_threads_yield_to_the_loop() -> None:
     before = priority()
     assert asyncio.run(worked()) == min(19, before + NICE)
     assert priority() == before
+
+
+def test_threads_that_may_not_yield_work_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under `SystemCallFilter=~@resources` of systemd."""
+
+    def refused(*_: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "setpriority", refused)
+    assert asyncio.run(worked()) == priority()
