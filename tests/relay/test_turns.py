@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from sidecar.relay.front import FrontWire
 from sidecar.relay.http2 import frames
+from sidecar.relay.http2.blocks import encode
 from sidecar.relay.wire import Flusher
 from tests.relay.ends import Client
 from tests.relay.hand_turned import HandTurned
-from tests.relay.http2.ends import ServerEnd, data, headers
+from tests.relay.http2.ends import REQUEST, ServerEnd, continuation, data, headers
 from tests.relay.world import World
 
 CALLS = 90
@@ -230,16 +231,30 @@ def test_turns_change_nothing_of_what_is_seen(sizes: list[int], lates: list[bool
     assert turns == 1 + sum(lates[: len(lates) - len(list(asked))])
 
 
-def test_the_clock_is_looked_at_as_often_as_there_is_much_to_look_at() -> None:
-    """A frame of DATA may hold messages to inflate: a long one many, each of many short ones one."""
-    for size, count, least in ((16_384, 10, 9), (200, 80, 9)):
-        end = ServerEnd(greedy=True)
-        end.feed(headers(1))
-        looks: list[int] = []
+BLOCK = encode((*REQUEST, (b"x", b"v" * 2000)))
 
-        def late(looks: list[int] = looks) -> bool:
-            looks.append(1)
-            return False
 
-        end.connection.receive(data(1, bytes(size)) * count, 0.0, late)
-        assert len(looks) >= least
+@pytest.mark.parametrize(
+    ("frames_of_one", "count", "least"),
+    [
+        (lambda _: data(1, bytes(16_384)), 10, 9),
+        (lambda _: data(1, bytes(200)), 80, 9),
+        (lambda number: headers(number, block=BLOCK), 10, 9),
+        (lambda number: headers(number, block=BLOCK[:9], flags=0) + continuation(number, BLOCK[9:]), 10, 9),
+    ],
+    ids=["long DATA", "short DATA", "HEADERS", "CONTINUATION"],
+)
+def test_the_clock_is_looked_at_as_often_as_there_is_much_to_look_at(
+    frames_of_one: Callable[[int], bytes], count: int, least: int
+) -> None:
+    """DATA may hold messages to inflate: a long frame many, each of many short ones one. A block is decoded."""
+    end = ServerEnd(greedy=True)
+    end.feed(headers(1))
+    looks: list[int] = []
+
+    def late() -> bool:
+        looks.append(1)
+        return False
+
+    end.connection.receive(b"".join(frames_of_one(2 * at + 3) for at in range(count)), 0.0, late)
+    assert len(looks) >= least

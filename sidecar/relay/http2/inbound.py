@@ -15,11 +15,13 @@ from sidecar.relay.http2.streams import BODY, ENDED, RECEIVE, Stream, fault_code
 
 _unpack = frames.HEADER.unpack_from
 Handler: TypeAlias = Callable[[Any, int, int, bytes], None]
+_HEAD_KINDS: Final = (frames.HEADERS, frames.CONTINUATION)
 _WHOLE_END: Final = frames.END_HEADERS | frames.END_STREAM
 _LOOK: Final = 32  # frames between two looks at the clock
 _DATA_COST: Final = 3  # frames that one of DATA counts as beyond its own, for it may hold a message to be inflated
 _DATA_SHIFT: Final = 9  # and one more for each 512 bytes of it, for it may hold many
 _HEAD_COST: Final = 15  # frames that a header block, which may begin a call, counts as beyond its own
+_HEAD_SHIFT: Final = 5  # and one more for each 32 bytes of it, for they are decoded one by one
 
 
 class Inbound(Credit, ABC):
@@ -115,7 +117,7 @@ class Inbound(Credit, ABC):
                             continue
                 elif kind == frames.HEADERS and flags | frames.END_STREAM == _WHOLE_END:
                     # The straight path of `_on_headers`: END_HEADERS without padding or priority.
-                    left -= _HEAD_COST
+                    left -= _HEAD_COST + (size >> _HEAD_SHIFT)
                     number &= frames.MAX_STREAM_ID
                     if number:
                         self.assembling_since = None
@@ -128,8 +130,8 @@ class Inbound(Credit, ABC):
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame within a header block")
             if not self.settled and kind != frames.SETTINGS:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
-            if kind == frames.HEADERS:
-                left -= _HEAD_COST
+            if kind in _HEAD_KINDS:
+                left -= _HEAD_COST + (size >> _HEAD_SHIFT)
             handler = self._handler(kind)
             if handler is not None:
                 handler(self, flags, number, data[begin:end])
