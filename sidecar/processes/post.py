@@ -20,7 +20,7 @@ class Post:
     links: roles whose process each child has a connection to, as `Attach` says.
     knows: roles of whose process each child is told the id, as `Neighbour` says.
     needed: whether the sidecar serves only once this child is ready.
-    reloads: its children take a new generation of settings while they run.
+    reloads: its children take a new generation of settings while they run; where they are needed, only if they can.
     """
 
     role: str

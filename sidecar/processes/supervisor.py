@@ -251,7 +251,9 @@ class Supervisor:
             self._making = None
 
     def _begin(self, settings: Settings) -> None:
-        able = [child for child in self._crew.live if child.post.reloads and child.state in TAKES]
+        # Who is not needed is only told what was decided: one that hangs must keep nobody from being revoked.
+        asked = [child for child in self._crew.live if child.post.reloads and child.post.needed]
+        able = [child for child in asked if child.state in TAKES]
         generation = self._crew.generation + 1
         until = self._loop.time() + PREPARE_S
         self._next, self._switch = settings, Switch(generation, [child.name for child in able], until)
@@ -274,7 +276,7 @@ class Supervisor:
         self._crew.settings, self._crew.generation = settings, switch.generation
         for child in self._crew.live:
             if child.post.reloads:
-                if child.name not in switch.children:  # it was starting: what it was given is old
+                if child.name not in switch.children:  # it was starting, or not asked: what it was given is old
                     child.send(Prepare(switch.generation, settings.roles[child.post.role]))
                 child.send(Commit(switch.generation))
         self._watch.follow(settings.files)

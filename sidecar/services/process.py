@@ -14,7 +14,7 @@ from interceptors.events import Event
 from sidecar.audit.recorder_remote import RemoteRecorder
 from sidecar.operations.operations_supervisor import SupervisorOperations
 from sidecar.processes.child import Birth, Control
-from sidecar.processes.messages import Abandon, Answer, Attach, Commit, Prepare, Prepared, Ready
+from sidecar.processes.messages import Abandon, Answer, Attach, Commit, Prepare, Ready
 from sidecar.services.guard import Refusal
 from sidecar.services.model_server_grpc import GrpcModelServer
 from sidecar.services.server import Services, Settings
@@ -38,12 +38,13 @@ async def _run(birth: Birth) -> int:
     def answered(message: Any) -> None:
         operations.answered(message)
 
-    def prepare(message: Any) -> None:
-        model_server.prepare(message)
-        control.send(Prepared(message.generation, []))
-
     model_server = ModelServer(start.settings)
-    handlers = {Answer: answered, Prepare: prepare, Commit: model_server.commit, Abandon: model_server.abandon}
+    handlers = {
+        Answer: answered,
+        Prepare: model_server.prepare,
+        Commit: model_server.commit,
+        Abandon: model_server.abandon,
+    }
     control = Control(loop, birth, handlers, attach)
     operations = SupervisorOperations(loop, control.send)
     services = Services(

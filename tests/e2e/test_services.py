@@ -115,6 +115,21 @@ def test_the_log_level_changes_in_every_process(sidecar: Sidecar, certificates: 
         assert mine.set_log_level("info") == "debug"
 
 
+def test_services_that_hang_keep_no_reload_waiting(sidecar: Sidecar, certificates: Certificates) -> None:
+    """Whoever is revoked is cut within a second, and the relay serves without them."""
+    with operator(sidecar, certificates.client, certificates) as mine:
+        mine.log_level()  # they serve
+        (services,) = sidecar.children("services").values()
+        os.kill(services, signal.SIGSTOP)
+        try:
+            os.kill(sidecar.process.pid, signal.SIGHUP)
+            eventually(lambda: bool(sidecar.logged("reloaded")), "reloaded")
+            assert sidecar.logged("child_killed") == []  # as they will be for their silence
+        finally:
+            os.kill(services, signal.SIGCONT)
+        assert mine.log_level() == "info"
+
+
 def test_drain_ends_the_sidecar(sidecar: Sidecar, certificates: Certificates) -> None:
     with operator(sidecar, certificates.client, certificates) as mine:
         mine.drain(5.0, "upgrade")
