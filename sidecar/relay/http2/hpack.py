@@ -161,7 +161,8 @@ def _literal(name: bytes, value: bytes) -> Line:
     line = _memo.get(key)
     if line is None:
         line = Line(name, value)
-        if len(name) + len(value) <= _MEMO_LONGEST and not is_secret(name):
+        # Nothing has been looked at yet: a name in capitals will be refused, and its value may be a credential.
+        if len(name) + len(value) <= _MEMO_LONGEST and not is_secret(name.lower()):
             if len(_memo) >= _MEMO_MOST:
                 _memo.clear()
             _memo[key] = line

@@ -191,7 +191,7 @@ def test_an_entry_of_the_table_is_one_line_for_as_long_as_it_stands_there() -> N
     [
         *[(name, False) for name in (
             b"authorization", b"proxy-authorization", b"cookie", b"set-cookie", b"x-api-key", b"x-auth-token",
-            b"a-secret", b"x-api-key-bin",
+            b"a-secret", b"x-api-key-bin", b"Authorization", b"X-API-KEY",
         )],
         *[(name, True) for name in (b"x-keys", b"keys-of", b"tokens", b"token", b"x-key-id", b"authorizations")],
     ],
