@@ -112,19 +112,24 @@ def test_a_stopped_holder_is_waited_for_once_until_its_lock_is_got_again(pair: P
 
 def test_who_has_stood_in_line_waits_from_its_turn_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that goes on in the last moment may have the lock again before the next in line looks for it."""
-    take_all = pair.ours.take_all
 
-    def and_lose(*args: Any, **options: Any) -> Taken:
-        taken = take_all(*args, **options)
-        if taken == TAKEN:
-            monkeypatch.undo()
-            held[:] = pair.hold("k")
-        return taken
+    class Losing:
+        """Our ledger, but once it has taken, the other has the lock."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(pair.ours, name)
+
+        def take_all(self, *args: Any, **options: Any) -> Taken:
+            taken = pair.ours.take_all(*args, **options)
+            if taken == TAKEN:
+                monkeypatch.undo()
+                held[:] = pair.hold("k")
+            return taken
 
     held = pair.hold("k")
     first, *others = [pair.take("k") for _ in range(3)]
     pair.passes(WAIT_S - LONGEST_S)
-    monkeypatch.setattr(pair.ours, "take_all", and_lose)
+    monkeypatch.setattr(pair._waiting, "_ledger", Losing())
     pair.let_go(held)
     pair.passes(LONGEST_S)
     assert first.result() == TAKEN
