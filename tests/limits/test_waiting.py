@@ -114,22 +114,24 @@ def test_who_has_stood_in_line_waits_from_its_turn_on(pair: Pair, monkeypatch: p
     """A process that goes on in the last moment may have the lock again before the next in line looks for it."""
 
     class Losing:
-        """Our ledger, but once it has taken, the other has the lock."""
+        """Our ledger, but the first time that it has taken, the other has the lock at once."""
+
+        lost = False
 
         def __getattr__(self, name: str) -> Any:
             return getattr(pair.ours, name)
 
         def take_all(self, *args: Any, **options: Any) -> Taken:
             taken = pair.ours.take_all(*args, **options)
-            if taken == TAKEN:
-                monkeypatch.undo()
+            if taken == TAKEN and not self.lost:
+                self.lost = True
                 held[:] = pair.hold("k")
             return taken
 
+    monkeypatch.setattr(pair._waiting, "_ledger", Losing())
     held = pair.hold("k")
     first, *others = [pair.take("k") for _ in range(3)]
     pair.passes(WAIT_S - LONGEST_S)
-    monkeypatch.setattr(pair._waiting, "_ledger", Losing())
     pair.let_go(held)
     pair.passes(LONGEST_S)
     assert first.result() == TAKEN
