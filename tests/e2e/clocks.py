@@ -11,6 +11,12 @@ from pathlib import Path
 
 from tests.parts import require
 
+# libfaketime 0.9.10 answers EINVAL to every clock_nanosleep() on a monotonic clock that it is told to leave alone.
+SLEEP = """
+import select, time
+time.sleep = lambda seconds: select.select([], [], [], seconds) and None
+"""
+
 
 class WallClock:
     """environment: of the processes that are to see it."""
@@ -22,11 +28,15 @@ class WallClock:
         # The wrapper knows where the library lies.
         told = ["faketime", "-m", "-f", "+0", "sh", "-c", "echo $LD_PRELOAD"]
         library = subprocess.run(told, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+        start = directory / "start"
+        start.mkdir()
+        (start / "sitecustomize.py").write_text(SLEEP)
         self.environment = {
             "LD_PRELOAD": library,
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "PYTHONPATH": str(start),
         }
 
     def step(self, seconds: int) -> None:
