@@ -20,5 +20,6 @@ class Correlate(Interceptor):
         if theirs:
             parent = read_traceparent(theirs)
             if parent is not None:
-                call.put(TraceContext(parent.trace_id, "", parent.span_id, bool(parent.flags & SAMPLED)))
+                trace_id, span_id, flags = parent
+                call.put(TraceContext(trace_id, "", span_id, bool(flags & SAMPLED)))
         return PASS

@@ -81,9 +81,9 @@ class Trace(Interceptor):
         parent = read_traceparent(parents)
         if parent is None:
             return self._root()
+        trace_id, parent_id, flags = parent
         span_id = self._random_bytes(8).hex()
-        sampled = bool(parent.flags & SAMPLED)
-        return TraceContext(parent.trace_id, _not_zero(span_id), parent.span_id, sampled), parent.flags
+        return TraceContext(trace_id, _not_zero(span_id), parent_id, bool(flags & SAMPLED)), flags
 
     def _root(self) -> tuple[TraceContext, int]:
         ids = self._random_bytes(24).hex()

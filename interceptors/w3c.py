@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 SAMPLED: Final = 1
 RANDOM: Final = 2  # Level 2: the trace id's last 7 bytes are random; passed on as it came
@@ -22,12 +22,8 @@ LENGTH: Final = 55  # octets of one of version 00
 MEMBER: Final = re.compile(rb"([a-z0-9][a-z0-9_\-*/@]{0,255})=[ -+\--<>-~]{0,255}[!-+\--<>-~]")
 
 
-class Parent(NamedTuple):
-    """The caller's span. Ids are lower-case hex of 16 and 8 bytes; flags holds SAMPLED and RANDOM at most."""
-
-    trace_id: str
-    span_id: str
-    flags: int
+# The caller's span: trace id and span id, lower-case hex of 16 and 8 bytes, and flags, SAMPLED and RANDOM at most.
+Parent: TypeAlias = tuple[str, str, int]
 
 
 def read_traceparent(values: Sequence[bytes]) -> Parent | None:
@@ -46,7 +42,7 @@ def read_traceparent(values: Sequence[bytes]) -> Parent | None:
     elif text[:2] == "ff":
         return None
     trace_id, span_id = text[3:35], text[36:52]
-    return None if trace_id == NO_TRACE or span_id == NO_SPAN else Parent(trace_id, span_id, int(text[53:], 16) & known)
+    return None if trace_id == NO_TRACE or span_id == NO_SPAN else (trace_id, span_id, int(text[53:], 16) & known)
 
 
 def is_tracestate(values: Sequence[bytes]) -> bool:

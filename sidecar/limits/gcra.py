@@ -7,7 +7,7 @@ Source: ITU-T I.371, annex A (virtual scheduling); the bucket is full where its 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from interceptors.ledger import Bucket
 
@@ -37,15 +37,8 @@ def pace(bucket: Bucket) -> Pace:
     return Pace(interval, interval * bucket.burst)
 
 
-class Spent(NamedTuple):
-    """full_at: the bucket's time after the charge.  wait: units until it can be made, 0 where it is now.
-
-    remaining: whole ones in the bucket before the charge.
-    """
-
-    full_at: int
-    wait: int
-    remaining: int
+# The bucket's time after the charge; units until it can be made, 0 where it is now; whole ones in the bucket before it.
+Spent: TypeAlias = tuple[int, int, int]
 
 
 def spend(full_at: int, now: int, pace: Pace, cost: int) -> Spent:
@@ -59,4 +52,4 @@ def spend(full_at: int, now: int, pace: Pace, cost: int) -> Spent:
     if start > empty:
         start = empty
     after = start + cost * interval
-    return Spent(after, after - empty if after > empty else 0, (empty - start) // interval)
+    return after, after - empty if after > empty else 0, (empty - start) // interval

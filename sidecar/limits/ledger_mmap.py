@@ -20,7 +20,7 @@ from mypy_extensions import mypyc_attr
 
 from interceptors.bounded import Bounded
 from interceptors.ledger import TAKEN, Charge, Refusal, Taken
-from sidecar.limits.gcra import SECOND, UNITS, Pace, Spent, pace, spend
+from sidecar.limits.gcra import SECOND, UNITS, Pace, pace, spend
 from sidecar.limits.ledger_file import FLOOR, KEY, LedgerFile, boot_clock, boot_id
 from sidecar.limits.locks_ofd import SPIN_NS, Stripes
 
@@ -114,34 +114,33 @@ class MmapLedger:
         words, times = self._words, self._file.times
         now, floor = self._clock() * UNITS, words[FLOOR]
         found = [self._find(place) for place in places]
-        spent: list[Spent] = []
-        worst = -1
+        after: list[int] = []
+        worst, longest, left = -1, 0, 0
         for at, charge in enumerate(charges):
             paced, full_at = paces[at], 0
             if found[at] >= 0:
                 full_at = words[times + found[at]]
                 if full_at > now + paced.depth:  # emptied at a slower rate, which the config has changed since
                     words[times + found[at]] = full_at = now + paced.depth
-            one = spend(max(full_at, floor + paced.depth), now, paced, charge.cost)
-            if one.wait:
-                if charge.cost > charge.bucket.burst:
-                    return Taken("too_large", at)
-                if worst < 0 or one.wait > spent[worst].wait:
-                    worst = at
-            spent.append(one)
+            full_at, wait, remaining = spend(max(full_at, floor + paced.depth), now, paced, charge.cost)
+            if wait and charge.cost > charge.bucket.burst:
+                return Taken("too_large", at)
+            if wait > longest:
+                worst, longest, left = at, wait, remaining
+            after.append(full_at)
         if worst >= 0:
-            return Taken("exceeded", worst, spent[worst].wait / SECOND, spent[worst].remaining)
-        return self._write(places, found, spent, now)
+            return Taken("exceeded", worst, longest / SECOND, left)
+        return self._write(places, found, after, now)
 
-    def _write(self, places: Sequence[Place], found: list[int], spent: Sequence[Spent], now: int) -> Taken:
+    def _write(self, places: Sequence[Place], found: list[int], after: Sequence[int], now: int) -> Taken:
         fresh = [at for at, slot in enumerate(found) if slot < 0]
         for at in fresh:
             found[at] = self._free(places[at], now, found)
             if found[at] < 0:
                 return self._tell("ledger_full")
-        for at, one in enumerate(spent):
+        for at, full_at in enumerate(after):
             # One 8-byte store. Killed between this and the key, the slot's former owner, whose bucket was full, pays.
-            self._words[self._file.times + found[at]] = one.full_at
+            self._words[self._file.times + found[at]] = full_at
         for at in fresh:
             begin = self._file.keys + found[at] * KEY
             self._mapped[begin : begin + KEY] = places[at].digest

@@ -21,7 +21,7 @@ _STEP: Final = 4 << 20  # bytes inflated at a time
 _WBITS: Final = {b"gzip": 31, b"deflate": 15}
 ENCODINGS: Final = b"identity,deflate,gzip"
 KNOWN_ENCODINGS: Final = frozenset(ENCODINGS.split(b","))
-_TIMEOUT = re.compile(rb"[0-9]{1,8}[HMSmun]")
+_MOST_DIGITS: Final = 8
 _UNITS: Final = {72: 3600.0, 77: 60.0, 83: 1.0, 109: 1e-3, 117: 1e-6, 110: 1e-9}
 _PERCENT = re.compile(rb"%([0-9A-Fa-f]{2})")
 _AROUND = re.compile(rb"\A +| +\Z")
@@ -212,9 +212,17 @@ def frame(raw: bytes, encoding: bytes = b"") -> bytes:
 
 def parse_timeout(value: bytes) -> float | None:
     """Seconds of a `grpc-timeout`, or None when it is malformed."""
-    if not _TIMEOUT.fullmatch(value):
+    last = len(value) - 1
+    unit = _UNITS.get(value[last]) if 0 < last <= _MOST_DIGITS else None
+    if unit is None:
         return None
-    return int(value[:-1]) * _UNITS[value[-1]]
+    number = 0
+    for at in range(last):
+        digit = value[at] - 0x30
+        if not 0 <= digit <= 9:
+            return None
+        number = number * 10 + digit
+    return number * unit
 
 
 def timeout_field(seconds: float) -> RawField:

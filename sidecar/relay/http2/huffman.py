@@ -92,8 +92,8 @@ def decode(coded: bytes) -> bytes:
     """What a string says. Raises ValueError when it is malformed."""
     state, nexts, says = 0, _NEXTS, _SAYS
     text: list[bytes] = []
-    for octet in coded:
-        at = state << 8 | octet
+    for place in range(len(coded)):
+        at = state << 8 | coded[place]
         said = says[at]
         if said is None:
             raise ValueError("EOS in a Huffman string")

@@ -11,9 +11,8 @@ from sidecar.relay.http2.blocks import HeaderBlocks, hard_limit
 from sidecar.relay.http2.credit import Credit
 from sidecar.relay.http2.errors import ConnectionFault, ErrorCode, StreamFault
 from sidecar.relay.http2.limits import Budget, Limits
-from sidecar.relay.http2.streams import BODY, ENDED, RECEIVE, Stream, fault_code
+from sidecar.relay.http2.streams import BODY, ENDED, RECEIVE, RESET, Stream, fault_code
 
-_unpack = frames.HEADER.unpack_from
 Handler: TypeAlias = Callable[[Any, int, int, bytes], None]
 _HEAD_KINDS: Final = (frames.HEADERS, frames.CONTINUATION)
 _WHOLE_END: Final = frames.END_HEADERS | frames.END_STREAM
@@ -22,6 +21,8 @@ _DATA_COST: Final = 3  # frames that one of DATA counts as beyond its own, for i
 _DATA_SHIFT: Final = 9  # and one more for each 512 bytes of it, for it may hold many
 _HEAD_COST: Final = 15  # frames that a header block, which may begin a call, counts as beyond its own
 _HEAD_SHIFT: Final = 5  # and one more for each 32 bytes of it, for they are decoded one by one
+_SMALL: Final = 1 << 10  # bytes of DATA below which a frame is joined with those of its stream that came with it
+_GIVEN: Final = 4  # streams given what came for them between two looks at the clock
 
 
 class Inbound(Credit, ABC):
@@ -40,6 +41,7 @@ class Inbound(Credit, ABC):
         self._highest = 0  # the highest stream id the peer opened, or we did
         self._last_accepted = frames.MAX_STREAM_ID
         self._tail = b""
+        self._gathered: list[Stream] = []  # in turn, those of which something is `fresh`, and perhaps others
         self._block: list[bytes] | None = None  # header block being assembled
         self._block_head = (0, 0)  # its stream and flags
         self._block_size = 0
@@ -59,10 +61,15 @@ class Inbound(Credit, ABC):
             return
         self._now = now
         try:
-            self._receive(data, late)
+            if not self._gathered or self._give_all(late):
+                self._receive(data, late)
+            else:
+                self._tail += data
+                self.behind = True
             if self.waiting > self.limits.output:
                 raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "peer causes answers and does not read them")
         except ConnectionFault as fault:
+            self._give_all(_never)
             self._fail(fault)
 
     def _receive(self, data: bytes, late: Callable[[], bool]) -> None:
@@ -70,7 +77,7 @@ class Inbound(Credit, ABC):
             data = self._tail + data
             self._tail = b""
         at, length = 0, len(data)
-        unpack, largest, find = _unpack, self.limits.frames, self.streams.get
+        largest, find, gathered = self.limits.frames, self.streams.get, self._gathered
         if not self._opened:
             at = self._preface(data)
             if at < 0:
@@ -79,27 +86,30 @@ class Inbound(Credit, ABC):
         left = _LOOK
         while at <= last:
             if left <= 0:
-                if late():
+                if not self._give_all(late) or late():
                     self.behind = True
                     break
                 left = _LOOK
             left -= 1
-            word, flags, number = unpack(data, at)
-            size = word >> 8
+            size = data[at] << 16 | data[at + 1] << 8 | data[at + 2]
             if size > largest:
                 raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"frame of {size} bytes, the limit is {largest}")
             begin = at + 9
             end = begin + size
             if end > length:
                 break
+            kind, flags = data[at + 3], data[at + 4]
+            number = data[at + 5] << 24 | data[at + 6] << 16 | data[at + 7] << 8 | data[at + 8]
             at = end
-            kind = word & 0xFF
             if self._straight:
                 if not kind:
                     # The straight path of `_on_data`, for the frame that almost every frame is.
-                    left -= _DATA_COST + (size >> _DATA_SHIFT)
+                    left -= size >> _DATA_SHIFT
                     if size and flags < frames.PADDED:
                         stream = find(number)
+                        alone = size >= _SMALL or flags & 1
+                        if alone and stream is not None and stream.fresh is not None:
+                            self._give(stream)
                         if stream is not None and stream.receive == BODY and stream.expected < 0:
                             self._window -= size
                             stream.window -= size
@@ -107,6 +117,14 @@ class Inbound(Credit, ABC):
                             if short and not self._replenish(stream, size):
                                 continue
                             stream.held += size
+                            if not alone:
+                                if stream.fresh is None:
+                                    stream.fresh = [data[begin:end]]
+                                    gathered.append(stream)
+                                else:
+                                    stream.fresh.append(data[begin:end])
+                                continue
+                            left -= _DATA_COST
                             if flags & 1:
                                 stream.receive = ENDED
                                 if stream.send >= ENDED:
@@ -132,16 +150,38 @@ class Inbound(Credit, ABC):
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first frame is not SETTINGS")
             if kind in _HEAD_KINDS:
                 left -= _HEAD_COST + (size >> _HEAD_SHIFT)
+            if gathered:
+                self._give_all(_never)
             handler = self._handler(kind)
             if handler is not None:
                 handler(self, flags, number, data[begin:end])
             elif not self._unknown.spend(self._now):
                 raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "flood of unknown frames")
+        if not self.behind and gathered and not self._give_all(late):
+            self.behind = True
         if at < length:
             self._tail = data[at:]
             begun = length - at > 3 and data[at + 3] == frames.HEADERS
             if begun and not self.behind and self.assembling_since is None:
                 self.assembling_since = self._now
+
+    def _give(self, stream: Stream) -> None:
+        """Hand over what came last for a stream, unless it has ended meanwhile: its window is back then."""
+        fresh, stream.fresh = stream.fresh, None
+        if fresh is not None and stream.receive == BODY:
+            payload = fresh[0] if len(fresh) == 1 else b"".join(fresh)
+            stream.owner.on_data(payload, False)  # type: ignore[union-attr]
+
+    def _give_all(self, late: Callable[[], bool]) -> bool:
+        """Hand over what has been gathered. False where others had waited long enough before all of it was."""
+        gathered = self._gathered
+        for given, stream in enumerate(gathered, 1):
+            self._give(stream)
+            if given % _GIVEN == 0 and given < len(gathered) and late():
+                del gathered[:given]
+                return False
+        gathered.clear()
+        return True
 
     def _preface(self, data: bytes) -> int:
         """Where the first frame begins, -1 while the preface is incomplete."""
@@ -165,6 +205,10 @@ class Inbound(Credit, ABC):
 
     def _stream_fault(self, stream: Stream, fault: StreamFault) -> None:
         """End one stream for its peer's fault; what the peer leads us to reset counts as its reset."""
+        if stream.fresh is not None:
+            self._give(stream)
+            if stream.receive == RESET:
+                return
         self._spend_reset()
         self._put(frames.rst_stream(stream.id, fault.code))
         self._forget(stream)
@@ -254,6 +298,10 @@ class Inbound(Credit, ABC):
     def _on_trailers(self, stream: Stream, block: bytes, end: bool) -> None:
         """A block on a stream whose head is known."""
         trailers = self._blocks.trailers(block)
+        if stream.fresh is not None:
+            self._give(stream)
+            if stream.receive == RESET:
+                return
         after = RECEIVE[stream.receive].get(streams.HEADERS_END if end else streams.HEADERS)
         if after is None:
             self._stream_fault(stream, StreamFault(fault_code(stream.receive), "header block out of place"))
@@ -298,6 +346,10 @@ class Inbound(Credit, ABC):
     def _idle(self, number: int) -> bool:
         """Whether a stream was never opened; those of even number never are."""
         return number % 2 == 0 or number > self._highest
+
+
+def _never() -> bool:
+    return False
 
 
 def _unpad(payload: bytes, least: int) -> bytes:

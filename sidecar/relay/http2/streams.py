@@ -68,6 +68,7 @@ class Stream:
 
     __slots__ = (
         "expected",
+        "fresh",
         "held",
         "id",
         "owner",
@@ -89,6 +90,7 @@ class Stream:
         self.send = AWAIT
         self.send_window = send_window  # bytes we may send
         self.window = window  # bytes the peer may send
+        self.fresh: list[bytes] | None = None  # DATA that came and is not yet the owner's
         self.held = 0  # bytes received and not consumed
         self.unreturned = 0  # bytes consumed and not yet announced
         self.expected = -1  # content-length less what came, -1: not declared
