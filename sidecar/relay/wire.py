@@ -11,7 +11,7 @@ from sidecar.logs import Log
 from sidecar.relay.http2.connection import Connection
 from sidecar.relay.http2.errors import ConnectionFault, ErrorCode
 from sidecar.relay.http2.streams import Piece
-from sidecar.relay.tls_channel import TlsChannel
+from sidecar.relay.tls_channel import SLICE, TlsChannel
 from sidecar.relay.tls_errors import TlsError
 
 C = TypeVar("C", bound=Connection | None)
@@ -240,20 +240,35 @@ class Wire(asyncio.Protocol, Generic[C]):
         connection = self.connection
         if connection is None or self._paused or self.closing or self.transport is None:
             return
+        bulky = connection.bulky
         pieces = connection.take()
         if pieces:
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            try:
-                self._write(data if self._channel is None else self._channel.send(data))
-            except TlsError:
-                self.abort()
-                return
+            if self._channel is not None:
+                try:
+                    self._seal(self._channel, b"".join(pieces))
+                except TlsError:
+                    self.abort()
+                    return
+            elif bulky:
+                if not self.transport.is_closing():
+                    self.transport.writelines(pieces)
+            else:
+                self._write(b"".join(pieces))
         if connection.stalled and not self._paused:
             connection.pump()
             if connection.pending:
                 self.touch()
         if connection.draining and connection.finished and not connection.pending:
             self.drained()
+
+    def _seal(self, channel: TlsChannel, data: bytes) -> None:
+        """Write `data` in records. Raises TlsError."""
+        if len(data) <= SLICE:
+            self._write(channel.send(data))
+            return
+        view = memoryview(data)
+        for at in range(0, len(data), SLICE):
+            self._write(channel.send(view[at : at + SLICE]))
 
     def drained(self) -> None:
         """A draining connection has no stream left."""

@@ -22,6 +22,7 @@ _DATA_SHIFT: Final = 9  # and one more for each 512 bytes of it, for it may hold
 _HEAD_COST: Final = 15  # frames that a header block, which may begin a call, counts as beyond its own
 _HEAD_SHIFT: Final = 5  # and one more for each 32 bytes of it, for they are decoded one by one
 _SMALL: Final = 1 << 10  # bytes of DATA below which a frame is joined with those of its stream that came with it
+_LONG: Final = 16 << 10  # bytes beyond which what came is not copied to complete a frame
 _GIVEN: Final = 4  # streams given what came for them between two looks at the clock
 
 
@@ -73,10 +74,23 @@ class Inbound(Credit, ABC):
             self._fail(fault)
 
     def _receive(self, data: bytes, late: Callable[[], bool]) -> None:
-        if self._tail:
-            data = self._tail + data
+        tail, at = self._tail, 0
+        if tail:
             self._tail = b""
-        at, length = 0, len(data)
+            if len(data) > _LONG and len(tail) >= frames.HEADER_LENGTH and self._opened:
+                # What the cut frame lacks is joined with it, rather than all that came.
+                at = frames.HEADER_LENGTH + (tail[0] << 16 | tail[1] << 8 | tail[2]) - len(tail)
+                self._take_frames(tail + data[:at], 0, late)
+                if self._tail or self.behind:
+                    self._tail += data[at:]
+                    return
+            else:
+                data = tail + data
+        self._take_frames(data, at, late)
+
+    def _take_frames(self, data: bytes, at: int, late: Callable[[], bool]) -> None:
+        """Cut frames from `data`, from `at` on, and act on them; what is no whole frame waits in `_tail`."""
+        length = len(data)
         largest, find, gathered = self.limits.frames, self.streams.get, self._gathered
         if not self._opened:
             at = self._preface(data)

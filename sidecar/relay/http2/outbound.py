@@ -12,6 +12,7 @@ from sidecar.relay.http2.streams import AWAIT, BODY, ENDED, RESET, Piece, Stream
 
 _pack = frames.HEADER.pack
 _DEFAULT_FRAME: Final = frames.DEFAULT_FRAME
+_BULK: Final = 4 << 10  # bytes of a payload that is not copied
 _ROOM: Final = 256 << 10  # bytes of DATA put out between two flushes
 _MERGED: Final = 4 << 10  # bytes; shorter payloads that wait are joined up to this
 _COPIED: Final = 1 << 10  # bytes, up to which a copy costs less than a view
@@ -36,6 +37,7 @@ class Outbound:
         self.streams: dict[int, Stream] = {}
         self.waiting = 0  # bytes put out since the last `take`, DATA apart
         self.room = _ROOM  # bytes of DATA that may still be put out before the next `take`
+        self.bulky = False  # long pieces are among what `take` will give: joining them costs more than it saves
         self.send_window = frames.DEFAULT_WINDOW
         self._out: list[Piece] = []
         self._peer_initial = frames.DEFAULT_WINDOW
@@ -54,6 +56,7 @@ class Outbound:
         self._out = []
         self.waiting = 0
         self.room = _ROOM
+        self.bulky = False
         return out
 
     @property
@@ -119,9 +122,10 @@ class Outbound:
             self.send_window -= size
             self.room -= size
             head = _pack(size << 8, 1 if end else 0, stream.id)
-            if size < 4096:
+            if size < _BULK:
                 self._out.append(head + payload)
             else:
+                self.bulky = True
                 self._out.append(head)
                 self._out.append(payload)
             if end:
@@ -200,6 +204,8 @@ class Outbound:
         self.room -= count
         self._out.append(_pack(count << 8, 1 if end else 0, stream.id))
         self._out.append(piece)
+        if count >= _BULK:
+            self.bulky = True
         if queue:
             self._blocked.move_to_end(stream)
         else:
