@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import marshal
 import struct
-from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
-from interceptors.events import Durability, Event
+from interceptors.events import Event
 from sidecar.audit.ports import AuditError
 
 LENGTH: Final = struct.Struct("!I")
 LARGEST: Final = 64 << 20  # bytes of one frame
 FORMAT: Final = 4  # of marshal: a text that many events share is written once
-COMMIT, BATCH = Durability.COMMIT, Durability.BATCH
 Plain: TypeAlias = tuple[Any, ...]  # an event's values in their order, without its durability
 
 
@@ -30,7 +28,7 @@ def plain(event: Event) -> Plain:
     )  # fmt: skip
 
 
-def batch(first: int, hurry: bool, events: Sequence[Plain]) -> bytes:
+def batch(first: int, hurry: bool, events: list[Plain]) -> bytes:
     """A frame of events numbered from `first`. hurry: somebody waits for them.
 
     Raises ValueError where an event holds what is no plain value.
@@ -43,23 +41,12 @@ def answer(durable: int, failed: str | None) -> bytes:
     return _frame((durable, failed))
 
 
-def events(values: Plain) -> Iterator[tuple[int, Event]]:
-    """The events of a batch with their numbers. Raises AuditError for what `batch` did not make."""
-    try:
-        first, hurry, many = values
-        last = first + len(many) - 1
-        for number, each in enumerate(many, first):
-            # Spelt out, as in `plain`.
-            (
-                kind, time, tenant, principal, source, method, model, status, reason, would_deny, seconds, requests,
-                responses, trace_id, fold, count,
-            ) = each  # fmt: skip
-            yield number, Event(
-                kind, time, COMMIT if hurry and number == last else BATCH, tenant, principal, source, method, model,
-                status, reason, would_deny, seconds, requests, responses, trace_id, fold, count,
-            )  # fmt: skip
-    except (TypeError, ValueError) as error:
-        raise AuditError(f"a batch of events is malformed: {type(error).__name__}") from None
+def opened(values: Plain) -> tuple[int, bool, list[Plain]]:
+    """What `batch` was given. Raises AuditError for what it did not make."""
+    match values:
+        case (int(first), bool(hurry), list(events)):
+            return first, hurry, events
+    raise AuditError("a batch of events is malformed")
 
 
 class Reader:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-RANDOM_BITS = 74  # rand_a (12) and rand_b (62)
+HIGH_BITS, LOW_BITS = 12, 62  # rand_a and rand_b
 STEP_BITS = 32
-LOW_MASK = (1 << 62) - 1
+VARIANT = 1 << 63
 
 
 class Ids:
@@ -15,31 +15,43 @@ class Ids:
     bits: n -> n random bits as an int. Names need no secrecy, so a seeded generator will do.
     """
 
-    __slots__ = ("_bits", "_high", "_ms", "_prefix", "_random")
+    __slots__ = ("_bits", "_high", "_low", "_ms", "_prefix")
 
     def __init__(self, bits: Callable[[int], int]) -> None:
         self._bits = bits
         self._ms = -1
-        self._random = 0
-        self._high = -1  # the first 64 bits of the last id, and how they are spelt
-        self._prefix = ""
+        self._high = 0  # rand_a
+        self._low = 0  # rand_b
+        self._prefix = ""  # how all before rand_b is spelt
 
     def next(self, now: float) -> str:
         """now: Unix seconds, from 1970 to the year 10889."""
         ms = int(now * 1000)
         if ms > self._ms:
-            self._ms = ms
-            # RFC 9562 6.2: the leading bit of a counter starts at zero, as room to rise within a millisecond.
-            self._random = self._bits(RANDOM_BITS - 1)
+            self._begin(ms)
         else:
             # Method 2 (monotonic random): the random part rises by a random step.
-            self._random += 1 + self._bits(STEP_BITS)
-            if self._random >> RANDOM_BITS:
-                self._ms += 1
-                self._random = self._bits(RANDOM_BITS - 1)
-        high = self._ms << 16 | 0x7000 | self._random >> 62
-        if high != self._high:
-            text = f"{high:016x}"
-            self._high, self._prefix = high, f"{text[:8]}-{text[8:12]}-{text[12:]}-"
-        low = f"{1 << 63 | self._random & LOW_MASK:016x}"
+            self._low += 1 + self._bits(STEP_BITS)
+            if self._low >> LOW_BITS:
+                self._carry()
+        low = f"{VARIANT | self._low:016x}"
         return f"{self._prefix}{low[:4]}-{low[4:]}"
+
+    def _begin(self, ms: int) -> None:
+        self._ms = ms
+        # RFC 9562 6.2: the leading bit of a counter starts at zero, as room to rise within a millisecond.
+        random = self._bits(HIGH_BITS + LOW_BITS - 1)
+        self._high, self._low = random >> LOW_BITS, random & (1 << LOW_BITS) - 1
+        self._spell()
+
+    def _carry(self) -> None:
+        self._low &= (1 << LOW_BITS) - 1
+        self._high += 1
+        if self._high >> HIGH_BITS:
+            self._begin(self._ms + 1)
+        else:
+            self._spell()
+
+    def _spell(self) -> None:
+        text = f"{self._ms << 16 | 0x7000 | self._high:016x}"
+        self._prefix = f"{text[:8]}-{text[8:12]}-{text[12:]}-"

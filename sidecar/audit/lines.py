@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from json.encoder import encode_basestring_ascii as quote
+from time import gmtime, strftime
+from typing import Any
 
-from interceptors.events import Event
+from sidecar.audit.frames import Plain
 from sidecar.audit.ids import Ids
 
 LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z, the last that RFC 3339 can spell
@@ -23,9 +24,9 @@ class Lines:
         self._ids = Ids(bits)
         self._second = -1
         self._date = ""
-        self._known: dict[tuple[str, ...], str] = {}
+        self._known: dict[tuple[Any, ...], str] = {}
 
-    def line(self, event: Event, now: float, process: str = "", sequence: int = 0) -> str:
+    def line(self, event: Plain, now: float, process: str = "", sequence: int = 0) -> str:
         """The event as JSON and a newline.
 
         now: Unix seconds at which it is written; it names the event (`id`), `time` tells when it happened.
@@ -34,31 +35,35 @@ class Lines:
         what they can: 0, and the surrogate's escaped form. Raises TypeError or ValueError where a field has a
         wrong type.
         """
-        moment = event.time if 0 <= event.time <= LAST_SECOND else 0.0  # NaN fails this too
+        (
+            kind, time, tenant, principal, source, method, model, status, reason, would_deny, seconds, requests,
+            responses, trace_id, _, count,
+        ) = event  # fmt: skip
+        said = (kind, tenant, principal, source, method, model, status, reason, would_deny)
+        moment = time if 0 <= time <= LAST_SECOND else 0.0  # NaN fails this too
         second, micro = divmod(round(moment * 1_000_000), 1_000_000)
         if second != self._second:
-            self._second, self._date = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        seconds = event.seconds if -LONGEST_S < event.seconds < LONGEST_S else 0.0
+            self._second, self._date = second, strftime("%Y-%m-%dT%H:%M:%S", gmtime(second))
+        names = self._known.get(said) or self._say(said)
+        seconds = seconds if -LONGEST_S < seconds < LONGEST_S else 0.0
         return (
-            f'{{"id":"{self._ids.next(now)}","time":"{self._date}.{micro:06d}Z",{self._names(event)},'
-            f'"status":{event.status:d},"reason":{quoted(event.reason)},"would_deny":{quoted(event.would_deny)},'
-            f'"seconds":{seconds:.6f},"requests":{event.requests:d},"responses":{event.responses:d},'
-            f'"trace_id":{quoted(event.trace_id)},"count":{event.count:d},'
+            f'{{"id":"{self._ids.next(now)}","time":"{self._date}.{micro:06d}Z",{names},'
+            f'"seconds":{seconds:.6f},"requests":{requests:d},"responses":{responses:d},'
+            f'"trace_id":{quoted(trace_id)},"count":{count:d},'
             f'"process":{quoted(process)},"sequence":{sequence:d}}}\n'
         )
 
-    def _names(self, event: Event) -> str:
-        """What, who and where from, as JSON: the same for many events, so it is kept."""
-        key = (event.kind, event.tenant, event.principal, event.source, event.method, event.model)
-        text = self._known.get(key)
-        if text is None:
-            if len(self._known) >= MOST_KNOWN:
-                self._known.clear()
-            kind, tenant, principal, source, method, model = map(quoted, key)
-            text = self._known[key] = (
-                f'"kind":{kind},"tenant":{tenant},"principal":{principal},"source":{source},"method":{method},'
-                f'"model":{model}'
-            )
+    def _say(self, said: tuple[Any, ...]) -> str:
+        """What, who, where from and how it ended, as JSON: the same for many events, so it is kept."""
+        kind, tenant, principal, source, method, model, status, reason, would_deny = said
+        text = (
+            f'"kind":{quoted(kind)},"tenant":{quoted(tenant)},"principal":{quoted(principal)},'
+            f'"source":{quoted(source)},"method":{quoted(method)},"model":{quoted(model)},'
+            f'"status":{status:d},"reason":{quoted(reason)},"would_deny":{quoted(would_deny)}'
+        )
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[said] = text
         return text
 
 

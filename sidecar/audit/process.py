@@ -73,12 +73,13 @@ class Desk:
 
     def take(self, origin: str, values: frames.Plain) -> None:
         """A batch. What was taken before is not taken again."""
-        last = self._numbers.get(origin, 0)
-        for number, event in frames.events(values):
-            if number > last:
-                self._recorder.take(event, (origin, number))
-                last = number
-        self._numbers[origin] = last
+        first, hurry, events = frames.opened(values)
+        known = self._numbers.get(origin, 0)
+        last = first + len(events) - 1
+        if last > known:
+            new = max(first, known + 1)
+            self._recorder.take(origin, new, events[new - first :], hurry)
+            self._numbers[origin] = last
         if self._recorder.waiting >= self._most and not self._full:
             self._full = True
             for visitor in self._visitors.values():

@@ -22,6 +22,7 @@ from typing import Final, TypeAlias
 from interceptors.events import Durability, Event
 from sidecar.audit.appendfile import AppendFile
 from sidecar.audit.fold import Fold
+from sidecar.audit.frames import Plain, plain
 from sidecar.audit.lines import Lines
 from sidecar.audit.ports import AuditError, CallSoon, Done
 from sidecar.logs import Log
@@ -34,7 +35,7 @@ SWEEP_S = 1.0
 CLOSED = "the audit recorder is closed"
 Origin: TypeAlias = tuple[str, int]  # the process that handed an event in, and the event's number there
 OWN: Final[Origin] = ("", 0)
-Taken: TypeAlias = tuple[Event, Done | None, Origin]
+Taken: TypeAlias = tuple[Plain, Done | None, Origin]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +117,18 @@ class JsonlRecorder:
         """Events taken that are not on disk yet."""
         return self._taken - self._written
 
-    def take(self, event: Event, origin: Origin) -> None:
-        """Record an event of another process's, which `durable` tells of."""
-        if self._closed:
-            self._refuse(event, None, CLOSED)
-        else:
-            self._put(event, None, origin)
+    def take(self, process: str, first: int, events: Sequence[Plain], hurry: bool) -> None:
+        """Record another process's events, numbered from `first`, which `durable` tells of.
+
+        hurry: somebody waits for them.
+        """
+        room = 0 if self._closed else max(0, self._pace.capacity - self.waiting)
+        taken = events[:room]
+        self._queue.extend([(event, None, (process, number)) for number, event in enumerate(taken, first)])
+        self._taken += len(taken)
+        self._lost += sum(event[-1] for event in events[room:])
+        if taken:
+            self._rouse(hurry)
 
     def record(self, event: Event, done: Done | None = None) -> None:
         """As Recorder.record; an event that someone waits for is never folded."""
@@ -149,7 +156,7 @@ class JsonlRecorder:
             unwritten = self._taken - self._written + self._lost - self._told
             log.error("audit_events_unwritten", file=str(self._file.path), count=unwritten)
 
-    def _put(self, event: Event, done: Done | None, origin: Origin = OWN) -> None:
+    def _put(self, event: Event, done: Done | None) -> None:
         if self.waiting >= self._pace.capacity:
             self._refuse(event, done, f"audit file {self._file.path}: {self.waiting} events wait for the disk")
             return
@@ -157,9 +164,13 @@ class JsonlRecorder:
             # Written later, should the disk recover, but nobody is to wait for that.
             self._tell((done,), AuditError(self._error))
             done = None
-        self._queue.append((event, done, origin))
+        self._queue.append((plain(event), done, OWN))
         self._taken += 1
-        if (event.durability is Durability.COMMIT or len(self._queue) >= self._pace.many) and not self._hurry.is_set():
+        self._rouse(event.durability is Durability.COMMIT)
+
+    def _rouse(self, hurry: bool) -> None:
+        """The writer has something to do."""
+        if (hurry or len(self._queue) >= self._pace.many) and not self._hurry.is_set():
             self._hurry.set()
         if not self._wake.is_set():
             self._wake.set()
@@ -228,7 +239,7 @@ class JsonlRecorder:
         lost = self._lost - self._told
         lines = [self._line(event, now, origin) for event, _, origin in group]
         if lost:
-            lines.append(self._line(Event("audit.lost", now, reason="queue full", count=lost), now, OWN))
+            lines.append(self._line(plain(Event("audit.lost", now, reason="queue full", count=lost)), now, OWN))
         if not self._append("".join(lines).encode("ascii")):
             return False
         dones = [done for _, done, _ in self._backlog[: len(group)] if done is not None]
@@ -270,13 +281,14 @@ class JsonlRecorder:
         self._backlog = [(event, None, origin) for event, _, origin in self._backlog]
         return dones
 
-    def _line(self, event: Event, now: float, origin: Origin) -> str:
+    def _line(self, event: Plain, now: float, origin: Origin) -> str:
         try:
             return self._lines.line(event, now, *origin)
         except (TypeError, ValueError) as error:
             # A link put something else into a field: say so, and keep the trail going.
             log.error("audit_event_malformed", error)
-            return self._lines.line(Event("audit.malformed", now, reason=type(error).__name__), now, *origin)
+            malformed = Event("audit.malformed", now, reason=type(error).__name__)
+            return self._lines.line(plain(malformed), now, *origin)
 
 
 def call_all(dones: Sequence[Done], error: AuditError | None) -> None:

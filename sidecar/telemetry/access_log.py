@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from interceptors.contract import Code
-from interceptors.events import SpanFact
 from sidecar.logs import Log
 from sidecar.telemetry import metrics
 from sidecar.telemetry.board import Board
+from sidecar.telemetry.feed import Plain
 from sidecar.telemetry.ring import Ring
 
 log = Log("access_log")
@@ -43,36 +43,32 @@ class Lines:
         self._date = ""
         self._known: dict[tuple[str, int, str, str, str], str] = {}
 
-    def line(self, fact: SpanFact) -> str:
-        """The call as JSON and a newline."""
-        second, micro = divmod(round(fact.end * 1_000_000), 1_000_000)
+    def line(self, fact: Plain) -> str:
+        """The call as JSON and a newline. fact: one that has its detail."""
+        trace_id, _, _, name, start, end, status, principal, model, decision, detail = fact
+        source, requests, responses, request_bytes, response_bytes, chain_s, upstream_s, _, _ = detail
+        said = (name, status, decision, principal, model)
+        second, micro = divmod(round(end * 1_000_000), 1_000_000)
         if second != self._second:
             self._second, self._date = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        said = (
-            f'{{"time":"{self._date}.{micro // 1000:03d}+00:00",{self._names(fact)},'
-            f'"trace_id":{quoted(fact.trace_id)},"seconds":{fact.end - fact.start:.6f}'
-        )
-        detail = fact.detail
-        if detail is None:
-            return said + "}\n"
         return (
-            f'{said},"source":{quoted(detail.source)},"requests":{detail.requests:d},"responses":{detail.responses:d},'
-            f'"request_bytes":{detail.request_bytes:d},"response_bytes":{detail.response_bytes:d},'
-            f'"chain_seconds":{detail.chain_s:.6f},"upstream_seconds":{detail.upstream_s:.6f}}}\n'
+            f'{{"time":"{self._date}.{micro // 1000:03d}+00:00",{self._known.get(said) or self._say(said)},'
+            f'"trace_id":{quoted(trace_id)},"seconds":{end - start:.6f},"source":{quoted(source)},'
+            f'"requests":{requests:d},"responses":{responses:d},'
+            f'"request_bytes":{request_bytes:d},"response_bytes":{response_bytes:d},'
+            f'"chain_seconds":{chain_s:.6f},"upstream_seconds":{upstream_s:.6f}}}\n'
         )
 
-    def _names(self, fact: SpanFact) -> str:
+    def _say(self, said: tuple[str, int, str, str, str]) -> str:
         """What, who and how it ended, as JSON: the same for many calls, so it is kept."""
-        key = (fact.name, fact.status, fact.decision, fact.principal, fact.model)
-        text = self._known.get(key)
-        if text is None:
-            if len(self._known) >= MOST_KNOWN:
-                self._known.clear()
-            status = NAMES.get(fact.status, str(fact.status))
-            text = self._known[key] = (
-                f'"method":{quoted(fact.name)},"status":"{status}","decision":{quoted(fact.decision)},'
-                f'"principal":{quoted(fact.principal)},"model":{quoted(fact.model)}'
-            )
+        name, status, decision, principal, model = said
+        text = (
+            f'"method":{quoted(name)},"status":"{NAMES.get(status, str(status))}","decision":{quoted(decision)},'
+            f'"principal":{quoted(principal)},"model":{quoted(model)}'
+        )
+        if len(self._known) >= MOST_KNOWN:
+            self._known.clear()
+        self._known[said] = text
         return text
 
 
@@ -141,7 +137,7 @@ class AccessLog:
         self._board = board
         for why in (QUEUE_FULL, UNWRITTEN):
             board.row(metrics.LINES_DROPPED, why)  # both threads count, and only one may make rows
-        self._ring: Ring[SpanFact] = Ring(capacity)
+        self._ring: Ring[Plain] = Ring(capacity)
         self._failing = False
         self._reopen = False
         self._closing = False
@@ -149,11 +145,12 @@ class AccessLog:
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
 
-    def offer(self, fact: SpanFact) -> None:
-        """Take one call, or count it as dropped where there is no room. Never blocks."""
-        if self._closing or not self._ring.put(fact):
-            self._board.count(metrics.LINES_DROPPED, QUEUE_FULL)
-        elif len(self._ring) == BATCH:
+    def offer(self, facts: Sequence[Plain]) -> None:
+        """Take calls, or count as dropped those for which there is no room. Never blocks."""
+        dropped = len(facts) if self._closing else self._ring.put(facts)
+        if dropped:
+            self._board.count(metrics.LINES_DROPPED, QUEUE_FULL, dropped)
+        if len(self._ring) >= BATCH and not self._wake.is_set():
             self._wake.set()
 
     def reopen(self) -> None:
@@ -180,7 +177,7 @@ class AccessLog:
                 self._out.close()
                 return
 
-    def _write(self, facts: Sequence[SpanFact]) -> None:
+    def _write(self, facts: Sequence[Plain]) -> None:
         try:
             self._out.write("".join(map(self._lines.line, facts)).encode("ascii"))
         except OSError as error:

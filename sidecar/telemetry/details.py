@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from interceptors.contract import Call, Outcome
 from interceptors.events import CallDetail, SpanFact, Travel
@@ -13,44 +14,44 @@ class Details:
     """Decides which calls the access log wants: a share of them, and every one that was denied or failed.
 
     sample: that share, 0 to 1; None where there is no access log.  random: numbers in [0, 1).
+    note: takes the fact of a call that has no span, as `SpanFeed.note`.
     """
 
-    def __init__(self, sample: float | None, random: Callable[[], float]) -> None:
+    def __init__(
+        self, sample: float | None, random: Callable[[], float], note: Callable[[tuple[Any, ...]], None]
+    ) -> None:
         self._sample = sample
         self._random = random
+        self._note = note
 
     def complete(self, call: Call, outcome: Outcome, travel: Travel) -> None:
-        """Complete the span that `trace` emitted, or emit a fact for the access log where there is none."""
+        """Complete the span that `trace` emitted, or note a fact for the access log where there is none."""
         sample = self._sample
         logged = sample is not None and (
             sample >= 1.0 or outcome.status != 0 or outcome.denied is not None or self._random() < sample
         )
-        fact: SpanFact | None = None
+        source, requests, responses = call.peer.source, outcome.requests, outcome.responses
         for event in call.events:
             if type(event) is SpanFact:
-                fact = event
-        if fact is None:
-            if not logged:
+                event.detail = CallDetail(source, requests, responses, *travel, logged)
                 return
-            fact = unsampled(call, outcome)
-            call.emit(fact)
-        fact.detail = CallDetail(call.peer.source, outcome.requests, outcome.responses, *travel, logged)
-
-
-def unsampled(call: Call, outcome: Outcome) -> SpanFact:
-    """The fact of a call that has no span."""
-    trace = call.find(TraceContext)
-    principal = call.find(Principal)
-    model = call.find(CalledModel)
-    return SpanFact(
-        "" if trace is None else trace.trace_id,
-        "",
-        "",
-        call.method.path[1:],
-        call.started,
-        call.started + outcome.seconds,
-        outcome.status,
-        "" if principal is None else principal.name,
-        "" if model is None else model.text,
-        "allowed" if outcome.denied is None else outcome.denied.reason,
-    )
+        if logged:
+            request_bytes, response_bytes, chain_s, upstream_s, first_byte_s = travel
+            trace = call.find(TraceContext)
+            principal = call.find(Principal)
+            model = call.find(CalledModel)
+            self._note((
+                "" if trace is None else trace.trace_id,
+                "",
+                "",
+                call.method.path[1:],
+                call.started,
+                call.started + outcome.seconds,
+                outcome.status,
+                "" if principal is None else principal.name,
+                "" if model is None else model.text,
+                "allowed" if outcome.denied is None else outcome.denied.reason,
+                (
+                    source, requests, responses, request_bytes, response_bytes, chain_s, upstream_s, first_byte_s, True,
+                ),
+            ))  # fmt: skip

@@ -73,7 +73,7 @@ class OtelExport:
         """Take one span, or count it as dropped where there is no room."""
         if self._closing.is_set():
             self._lose(1)
-        elif not self._ring.put(fact):
+        elif self._ring.put((fact,)):
             self._board.count(metrics.SPANS_DROPPED, QUEUE_FULL)
         elif len(self._ring) == self._pace.batch:
             self._wake.set()

@@ -16,7 +16,6 @@ from typing import Final
 
 import uvloop
 
-from interceptors.events import SpanFact
 from sidecar.processes.child import Birth, Control
 from sidecar.processes.messages import Ready
 from sidecar.telemetry import metrics
@@ -24,7 +23,7 @@ from sidecar.telemetry.access_log import AccessLog
 from sidecar.telemetry.board import Board, BoardView
 from sidecar.telemetry.export_otel import OtelExport
 from sidecar.telemetry.exposition import render
-from sidecar.telemetry.feed import FeedEnd
+from sidecar.telemetry.feed import SPAN_ID, FeedEnd, Plain, is_logged, restored
 from sidecar.telemetry.merge import Process, merged
 from sidecar.telemetry.probes import Probes
 from sidecar.telemetry.pulse import Pulse, boot_clock
@@ -115,13 +114,13 @@ class Telemetry:
                 return
             self._take(facts)
 
-    def _take(self, facts: Sequence[SpanFact]) -> None:
-        export, access = self._export, self._access
-        for fact in facts:
-            if fact.span_id and export is not None:
-                export.offer(fact)
-            if access is not None and fact.detail is not None and fact.detail.logged:
-                access.offer(fact)
+    def _take(self, facts: Sequence[Plain]) -> None:
+        if self._export is not None:
+            for fact in facts:
+                if fact[SPAN_ID]:
+                    self._export.offer(restored(fact))
+        if self._access is not None:
+            self._access.offer(list(filter(is_logged, facts)))
 
     def _count_alive(self) -> None:
         now = boot_clock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -15,19 +16,19 @@ class Ring(Generic[T]):
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
-        self._waiting: deque[T] = deque()  # its append and popleft are atomic
+        self._waiting: deque[T] = deque()  # its extend and popleft are atomic
         self.dropped = 0  # written by the thread that puts
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, item: T) -> bool:
-        """False if there was no room: the newest is dropped, so that what arrives stays a whole stretch."""
-        if len(self._waiting) >= self._capacity:
-            self.dropped += 1
-            return False
-        self._waiting.append(item)
-        return True
+    def put(self, items: Sequence[T]) -> int:
+        """How many found no room: the newest are dropped, so that what arrives stays a whole stretch."""
+        room = max(0, self._capacity - len(self._waiting))
+        self._waiting.extend(items[:room])
+        dropped = max(0, len(items) - room)
+        self.dropped += dropped
+        return dropped
 
     def take(self, most: int) -> list[T]:
         """The oldest, at most `most`."""

@@ -46,7 +46,7 @@ class Watched:
         self._loop = loop
         self._board = board
         self.spans = SpanFeed(end, board, loop.call_later)
-        details = Details(None if log.file == "off" else log.sample, random)
+        details = Details(None if log.file == "off" else log.sample, random, self.spans.note)
         self.meter = BoardMeter(board, known, details)
         self._pulse: Pulse | None = None
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interceptors.events import Event
+from sidecar.audit.frames import plain
 from sidecar.audit.ids import Ids
 from sidecar.audit.lines import Lines, printable
 
@@ -40,13 +41,13 @@ def lines() -> Lines:
     ],
 )
 def test_time_is_rfc_3339_utc_with_microseconds(moment: float, text: str) -> None:
-    assert json.loads(lines().line(Event("call.allowed", moment), NOW))["time"] == text
+    assert json.loads(lines().line(plain(Event("call.allowed", moment)), NOW))["time"] == text
 
 
 def test_a_line_holds_every_field_in_one_order() -> None:
     event = Event("call.denied", NOW, principal="dns:a", source="10.0.0.1", method="/a.B/C", model="m", status=7)
     event.reason, event.seconds, event.requests, event.responses, event.count = "no rule", 0.25, 2, 1, 3
-    written = json.loads(lines().line(event, NOW))
+    written = json.loads(lines().line(plain(event), NOW))
     assert list(written) == ["id", "time", "kind", *TEXT_FIELDS[1:6], "status", "reason", "would_deny", "seconds",
                              "requests", "responses", "trace_id", "count", "process", "sequence"]  # fmt: skip
     # How it was to be written is no news to a reader of the file; every other field of an event is there.
@@ -59,7 +60,7 @@ def test_any_text_comes_back_from_one_line_of_ascii(texts: list[str]) -> None:
     event = Event("", NOW)
     for name, text in zip(TEXT_FIELDS, texts, strict=True):
         setattr(event, name, text)
-    line = lines().line(event, NOW)
+    line = lines().line(plain(event), NOW)
     assert line.isascii()
     assert line.count("\n") == 1
     assert not any(ord(c) < 0x20 for c in line[:-1])
@@ -77,14 +78,14 @@ def test_any_number_gives_json_without_nan(moment: float, seconds: float) -> Non
     def refuse(constant: str) -> float:
         raise AssertionError(constant)
 
-    written = json.loads(lines().line(Event("k", moment, seconds=seconds), NOW), parse_constant=refuse)
+    written = json.loads(lines().line(plain(Event("k", moment, seconds=seconds)), NOW), parse_constant=refuse)
     expected = seconds if math.isfinite(seconds) and abs(seconds) < 1e12 else 0.0
     assert written["seconds"] == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_field_of_a_wrong_type_raises() -> None:
     with pytest.raises(TypeError):
-        lines().line(Event("k", NOW, model=None), NOW)  # type: ignore[arg-type]
+        lines().line(plain(Event("k", NOW, model=None)), NOW)  # type: ignore[arg-type]
 
 
 @given(st.lists(st.floats(0, 4e9), min_size=1, max_size=50), st.integers(0, 2**32))
@@ -100,7 +101,7 @@ def test_ids_are_uuid_7_and_rise_whatever_the_clock_does(moments: list[float], s
 def test_ids_rise_when_the_random_part_overflows() -> None:
     ids = Ids(lambda n: (1 << n) - 1)
     named = [ids.next(1.0)]
-    ids._random = (1 << 74) - 2  # as after some 2**42 ids within one millisecond
+    ids._high, ids._low = (1 << 12) - 1, (1 << 62) - 2  # as after some 2**42 ids within one millisecond
     named += [ids.next(1.0), ids.next(1.0)]
     assert named == sorted(set(named))
     assert uuid.UUID(named[1]).int >> 80 == 1001

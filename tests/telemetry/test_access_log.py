@@ -6,13 +6,13 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from interceptors.events import CallDetail, SpanFact
 from sidecar.telemetry import metrics
 from sidecar.telemetry.access_log import MOST_KNOWN, AccessLog, LineFile, Lines
+from sidecar.telemetry.feed import Plain, plain
 from tests.telemetry.boards import Slot, number, slot
 from tests.waiting import eventually
 
@@ -20,11 +20,9 @@ line = Lines().line
 DETAIL = CallDetail("10.0.0.1", 1, 2, 100, 200, 0.0001, 0.0151234567, 0.01, True)
 
 
-def fact(name: str = "a.B/C", **fields: Any) -> SpanFact:
+def fact(name: str = "a.B/C") -> Plain:
     start, end = 1763899999.25, 1763899999.5
-    return SpanFact(
-        "0a" * 16, "", "", name, start, end, 7, "spiffe://d/a", "m/2", "authorize.no_rule", DETAIL, **fields
-    )
+    return plain(SpanFact("0a" * 16, "", "", name, start, end, 7, "spiffe://d/a", "m/2", "authorize.no_rule", DETAIL))
 
 
 @pytest.fixture
@@ -92,7 +90,7 @@ def test_every_call_has_its_line(tmp_path: Path, opened: Opened, place: Slot) ->
     path = tmp_path / "access.jsonl"
     log = opened(path)
     for n in range(3000):
-        log.offer(fact(str(n)))
+        log.offer([fact(str(n))])
     log.close()
     assert names(path) == [str(n) for n in range(3000)]
     assert number(place, metrics.LINES_WRITTEN) == 3000
@@ -105,7 +103,7 @@ def test_a_file_renamed_under_load_is_followed_by_a_new_one(tmp_path: Path, open
     sent = 0
     for turn in range(10):
         for _ in range(700):
-            log.offer(fact(str(sent)))
+            log.offer([fact(str(sent))])
             sent += 1
         eventually(path.exists, "the log is written")
         path.rename(tmp_path / f"access.{turn}")
@@ -129,7 +127,7 @@ def test_a_file_cut_in_place_goes_on(tmp_path: Path) -> None:
 def test_reopening_lets_go_of_the_file(tmp_path: Path, opened: Opened) -> None:
     path = tmp_path / "access.jsonl"
     log = opened(path)
-    log.offer(fact("one"))
+    log.offer([fact("one")])
     eventually(path.exists, "the log is written")
     held = f"/proc/self/fd/{next(fd for fd in os.listdir('/proc/self/fd') if leads_to(fd, path))}"
     log.reopen()
@@ -141,7 +139,7 @@ def test_reopening_lets_go_of_the_file(tmp_path: Path, opened: Opened) -> None:
             return True
 
     eventually(let_go, "the file is let go")
-    log.offer(fact("two"))
+    log.offer([fact("two")])
     log.close()
     assert names(path) == ["one", "two"]
 
@@ -178,11 +176,11 @@ def test_what_cannot_be_written_is_counted_and_said_once(
     directory = tmp_path / "away"
     log = opened(directory / "access.jsonl")
     for turn in range(3):
-        log.offer(fact())
+        log.offer([fact()])
         eventually(lambda: number(place, metrics.LINES_DROPPED, ("write",)) == turn + 1, "it is counted")  # noqa: B023
     assert caplog.messages == ["access_log_unwritten"]
     directory.mkdir()
-    log.offer(fact("there"))
+    log.offer([fact("there")])
     log.close()
     assert names(directory / "access.jsonl") == ["there"]
 
@@ -193,7 +191,7 @@ def test_a_disk_that_stands_still_costs_a_bounded_queue(tmp_path: Path, opened: 
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     log = opened(path, 100)
     for _ in range(10_000):
-        log.offer(fact("x" * 1000))
+        log.offer([fact("x" * 1000)])
     log.close()
     os.close(reader)
     lost = sum(number(place, metrics.LINES_DROPPED, (why,)) for why in ("queue_full", "write"))
@@ -210,6 +208,6 @@ def test_a_link_at_the_path_is_not_followed(tmp_path: Path) -> None:
 
 def test_stderr_gets_whole_lines(opened: Opened, capfd: pytest.CaptureFixture[str]) -> None:
     log = opened(None)
-    log.offer(fact("one"))
+    log.offer([fact("one")])
     log.close()
     assert json.loads(capfd.readouterr().err)["method"] == "one"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 import resource
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from interceptors.events import CallDetail, SpanFact
 from sidecar.telemetry import metrics
-from sidecar.telemetry.feed import BATCH, FeedEnd, SpanFeed, decode, encode, pair
+from sidecar.telemetry.feed import BATCH, FeedEnd, SpanFeed, pair, plain, restored
 from sidecar.telemetry.ports import SpanSink
 from tests.telemetry.boards import Slot, number, slot
 
@@ -45,7 +46,7 @@ def feed() -> tuple[SpanFeed, FeedEnd, Slot, Later]:
 def read(end: FeedEnd) -> list[SpanFact]:
     facts: list[SpanFact] = []
     while batch := end.read():
-        facts += batch
+        facts += map(restored, batch)
     return facts
 
 
@@ -136,4 +137,4 @@ facts = st.builds(
 
 @given(st.lists(facts, max_size=5))
 def test_what_is_read_is_what_was_written(sent: list[SpanFact]) -> None:
-    assert decode(encode(sent)) == sent
+    assert [restored(marshal.loads(marshal.dumps(plain(each)))) for each in sent] == sent

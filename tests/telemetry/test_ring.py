@@ -10,7 +10,7 @@ from sidecar.telemetry.ring import Ring
 
 def test_keeps_order_and_drops_the_newest() -> None:
     ring: Ring[int] = Ring(3)
-    assert [ring.put(n) for n in range(5)] == [True, True, True, False, False]
+    assert [ring.put([0, 1]), ring.put([2, 3]), ring.put([4]), ring.put([])] == [0, 1, 1, 0]
     assert (ring.take(2), ring.take(2), ring.take(2), ring.dropped) == ([0, 1], [2], [], 2)
 
 
@@ -20,8 +20,8 @@ def test_all_are_taken_dropped_or_waiting(steps: list[int | None], capacity: int
     put = taken = 0
     for step in steps:
         if step is None:
-            ring.put(object())
-            put += 1
+            ring.put([object(), object()])
+            put += 2
         else:
             taken += len(ring.take(step))
         assert len(ring) <= capacity
