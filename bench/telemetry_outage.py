@@ -39,7 +39,7 @@ from sidecar.processes.channel import Channel
 from sidecar.processes.messages import Drain, Start
 from sidecar.telemetry import metrics
 from sidecar.telemetry.board import BoardView
-from sidecar.telemetry.feed import BATCH, encode
+from sidecar.telemetry.feed import BATCH, packet, plain
 from sidecar.telemetry.settings import BOARD, FEED, Seats, Settings
 
 CHANNELS = 8
@@ -277,7 +277,7 @@ def hour(processes: Processes, rate: float) -> list[Figure]:
         with socket.socket(fileno=os.dup(place[FEED])) as feed:
             feed.setblocking(True)  # a worker never waits; here nothing is to be lost before it is there
             for number in range(spans // BATCH):
-                feed.send(encode(batch(number)))
+                feed.send(packet(list(map(plain, batch(number)))))
                 if number % 500 == 499:
                     sizes.append(procfs.memory(child.pid))
             seconds = time.monotonic() - begun

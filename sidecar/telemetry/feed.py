@@ -75,7 +75,7 @@ class SpanFeed:
 
     def _send(self, facts: list[Plain]) -> None:
         try:
-            self._end.send(marshal.dumps(facts, _VERSION))
+            self._end.send(packet(facts))
         except OSError as error:
             if error.errno == errno.EMSGSIZE and len(facts) > 1:
                 middle = len(facts) // 2
@@ -107,18 +107,23 @@ class FeedEnd:
     def read(self) -> list[Plain] | None:
         """The next batch, [] where none is there, or None where nobody will write again."""
         try:
-            packet = self._end.recv(PACKET_MOST)
+            data = self._end.recv(PACKET_MOST)
         except (BlockingIOError, InterruptedError):
             return []
         except OSError:
             return None
-        if not packet:
+        if not data:
             return None
-        facts: list[Plain] = marshal.loads(packet)  # noqa: S302 - only our own processes hold the socket
+        facts: list[Plain] = marshal.loads(data)  # noqa: S302 - only our own processes hold the socket
         return facts
 
     def close(self) -> None:
         self._end.close()
+
+
+def packet(facts: list[Plain]) -> bytes:
+    """As `FeedEnd.read` expects it."""
+    return marshal.dumps(facts, _VERSION)
 
 
 def is_logged(fact: Plain) -> bool:
@@ -136,4 +141,6 @@ def plain(fact: SpanFact) -> Plain:
 
 def restored(fact: Plain) -> SpanFact:
     *span, detail = fact
-    return SpanFact(*span, None if detail is None else CallDetail(*detail))
+    whole = SpanFact(*span)
+    whole.detail = None if detail is None else CallDetail(*detail)
+    return whole
