@@ -140,6 +140,9 @@ class Served:
             self.release()
         self.wire.touch()
 
+    def on_view(self, payload: memoryview) -> None:
+        self.on_data(bytes(payload), False)
+
     def release(self) -> None:
         self.wire.connection.release(self.stream)
         self.stream.owner = None
@@ -257,6 +260,9 @@ class Called:
         self.wire.touch()
         if end:
             self._over(LOST)
+
+    def on_view(self, payload: memoryview) -> None:
+        self.on_data(bytes(payload), False)
 
     def take(self, payload: bytes) -> None:
         self.body.append(payload)

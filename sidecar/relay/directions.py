@@ -46,6 +46,10 @@ class Direction:
     def send(self, side: Side, payload: bytes, end: bool) -> None:
         raise NotImplementedError
 
+    def send_view(self, side: Side, payload: memoryview) -> bool:
+        """Send what is not the last, and give its window back, if it may go at once; else False."""
+        raise NotImplementedError
+
     def finished(self, side: Side) -> None:
         """Every message has been sent: end the sink's side."""
         raise NotImplementedError
@@ -121,6 +125,15 @@ class Requests(Direction):
             if end or not side.unary or (side.unsent_size > HOLD and not side.inspects):
                 exchange.open_upstream()
 
+    def send_view(self, side: Side, payload: memoryview) -> bool:
+        exchange = side.exchange
+        wire, up = exchange.up_wire, exchange.up
+        if wire is None or up is None or side.replay is not None or not wire.connection.send_view(up, payload):
+            return False
+        exchange.credit_request(len(payload))
+        wire.hasten()
+        return True
+
     def finished(self, side: Side) -> None:
         unsent = side.unsent
         if unsent:
@@ -187,6 +200,14 @@ class Responses(Direction):
             exchange.credit_response(len(payload))
         if not exchange.front.dirty:
             exchange.front.touch()
+
+    def send_view(self, side: Side, payload: memoryview) -> bool:
+        exchange = side.exchange
+        if not exchange.connection.send_view(exchange.down, payload):
+            return False
+        exchange.credit_response(len(payload))
+        exchange.front.hasten()
+        return True
 
     def finished(self, side: Side) -> None:
         responding.finish(side.exchange)

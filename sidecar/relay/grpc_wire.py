@@ -90,6 +90,14 @@ class Passage:
                 return payload
         return self._feed_parts(payload)
 
+    def amid(self, size: int) -> bool:
+        """Whether the next `size` bytes are of a long message already on its way, and all of them may go on."""
+        return size <= self._left
+
+    def skip(self, size: int) -> None:
+        """Count bytes that have gone on, as `amid` allows."""
+        self._left -= size
+
     def _feed_parts(self, payload: bytes) -> bytes:
         data = self._held + payload if self._held else payload
         length = len(data)

@@ -39,6 +39,19 @@ class Passing(Side):
         else:
             self.take(payload, end)
 
+    def on_view(self, payload: memoryview) -> None:
+        size, passage = len(payload), self._passage
+        if (
+            passage is not None
+            and passage.amid(size)
+            and not (self._busy or self._inbox or self.exchange.over)
+            and self.direction.send_view(self, payload)
+        ):
+            passage.skip(size)
+            self.size += size
+        else:
+            self.on_data(bytes(payload), False)
+
     def take(self, payload: bytes, end: bool) -> None:
         size = len(payload)
         if (

@@ -107,6 +107,9 @@ class Side:
         else:
             self.data(payload, end)
 
+    def on_view(self, payload: memoryview) -> None:
+        self.on_data(bytes(payload), False)
+
     # --- what is kept -------------------------------------------------------------------------------------------
 
     def wait(self) -> None:

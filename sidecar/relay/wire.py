@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, Generic, TypeVar, cast
@@ -17,6 +18,7 @@ from sidecar.relay.tls_errors import TlsError
 C = TypeVar("C", bound=Connection | None)
 _log = Log("relay")
 _HIGH_WATER: Final = 512 << 10  # bytes in the transport beyond which nothing more is taken from a connection
+_IOV_MAX: Final = 1024  # pieces in one writev(2)
 _TURN_S: Final = 0.002  # in a turn of the loop, for what one connection has sent, and for all that is behind
 
 
@@ -31,6 +33,7 @@ class Flusher:
         self._loop = loop
         self._timer = timer
         self._dirty: list[Wire[Any]] = []
+        self._hasty: list[Wire[Any]] = []
         self._behind: deque[Callable[[], None]] = deque()
         self.turn = 0
 
@@ -63,17 +66,31 @@ class Flusher:
             self._loop.call_soon(self._flush)
         self._dirty.append(wire)
 
+    def hasten(self, wire: Wire[Any]) -> None:
+        self._hasty.append(wire)
+
+    def catch_up(self) -> None:
+        """Write what connections have to send that holds what was read in memory."""
+        if self._hasty:
+            hasty, self._hasty = self._hasty, []
+            for wire in hasty:
+                wire.hasty = False
+                self._write(wire)
+
     def _flush(self) -> None:
         self.turn += 1
         dirty, self._dirty = self._dirty, []
         for wire in dirty:
             wire.dirty = False
-            try:
-                wire.flush()
-            except Exception as error:
-                # A defect of ours: it ends this connection and keeps no other waiting.
-                _log.error("relay_defect", error)
-                wire.abort()
+            self._write(wire)
+
+    def _write(self, wire: Wire[Any]) -> None:
+        try:
+            wire.flush()
+        except Exception as error:
+            # A defect of ours: it ends this connection and keeps no other waiting.
+            _log.error("relay_defect", error)
+            wire.abort()
 
 
 class Wire(asyncio.Protocol, Generic[C]):
@@ -90,6 +107,8 @@ class Wire(asyncio.Protocol, Generic[C]):
         self.transport: asyncio.Transport | None = None
         self.connection = connection
         self.dirty = False
+        self.hasty = False
+        self._socket = -1  # its descriptor
         self.opened = now
         self.heard = now  # when bytes last came
         self.closing = False
@@ -125,6 +144,9 @@ class Wire(asyncio.Protocol, Generic[C]):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are not subclasses
         self.transport.set_write_buffer_limits(_HIGH_WATER)
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            self._socket = connection.fileno()
         if self._channel is None:
             self.ready()
 
@@ -166,6 +188,7 @@ class Wire(asyncio.Protocol, Generic[C]):
             # A defect of ours: nothing more of this connection can be trusted to be in order.
             _log.error("relay_defect", error)
             connection.abort(ErrorCode.INTERNAL_ERROR, "internal error")
+        self._flusher.catch_up()
         if connection.fault is not None:
             self.faulted(connection.fault)
             self.flush()
@@ -236,6 +259,14 @@ class Wire(asyncio.Protocol, Generic[C]):
             self.dirty = True
             self._flusher.mark(self)
 
+    def hasten(self) -> None:
+        """The connection has something to send that keeps what was read in memory: flush it before more is read."""
+        if not self.hasty:
+            self.hasty = True
+            self._flusher.hasten(self)
+        if not self.dirty:
+            self.touch()
+
     def flush(self) -> None:
         connection = self.connection
         if connection is None or self._paused or self.closing or self.transport is None:
@@ -250,8 +281,7 @@ class Wire(asyncio.Protocol, Generic[C]):
                     self.abort()
                     return
             elif bulky:
-                if not self.transport.is_closing():
-                    self.transport.writelines(pieces)
+                self._write_all(pieces)
             else:
                 self._write(b"".join(pieces))
         if connection.stalled and not self._paused:
@@ -260,6 +290,23 @@ class Wire(asyncio.Protocol, Generic[C]):
                 self.touch()
         if connection.draining and connection.finished and not connection.pending:
             self.drained()
+
+    def _write_all(self, pieces: list[Piece]) -> None:
+        """Write long pieces without joining them. What the socket does not take now is copied: views hold far more."""
+        transport, sent = self.transport, 0
+        if transport is None or transport.is_closing():
+            return
+        if self._socket >= 0 and not transport.get_write_buffer_size():
+            try:
+                sent = os.writev(self._socket, pieces[:_IOV_MAX])
+            except OSError:
+                pass  # it is full, or the transport finds the same fault
+        for number, piece in enumerate(pieces):
+            size = len(piece)
+            if sent < size:
+                transport.write(b"".join((memoryview(piece)[sent:], *pieces[number + 1 :])))
+                break
+            sent -= size
 
     def _seal(self, channel: TlsChannel, data: bytes) -> None:
         """Write `data` in records. Raises TlsError."""

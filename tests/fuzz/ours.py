@@ -45,6 +45,9 @@ class _Call:
         if end:
             self._tell("end")
 
+    def on_view(self, payload: memoryview) -> None:
+        self.on_data(bytes(payload), False)
+
     def on_trailers(self, trailers: TrailerBlock) -> None:
         self._tell("trailers", trailers.fields)
         self._tell("end")

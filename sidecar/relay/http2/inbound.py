@@ -11,6 +11,7 @@ from sidecar.relay.http2.blocks import HeaderBlocks, hard_limit
 from sidecar.relay.http2.credit import Credit
 from sidecar.relay.http2.errors import ConnectionFault, ErrorCode, StreamFault
 from sidecar.relay.http2.limits import Budget, Limits
+from sidecar.relay.http2.outbound import BULK
 from sidecar.relay.http2.streams import BODY, ENDED, RECEIVE, RESET, Stream, fault_code
 
 Handler: TypeAlias = Callable[[Any, int, int, bytes], None]
@@ -97,10 +98,11 @@ class Inbound(Credit, ABC):
             if at < 0:
                 return
         last = length - frames.HEADER_LENGTH
+        view: memoryview | None = None
         left = _LOOK
         while at <= last:
             if left <= 0:
-                if not self._give_all(late) or late():
+                if (gathered and not self._give_all(late)) or late():
                     self.behind = True
                     break
                 left = _LOOK
@@ -144,6 +146,10 @@ class Inbound(Credit, ABC):
                                 if stream.send >= ENDED:
                                     self._retire(stream)
                                 stream.owner.on_data(data[begin:end], True)  # type: ignore[union-attr]
+                            elif size >= BULK:
+                                if view is None:
+                                    view = memoryview(data)
+                                stream.owner.on_view(view[begin:end])  # type: ignore[union-attr]
                             else:
                                 stream.owner.on_data(data[begin:end], False)  # type: ignore[union-attr]
                             continue

@@ -12,7 +12,7 @@ from sidecar.relay.http2.streams import AWAIT, BODY, ENDED, RESET, Piece, Stream
 
 _pack = frames.HEADER.pack
 _DEFAULT_FRAME: Final = frames.DEFAULT_FRAME
-_BULK: Final = 4 << 10  # bytes of a payload that is not copied
+BULK: Final = 4 << 10  # bytes of a payload that is not copied
 _ROOM: Final = 256 << 10  # bytes of DATA put out between two flushes
 _MERGED: Final = 4 << 10  # bytes; shorter payloads that wait are joined up to this
 _COPIED: Final = 1 << 10  # bytes, up to which a copy costs less than a view
@@ -122,7 +122,7 @@ class Outbound:
             self.send_window -= size
             self.room -= size
             head = _pack(size << 8, 1 if end else 0, stream.id)
-            if size < _BULK:
+            if size < BULK:
                 self._out.append(head + payload)
             else:
                 self.bulky = True
@@ -136,6 +136,29 @@ class Outbound:
         if stream.send >= ENDED:
             return True
         return self._send_later(stream, payload, end)
+
+    def send_view(self, stream: Stream, payload: memoryview) -> bool:
+        """Send DATA that is not the last, if all of it may go now; else nothing is done, and it is False.
+
+        What was read stays in memory until `take` has given the view, and what that is for has let go of it.
+        """
+        size = len(payload)
+        if (
+            stream.queue is not None
+            or size > stream.send_window
+            or size > self.send_window
+            or size > self.room
+            or size > self._peer_frame
+            or stream.send >= ENDED
+        ):
+            return False
+        stream.send_window -= size
+        self.send_window -= size
+        self.room -= size
+        self.bulky = True
+        self._out.append(_pack(size << 8, 0, stream.id))
+        self._out.append(payload)
+        return True
 
     def _send_later(self, stream: Stream, payload: bytes, end: bool) -> bool:
         queue = stream.queue
@@ -190,7 +213,10 @@ class Outbound:
         assert queue is not None
         payload, end = queue[0]
         size = len(payload)
-        count = min(size, stream.send_window, self.send_window, self.room, self._peer_frame)
+        count = size
+        for most in (stream.send_window, self.send_window, self.room, self._peer_frame):
+            if most < count:
+                count = most
         piece = payload
         if count < size:
             piece = payload[:count]
@@ -204,7 +230,7 @@ class Outbound:
         self.room -= count
         self._out.append(_pack(count << 8, 1 if end else 0, stream.id))
         self._out.append(piece)
-        if count >= _BULK:
+        if count >= BULK:
             self.bulky = True
         if queue:
             self._blocked.move_to_end(stream)

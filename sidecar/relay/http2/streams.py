@@ -51,6 +51,9 @@ class StreamOwner(Protocol):
     def on_data(self, payload: bytes, end: bool) -> None:
         """payload: DATA without padding; its window is returned by `Connection.consume`."""
 
+    def on_view(self, payload: memoryview) -> None:
+        """DATA as it stands in what was read, which the view keeps in memory: whoever keeps any of it copies that."""
+
     def on_trailers(self, trailers: TrailerBlock) -> None: ...
 
     def on_reset(self, code: int, reason: str) -> None:

@@ -114,6 +114,9 @@ class Check:
         if end or len(self._body) > _ANSWER_MOST:
             self._end(Verdict.SILENT)
 
+    def on_view(self, payload: memoryview) -> None:
+        self.on_data(bytes(payload), False)
+
     def on_trailers(self, trailers: TrailerBlock) -> None:
         self._end(verdict(answer_of(trailers).status, self._body))
 

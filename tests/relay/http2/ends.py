@@ -126,6 +126,9 @@ class Owner:
             self.end.connection.consume(self.stream, len(payload))
         self._tell("data", payload, end)
 
+    def on_view(self, payload: memoryview) -> None:
+        self.on_data(bytes(payload), False)
+
     def on_trailers(self, trailers: TrailerBlock) -> None:
         self._tell("trailers", trailers.fields)
 

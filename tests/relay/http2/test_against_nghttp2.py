@@ -80,6 +80,9 @@ class _Echo:
         if end:
             self.finish()
 
+    def on_view(self, payload: memoryview) -> None:
+        self.on_data(bytes(payload), False)
+
     def on_trailers(self, trailers: TrailerBlock) -> None:
         self.finish()
 
@@ -203,6 +206,9 @@ class _Asker:
         self.connection.consume(self.stream, len(payload))
         if end:
             self._end()
+
+    def on_view(self, payload: memoryview) -> None:
+        self.on_data(bytes(payload), False)
 
     def on_trailers(self, trailers: TrailerBlock) -> None:
         self.trailers = trailers.fields
