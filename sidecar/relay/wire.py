@@ -300,7 +300,7 @@ class Wire(asyncio.Protocol, Generic[C]):
             try:
                 sent = os.writev(self._socket, pieces[:_IOV_MAX])
             except OSError:
-                pass  # it is full, or the transport finds the same fault
+                sent = 0  # it is full, or the transport finds the same fault
         for number, piece in enumerate(pieces):
             size = len(piece)
             if sent < size:

@@ -53,21 +53,21 @@ def started(world: World) -> tuple[Call, Tapped]:
     return call, tapped
 
 
-def slowly(world: World, source: Half, sink: Half, most: int) -> None:
+def slowly(world: World, source: Half, sink: Half, most: int, lot: bytes = LOT) -> None:
     """The sink reads bit by bit, until everything has come; never more than `most` bytes are between the ends."""
     size = source.unsent + len(sink.data)
     steps = 0
-    while len(sink.data) < len(LOT):
+    while len(sink.data) < len(lot):
         unread = sink.end.unread[sink.id]
         assert unread, "nothing comes any more"
         sink.end.read(sink, unread)
         world.settle()
-        sent = len(LOT) - source.unsent
+        sent = len(lot) - source.unsent
         assert sent - len(sink.data) <= most
         steps += 1
-    assert size <= len(LOT)
+    assert size <= len(lot)
     assert steps > 100
-    assert sink.data == LOT
+    assert sink.data == lot
 
 
 def test_a_slow_client_holds_no_more_than_a_window(links: Any, frame: int) -> None:

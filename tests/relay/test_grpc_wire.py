@@ -139,6 +139,22 @@ def test_what_no_message_may_be(
     assert (caught.value.deny.code, caught.value.deny.reason) == (code, reason)
 
 
+def test_what_is_amid_a_long_message_may_be_passed_by() -> None:
+    message = prefixed(bytes(3 * HOLD))
+    passage, left = Passage(LIMIT), len(message) - HOLD - 1
+    assert not passage.amid(1)
+    assert passage.feed(message[: HOLD + 1]) == message[: HOLD + 1]
+    assert passage.amid(left)
+    assert not passage.amid(left + 1)
+    passage.skip(left - 1)
+    with pytest.raises(WireFault):
+        passage.finish()
+    assert not passage.amid(2)
+    assert passage.feed(message[-1:] + message[:9]) == message[-1:]
+    assert passage.count == 1
+    assert not passage.amid(1)  # a short part of what follows waits: nothing may overtake it
+
+
 @pytest.mark.parametrize("make", [Passage, Deframer])
 def test_a_message_of_the_limit_passes(make: type[Passage] | type[Deframer]) -> None:
     side = make(99)

@@ -106,7 +106,7 @@ class World:
     """`with World(links) as world:`; on leaving, nothing of any call may be left.
 
     cut, cut_back: how bytes from the client, and from the model server, are cut.  frame: bytes of both ends' DATA
-    frames, at most.
+    frames, at most.  transport: what the relay's connections stand on.
     """
 
     def __init__(
@@ -124,6 +124,7 @@ class World:
         connect: bool = True,
         lookup: Lookup | None = None,
         admit: Callable[[Any], str | None] = lambda _: None,
+        transport: type[Transport] = Transport,
     ) -> None:
         self.loop = HandTurned()
         loop: Any = self.loop
@@ -148,6 +149,7 @@ class World:
         self.answer: Callable[[Tapped], None] | None = None  # the model server's, to every call that has half-closed
         self._ends: list[tuple[Any, Transport]] = []  # an end, and the relay's transport towards it
         self._cut, self._cut_back, self._frame = cut, cut_back, frame
+        self._transport = transport
         self.loop.connector = self._connect
         self.pool.start()
         self.front.start()
@@ -168,7 +170,7 @@ class World:
         server.answers = lambda call: self.answer(call) if self.answer is not None else None
         server.frame, server.clock = self._frame, self.loop.time
         self.servers.append(server)
-        transport = Transport(self.loop, protocol)
+        transport = self._transport(self.loop, protocol)
         self._ends.append((server, transport))
         return transport
 
@@ -181,7 +183,7 @@ class World:
     def attach(self, end: Any) -> None:
         """Connect any client that takes and receives bytes."""
         end.frame = self._frame
-        self._ends.append((end, Transport(self.loop, self.front.protocol())))
+        self._ends.append((end, self._transport(self.loop, self.front.protocol())))
 
     def at(self, address: str) -> Server:
         """The newest connection to one address of the model server."""

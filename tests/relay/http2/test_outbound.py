@@ -247,3 +247,52 @@ def test_a_client_ends_its_side_and_still_receives() -> None:
     client.feed(headers(1, RESPONSE), data(1, b"a"), headers(1, TRAILERS, end=True))
     assert [event[1] for event in client.events] == ["head", "data", "trailers"]
     assert client.connection.streams == {}
+
+
+# --- views --------------------------------------------------------------------------------------------------------
+
+
+def test_a_view_goes_out_as_it_stands() -> None:
+    server = _wide(1)
+    connection, stream = server.connection, server.stream(1)
+    read = b"abc" * 3_000
+    before = connection.send_window, stream.send_window, connection.room
+    assert connection.send_view(stream, memoryview(read)[3:6_003])
+    assert [
+        have - now
+        for have, now in zip(before, (connection.send_window, stream.send_window, connection.room), strict=True)
+    ] == [6_000] * 3
+    head, piece = connection.take()[-2:]
+    assert head == frames.frame_header(6_000, frames.DATA, 0, 1)
+    assert isinstance(piece, memoryview)
+    assert piece.obj is read
+    assert piece == read[3:6_003]
+
+
+@pytest.mark.parametrize("what", ["room", "window of all", "own window", "frame", "queue", "end"])
+def test_a_view_that_would_wait_is_not_taken(what: str) -> None:
+    """Whoever has it copies it: nothing is changed, and nothing of it is kept."""
+    server = ServerEnd()
+    size = 16_385 if what == "frame" else 10_000
+    server.feed(
+        frames.settings([(frames.INITIAL_WINDOW_SIZE, 9_999 if what == "own window" else MAX)]),
+        frames.window_update(0, MAX - 65_535),
+        headers(1),
+    )
+    connection, stream = server.connection, server.stream(1)
+    connection.send_head(stream, HEAD, False)
+    if what == "room":
+        connection.room = 9_999
+    elif what == "window of all":
+        connection.send_window = 9_999
+    elif what == "queue":
+        connection.room = 0
+        connection.send_data(stream, b"first", False)
+        connection.room = MAX
+    elif what == "end":
+        connection.send_head(stream, TAIL, True)
+    server.sent()
+    before = connection.send_window, stream.send_window, connection.room, stream.queued
+    assert not connection.send_view(stream, memoryview(bytes(size)))
+    assert (connection.send_window, stream.send_window, connection.room, stream.queued) == before
+    assert not connection.pending
