@@ -281,9 +281,7 @@ def test_a_view_that_would_wait_is_not_taken(what: str) -> None:
     )
     connection, stream = server.connection, server.stream(1)
     connection.send_head(stream, HEAD, False)
-    if what == "room":
-        connection.room = 9_999
-    elif what == "window of all":
+    if what == "window of all":
         connection.send_window = 9_999
     elif what == "queue":
         connection.room = 0
@@ -292,6 +290,8 @@ def test_a_view_that_would_wait_is_not_taken(what: str) -> None:
     elif what == "end":
         connection.send_head(stream, TAIL, True)
     server.sent()
+    if what == "room":
+        connection.room = 9_999
     before = connection.send_window, stream.send_window, connection.room, stream.queued
     assert not connection.send_view(stream, memoryview(bytes(size)))
     assert (connection.send_window, stream.send_window, connection.room, stream.queued) == before
