@@ -238,18 +238,21 @@ BLOCK = encode((*REQUEST, (b"x", b"v" * 2000)))
     ("frames_of_one", "count", "least"),
     [
         (lambda _: data(1, bytes(16_384)), 10, 9),
-        (lambda _: data(1, bytes(200)), 80, 9),
+        (lambda _: data(1, bytes(600)), 80, 4),
+        (lambda number: data(number, bytes(20)), 80, 19),
         (lambda number: headers(number, block=BLOCK), 10, 9),
         (lambda number: headers(number, block=BLOCK[:9], flags=0) + continuation(number, BLOCK[9:]), 10, 9),
     ],
-    ids=["long DATA", "short DATA", "HEADERS", "CONTINUATION"],
+    ids=["long DATA", "short DATA", "short DATA of many", "HEADERS", "CONTINUATION"],
 )
 def test_the_clock_is_looked_at_as_often_as_there_is_much_to_look_at(
     frames_of_one: Callable[[int], bytes], count: int, least: int
 ) -> None:
-    """DATA may hold messages to inflate: a long frame many, each of many short ones one. A block is decoded."""
+    """Long DATA may hold many messages, and what came for each stream has its owner at work. A block is decoded."""
     end = ServerEnd(greedy=True)
     end.feed(headers(1))
+    if frames_of_one(3) == data(3, bytes(20)):
+        end.feed(*(headers(2 * at + 3) for at in range(count)))
     looks: list[int] = []
 
     def late() -> bool:

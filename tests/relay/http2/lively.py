@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from sidecar.relay.http2 import frames
-from sidecar.relay.http2.blocks import encode
+from sidecar.relay.http2.blocks import TABLE_SIZE_ZERO, encode
 from sidecar.relay.http2.errors import ErrorCode
 from sidecar.relay.http2.limits import Limits
-from tests.relay.http2.ends import GENEROUS, RESPONSE, TRAILERS, ClientEnd, End, Owner, ServerEnd, code_of
+from tests.relay.http2.ends import GENEROUS, RESPONSE, TRAILERS, ClientEnd, End, Owner, ServerEnd, code_of, parse
 
 
 def _answering(owner: Owner, event: tuple[Any, ...]) -> None:
@@ -43,21 +43,56 @@ def lively(client: bool, given: Limits = GENEROUS) -> End:
     return end
 
 
-def state(end: End) -> Any:
-    """What can be known of an end: events with DATA joined, faults, windows, streams."""
-    events: list[Any] = []
-    for event in end.events:
-        if event[1] == "sent":
-            continue
-        events.append(event)
+def assert_alike(one: End, other: End) -> None:
+    """The same frames, however cut, come to the same: for each stream, since between them DATA may change places."""
+    assert told(one) == told(other)
+    assert settled(one) == settled(other)
+    # Where the connection's window is what they wait for, who comes first has it.
+    if not (waited(one) or waited(other)):
+        assert said(one) == said(other)
+
+
+def told(end: End) -> dict[int, list[Any]]:
+    """What each stream's owner was told, with DATA joined."""
+    found: dict[int, list[Any]] = {}
+    for number, *event in end.events:
+        events = found.setdefault(number, [])
+        if event[0] == "data" and events and events[-1][0] == "data":
+            events[-1] = ["data", events[-1][1] + event[1], event[2]]
+        elif event[0] != "sent":
+            events.append(event)
+    return found
+
+
+def settled(end: End) -> Any:
+    """Faults, and where streams stand."""
     connection = end.connection
-    return (
-        events,
-        None if connection.fault is None else (connection.fault.code, connection.fault.reason),
-        connection.send_window,
-        connection.slots,
-        {number: (stream.receive, stream.send, stream.send_window) for number, stream in connection.streams.items()},
-    )
+    fault = None if connection.fault is None else (connection.fault.code, connection.fault.reason)
+    streams = {number: (stream.receive, stream.send) for number, stream in connection.streams.items()}
+    return fault, connection.slots, streams
+
+
+def waited(end: End) -> bool:
+    """Whether something had to wait for a window."""
+    streams = [owner.stream for owner in end.owners.values() if owner.stream is not None]
+    return any(owner.sent for owner in end.owners.values()) or any(stream.queue is not None for stream in streams)
+
+
+def said(end: End) -> dict[int, list[Any]]:
+    """What was sent on each stream, of DATA how much: answers are as long as what they answer, and come as it does."""
+    found: dict[int, list[Any]] = {}
+    sent = b"".join(end.connection.take())
+    end.connection._out = [sent]
+    for each in parse(sent):
+        frames_of = found.setdefault(each.stream, [])
+        if each.kind == "DATA" and frames_of and frames_of[-1][0] == "DATA":
+            frames_of[-1] = ("DATA", frames_of[-1][1] | each.flags, frames_of[-1][2] + len(each.payload))
+        elif each.kind == "DATA":
+            frames_of.append(("DATA", each.flags, len(each.payload)))
+        elif each.kind != "WINDOW_UPDATE":  # told of sooner or later, as it is consumed
+            # The first block after the table's size has changed says so, whichever stream's it is.
+            frames_of.append((each.kind, each.flags, each.payload.removeprefix(TABLE_SIZE_ZERO)))
+    return found
 
 
 def in_order(end: End) -> None:

@@ -29,7 +29,7 @@ from tests.relay.http2.ends import (
     priority,
     rst,
 )
-from tests.relay.http2.lively import LivelyServer, in_order, lively, state
+from tests.relay.http2.lively import LivelyServer, assert_alike, in_order, lively
 
 # --- frames, sane and not -----------------------------------------------------------------------------------------
 
@@ -77,8 +77,7 @@ def test_however_bytes_are_cut_the_same_happens(sequence: list[bytes], client: b
     whole.connection.receive(octets, 0.0)
     for begin, end in zip([0, *cuts], [*cuts, len(octets)], strict=True):
         pieces.connection.receive(octets[begin:end], 0.0)
-    assert state(whole) == state(pieces)
-    assert whole.sent() == pieces.sent()
+    assert_alike(whole, pieces)
 
 
 @settings(max_examples=60, deadline=None)
@@ -88,8 +87,7 @@ def test_byte_by_byte_the_same_happens(octets: bytes, client: bool) -> None:
     whole.connection.receive(octets, 0.0)
     for at in range(len(octets)):
         pieces.connection.receive(octets[at : at + 1], 0.0)
-    assert state(whole) == state(pieces)
-    assert whole.sent() == pieces.sent()
+    assert_alike(whole, pieces)
 
 
 @settings(max_examples=500, deadline=None)
