@@ -17,7 +17,7 @@ from sidecar.relay.http2.blocks import encode
 PREFIX: Final = 5  # bytes: compressed flag, length
 HOLD: Final = 16 << 10  # bytes; a shorter message travels whole or not at all
 _SHORT: Final = 1 << 10  # bytes
-_STEP: Final = 4 << 20  # bytes inflated at a time
+_STEP: Final = 256 << 10  # bytes inflated at a time
 _WBITS: Final = {b"gzip": 31, b"deflate": 15}
 ENCODINGS: Final = b"identity,deflate,gzip"
 KNOWN_ENCODINGS: Final = frozenset(ENCODINGS.split(b","))
