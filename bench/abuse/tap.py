@@ -62,8 +62,11 @@ class Tap(asyncio.Protocol):
         self._attackers: set[int] = set()  # streams
         self._refused: set[int] = set()
         self.window = frames.DEFAULT_WINDOW  # of the connection
+        self._initial = frames.DEFAULT_WINDOW  # of a stream
+        self._windows: dict[int, int] = {}  # of streams that are open
         self.unread = 0  # bytes of DATA whose window is not given back
-        self._left: OrderedDict[int, memoryview] = OrderedDict()  # of answers, by stream
+        self._left: OrderedDict[int, memoryview] = OrderedDict()  # of answers, by stream, but for
+        self._held: dict[int, memoryview] = {}  # those whose own window is used up
         self._paused = False
         self.hostile = hostile.MODES.get(self.character)
 
@@ -109,10 +112,11 @@ class Tap(asyncio.Protocol):
         elif kind == frames.RST_STREAM:
             self.counts.resets += 1
             self.closed(number)
-        elif kind == frames.WINDOW_UPDATE and not number:
-            self.window += frames.U32.unpack(payload)[0]
-            self._flow()
+        elif kind == frames.WINDOW_UPDATE:
+            self._on_window_update(number, frames.U32.unpack(payload)[0])
         elif kind == frames.SETTINGS and not flags & frames.ACK:
+            # They come once, before any stream.
+            self._initial = dict(frames.SETTING.iter_unpack(payload)).get(frames.INITIAL_WINDOW_SIZE, self._initial)
             self.send(frames.SETTINGS_ACK)
         elif kind == frames.PING and not flags & frames.ACK:
             self.send(frames.ping(payload, True))
@@ -123,7 +127,17 @@ class Tap(asyncio.Protocol):
         """Whether a stream's call is of this path."""
         return path.encode() in self._blocks.get(number, b"")
 
+    def _on_window_update(self, number: int, increment: int) -> None:
+        if not number:
+            self.window += increment
+        elif number in self._windows:
+            self._windows[number] += increment
+            if number in self._held:
+                self._left[number] = self._held.pop(number)
+        self._flow()
+
     def _opened_stream(self, number: int, block: bytes) -> None:
+        self._windows[number] = self._initial
         if not any(path in block for path in ATTACKED):
             self.counts.honest += 1
             return
@@ -146,13 +160,15 @@ class Tap(asyncio.Protocol):
     def closed(self, number: int) -> None:
         self._blocks.pop(number, None)
         self._left.pop(number, None)
+        self._held.pop(number, None)
+        self._windows.pop(number, None)
         self._refused.discard(number)
         if number in self._attackers:
             self._attackers.remove(number)
             self.counts.open -= 1
 
     def finish(self, number: int, message: bytes = ANSWER) -> None:
-        """Answer, as far as the connection's window allows; not once the stream is closed."""
+        """Answer, as far as windows allow; not once the stream is closed."""
         if number in self._blocks:
             self._blocks.pop(number)
             self._left[number] = memoryview(message)
@@ -163,12 +179,16 @@ class Tap(asyncio.Protocol):
         """Send a frame of each answer in turn, while the window lasts and what was sent is taken."""
         while self._left and not self._paused:
             number, left = self._left.popitem(last=False)
-            piece = left[: frames.DEFAULT_FRAME]
+            piece = left[: min(frames.DEFAULT_FRAME, self._windows[number])]
+            if not piece:
+                self._held[number] = left
+                continue
             if len(piece) > self.window:
                 self._left[number] = left
                 self._left.move_to_end(number, last=False)
                 return
             self.window -= len(piece)
+            self._windows[number] -= len(piece)
             self.send(data(number, bytes(piece)))
             if len(left) > len(piece):
                 self._left[number] = left[len(piece) :]
