@@ -54,6 +54,7 @@ def front_settings(config: Config) -> FrontSettings:
         handshake_s=limits.handshake,
         header_s=limits.header_time,
         message_s=limits.message_time,
+        read_s=limits.read_time,
         idle_s=limits.idle,
         keepalive_s=limits.keepalive,
         connections_per_source=limits.connections_per_source,

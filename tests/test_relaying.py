@@ -36,6 +36,7 @@ listen:
     adaptive: false
     handshakes: 5
     message_time: 12s
+    read_time: 13s
     output: 1MiB
     refusals: {rate: 6/second, burst: 7}
     unknown: {rate: 8/second, burst: 9}
@@ -49,6 +50,7 @@ listen:
         memory=6 << 30,
         handshakes=5,
         message_s=12.0,
+        read_s=13.0,
     )
 
 

@@ -27,7 +27,7 @@ SERVICES: Final = [
     {"service": "abuse.Refused", "methods": [{"name": name, **UNARY} for name in ("Allowed", "Denied")]},
 ]
 # So that attacks by doing nothing show within seconds. All other limits are as they come.
-LIMITS: Final = {"handshake": "2s", "header_time": "2s", "message_time": "2s"}
+LIMITS: Final = {"handshake": "2s", "header_time": "2s", "message_time": "2s", "read_time": "2s"}
 _SETTLED_S: Final = 120.0
 _REST_S: Final = 2.0  # until what was held is given back
 

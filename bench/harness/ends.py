@@ -100,7 +100,7 @@ class ServerWire(Wire):
     """One connection of the model server."""
 
     def __init__(self) -> None:
-        self.connection = ServerConnection(WIDE, self._accept, lambda reason: None)
+        self.connection = ServerConnection(WIDE, self._accept, lambda fault: None)
         super().__init__(self.connection)
 
     def _accept(self, stream: Stream, head: RequestHead, end: bool) -> None:

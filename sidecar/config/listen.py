@@ -18,6 +18,7 @@ MESSAGE_MAX = Size(2 << 30)
 StreamWindow: TypeAlias = Annotated[Size, Within(WINDOW_MIN, WINDOW_MAX)]
 ConnectionWindow: TypeAlias = Annotated[Size, Within(WINDOW_MIN, WINDOW_MAX)]
 ShortTime: TypeAlias = Annotated[Duration, Within(Duration(0.1), Duration(300))]
+ReadTime: TypeAlias = Annotated[Duration, Within(Duration(0.1), DAY)]
 LongTime: TypeAlias = Annotated[Duration, Within(SECOND, Duration(30 * 86400))]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -86,6 +87,11 @@ class Limits(Section):
         description="Time for a request message to arrive once it has begun, or once a unary call has; a second more "
         "for every 500 bytes that come. It stands still while the connection brings 500 bytes a second for each call "
         "that owes a message.",
+    )
+    read_time: ReadTime = Field(
+        written("5m"),
+        description="Time for which something of an answer may wait while the client reads nothing of it: then its "
+        "call ends; and its connection, where that takes nothing either.",
     )
     idle: LongTime = Field(written("1h"), description="A connection without calls is closed after this time.")
     keepalive: LongTime = Field(

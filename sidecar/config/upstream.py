@@ -205,7 +205,9 @@ class Upstream(Section):
         written({}), description="When a call is tried again."
     )
     stream_window: StreamWindow = Field(
-        written("1MiB"), description="Bytes of one call's answer held for a slow caller (the HTTP/2 stream window)."
+        written("1MiB"),
+        description="Bytes of one call's answer held for a slow caller, at most (the HTTP/2 stream window). A call "
+        "begins with 64 KiB, and gets the rest when its answer comes fast and is read as fast.",
     )
     connection_window: ConnectionWindow = Field(
         written("256MiB"),

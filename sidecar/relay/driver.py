@@ -51,7 +51,7 @@ _ATTEMPTS: Final = 3
 _METADATA: Final = View.METADATA
 _UNAVAILABLE: Final = int(Code.UNAVAILABLE)
 _CLIENT_GONE: Final = "client.gone"
-_CLIENT_SLOW: Final = "client.slow"
+CLIENT_SLOW: Final = "client.slow"
 _MODEL_SERVER: Final = Route.MODEL_SERVER
 _ACCEPT: Final = frozenset((b"grpc-accept-encoding",))
 _UNRECORDED: Final = Deny(Code.UNAVAILABLE, "record.failed", "the call could not be recorded")
@@ -97,6 +97,7 @@ class Exchange:
         "reserved",
         "responding",
         "response",
+        "taken",
         "up",
         "up_wire",
         "waiting",
@@ -131,6 +132,7 @@ class Exchange:
         self.chain_s = 0.0  # time in links
         self.opened = 0.0  # when the call was sent on, on the timer's clock; 0 before
         self.first_s = -1.0  # from then to the first of the answer
+        self.taken = 0  # bytes of the answer that had to wait and that the client has taken
         self.asking: list[Asking] | None = None  # hooks that wait for an answer
 
     # --- the client's side --------------------------------------------------------------------------------------
@@ -233,6 +235,7 @@ class Exchange:
 
     def on_response_sent(self, count: int) -> None:
         """DATA that waited has left for the client."""
+        self.taken += count
         response = self.response
         if response is not None and not self.over:
             if not response.inspects:
@@ -424,17 +427,17 @@ class Exchange:
         self._end(int(code), None, denial_block(Deny(code, reason, public), self.head_sent), reason)
 
     def shed(self) -> None:
-        """The client has not read its answer, and what that holds is needed for others: what waits is dropped."""
+        """The client has not read its answer for too long, or what that holds is needed for others: it is dropped."""
+        self.relay.meter.abused(CLIENT_SLOW)
         if self.over:
             self.connection.reset(self.down, ErrorCode.ENHANCE_YOUR_CALM)
             self._close()
             return
         self.over = True
-        self.relay.meter.abused(_CLIENT_SLOW)
         self._cancel_upstream()
         self.connection.reset(self.down, ErrorCode.ENHANCE_YOUR_CALM)
         self._answered = True
-        self._end(int(Code.RESOURCE_EXHAUSTED), None, None, _CLIENT_SLOW)
+        self._end(int(Code.RESOURCE_EXHAUSTED), None, None, CLIENT_SLOW)
 
     def expire(self) -> None:
         """The deadline has passed."""

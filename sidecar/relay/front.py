@@ -12,10 +12,10 @@ from interceptors.events import Event
 from interceptors.facts import PeerCertificate
 from sidecar.logs import Log
 from sidecar.relay.admission import Refused
-from sidecar.relay.driver import Exchange
+from sidecar.relay.driver import CLIENT_SLOW, Exchange
 from sidecar.relay.freed import LITTLE, Freed
 from sidecar.relay.http2.connection import ServerConnection
-from sidecar.relay.http2.errors import ConnectionFault, ErrorCode
+from sidecar.relay.http2.errors import ConnectionFault, ErrorCode, Http2Error
 from sidecar.relay.http2.fields import RequestHead
 from sidecar.relay.http2.streams import BODY, ENDED, Stream
 from sidecar.relay.relay import Relay
@@ -60,6 +60,10 @@ class FrontWire(Wire[ServerConnection | None]):
         # delivered enough for all of them.
         self._owed: dict[int, tuple[float, int, int, float]] = {}
         self._arrived = 0  # bytes of DATA when that was last looked at
+        # Streams whose answers wait to be read: how much of what waited had been taken, and since when that is so.
+        self._unread: dict[int, tuple[int, float]] = {}
+        self._stood = -1, 0.0  # bytes in a transport that took no more when last looked at, and since when as many
+        self._stuck = 0  # the same, where they have not become fewer since
         self._leaving: float | None = None  # since when a drain has been seen
 
     def clock(self) -> float:
@@ -148,16 +152,21 @@ class FrontWire(Wire[ServerConnection | None]):
         return transport is not None and transport.get_write_buffer_size() > 0
 
     def unread(self) -> int:
-        """Bytes of answers that wait for the client to read."""
+        """Bytes of answers that wait for the client to read, on streams and in a transport that stands still."""
         connection = self.connection
-        return sum([stream.queued for stream in connection.streams.values()]) if connection is not None else 0
+        if connection is None or self.closing:
+            return 0
+        return sum([stream.queued for stream in connection.streams.values()]) + self._stuck
 
-    def shed(self) -> None:
-        """Drop the calls whose answers the client has not read."""
+    def shed(self) -> bool:
+        """Drop the calls whose answers the client has not read. False where there is none."""
         assert self.connection is not None
+        found = False
         for stream in list(self.connection.streams.values()):
             if stream.queue is not None and isinstance(stream.owner, Side):
+                found = True
                 stream.owner.exchange.shed()
+        return found
 
     def hurry(self, now: float, within_s: float) -> None:
         """End the calls that owe a message and hardly send any of it.
@@ -189,6 +198,37 @@ class FrontWire(Wire[ServerConnection | None]):
             elif not side.exchange.over:
                 self._front.relay.meter.abused(_MESSAGE_SLOW.reason)
                 side.misused(_MESSAGE_SLOW)
+
+    def expect(self, now: float, within_s: float) -> bool:
+        """End the calls of whose answers something waits and the client has taken nothing for so long.
+
+        False where the transport has taken nothing either.
+        """
+        connection, earlier = self.connection, self._unread
+        self._unread = unread = {}
+        if connection is None:
+            return True
+        left = 0
+        for stream in list(connection.streams.values()):
+            if stream.queue is not None and isinstance(stream.owner, Side):
+                exchange = stream.owner.exchange
+                taken, since = earlier.get(stream.id, (-1, now))
+                if taken != exchange.taken:
+                    since = now
+                if now - since <= within_s:
+                    unread[stream.id] = exchange.taken, since
+                else:
+                    left += stream.queued
+                    exchange.shed()
+        if left:
+            _log.warning("slow_reader", peer=self.address, unread=left)
+        size = self.transport.get_write_buffer_size() if self._paused and self.transport is not None else -1
+        before, since = self._stood
+        if size < 0 or size != before:
+            self._stood, self._stuck = (size, now), 0
+            return True
+        self._stuck = size
+        return now - since <= within_s
 
     def see_off(self, now: float) -> None:
         """Who is to go and does not answer has had time to hear it: the connection ends when its calls have."""
@@ -268,8 +308,11 @@ class FrontWire(Wire[ServerConnection | None]):
         self._front.relay.meter.turned_away(int(deny.code), deny.reason)
         self._front.refused(self.source, "call.refused", deny.reason)
 
-    def _malformed(self, reason: str) -> None:
-        self._front.refused(self.source, "call.refused", "http2.malformed")
+    def _malformed(self, fault: Http2Error) -> None:
+        if isinstance(fault, ConnectionFault):
+            self.faulted(fault)
+        else:
+            self._front.refused(self.source, "call.refused", "http2.malformed")
 
     def tls_failed(self, error: TlsError) -> None:
         meter = self._front.relay.meter
@@ -443,7 +486,8 @@ class Front:
         while unread and (excess > 0 or self.relay.short):
             worst = max(unread, key=unread.__getitem__)
             _log.warning("slow_reader", peer=worst.address, unread=unread[worst])
-            worst.shed()
+            if not worst.shed():
+                self._time_out(worst, CLIENT_SLOW)  # what waits is beyond recall
             excess -= unread.pop(worst)
         return sum(unread.values())
 
@@ -464,6 +508,8 @@ class Front:
         elif not connection.settled:
             if now - wire.opened > settings.handshake_s + settings.header_s:
                 self._time_out(wire, "front.preface_timeout")
+        elif not wire.expect(now, settings.read_s):
+            self._time_out(wire, CLIENT_SLOW)
         elif connection.assembling_since is not None and now - connection.assembling_since > settings.header_s:
             self._time_out(wire, "front.header_timeout")
         elif now - wire.called > settings.idle_s and not connection.draining:

@@ -14,7 +14,8 @@ class FrontSettings:
     limits: of each connection.  message: largest request message.  decompressed: largest after inflating.
     buffered: bytes of messages that links must see whole, over all connections.  handshake_s: from accept to
     the end of the TLS handshake.  header_s: for a header block once begun, and for the preface.
-    message_s: for a request message once it is due, as long as hardly any of it comes.
+    message_s: for a request message once it is due, as long as hardly any of it comes.  read_s: for an answer that
+    waits to be read, as long as nothing of it is.
     buffered_per_connection: the same of one connection.  calls: open at once.  adaptive: whether the model server's
     latency limits them further.  memory: bytes that the process may hold before it takes no more calls.
     handshakes: in progress at once.
@@ -34,6 +35,7 @@ class FrontSettings:
     handshake_s: float = 10.0
     header_s: float = 10.0
     message_s: float = 20.0
+    read_s: float = 300.0
     idle_s: float = 3600.0
     keepalive_s: float = 60.0
     connections_per_source: int = 1000

@@ -35,6 +35,7 @@ LIMITS: Final = {
     "handshake": "300ms",
     "header_time": "300ms",
     "message_time": "300ms",
+    "read_time": "300ms",
     "buffered": "8MiB",
     "decompressed": "1MiB",
     "resets": {"rate": "10/second", "burst": 50},

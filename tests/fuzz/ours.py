@@ -83,7 +83,7 @@ class Ours:
         if client:
             self.connection = ClientConnection(WIDE)
         else:
-            self.connection = ServerConnection(WIDE, self._accept, self.reasons.append)
+            self.connection = ServerConnection(WIDE, self._accept, lambda fault: self.reasons.append(fault.reason))
         self.connection.send_preface()
         self._sent(Verdict())
 

@@ -49,6 +49,7 @@ class Half:
         self.id = number
         self.seen: list[tuple[Any, ...]] = []  # ("HEADERS", fields), ("DATA", bytes), ("END",), ("RST", code), …
         self._queue: list[tuple[bytes, bool]] = []
+        self._last: list[tuple[bytes, bytes]] | None = None  # trailers behind that
         self.headed = False  # we have sent a head
         self.done = False  # we have ended our side, or all of it
         self.cancelled = False  # by us
@@ -112,6 +113,9 @@ class Half:
             else:
                 connection.send_data(self.id, data, end_stream=end)
                 self._queue.pop(0)
+        if self._last is not None:
+            last, self._last = self._last, None
+            connection.send_headers(self.id, last, end_stream=True)
 
     @property
     def unsent(self) -> int:
@@ -123,6 +127,7 @@ class Half:
 
     def cancel(self, code: int = CANCEL) -> None:
         self._queue.clear()
+        self._last = None
         self.done = self.cancelled = True
         self.end.connection.reset_stream(self.id, code)
 
@@ -228,6 +233,7 @@ class End:
             case h2.events.StreamReset():
                 assert stream is not None
                 stream._queue.clear()
+                stream._last = None
                 if event.remote_reset:
                     stream.seen.append(("RST", int(event.error_code or 0)))
             case h2.events.PingReceived():
@@ -309,9 +315,9 @@ class Tapped(Half):
 
     def trailers(self, *fields: tuple[bytes, bytes]) -> None:
         """Once all DATA has left."""
-        assert not self._queue, "DATA still waits for window"
         self.done = True
-        self.end.connection.send_headers(self.id, list(fields or OK), end_stream=True)
+        self._last = list(fields or OK)
+        self.pump()
 
     def answer(self, *raws: bytes, fields: Iterable[tuple[bytes, bytes]] = OK) -> None:
         """A whole answer."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 import pytest
 
 from interceptors.contract import Code, Outcome
+from sidecar.relay.meter import Unmetered
 from sidecar.relay.settings import FrontSettings
 from tests.interceptors.links import diary
 from tests.relay.ends import Call, Client
@@ -330,6 +331,23 @@ def test_a_client_that_is_sent_away_and_does_not_answer_goes_with_its_open_calls
         world.settle()
         assert [(call.status, call.messages) for call in calls] == [(0, [b"pong"])] * 2
         assert world.client.gone
+
+
+def test_a_client_that_is_sent_away_is_counted_and_recorded_once() -> None:
+    class Counted(Unmetered):
+        def connection_failed(self, reason: str) -> None:
+            reasons.append(reason)
+
+    reasons: list[str] = []
+    with World() as world:
+        world.relay.meter = Counted()
+        ping(world).cancel()
+        reset_idle(world.client, 99)
+        reset_idle(world.client, 101)
+        world.settle()
+        assert reasons == ["http2.protocol_error"]
+        (event,) = world.recorder.events
+        assert (event.kind, event.reason) == ("connection.refused", "http2.protocol_error")
 
 
 @pytest.mark.parametrize("why", ["sent away", "idle"])

@@ -62,11 +62,13 @@ def test_it_is_given_back_once_answers_that_nobody_reads_are_dropped(dropped: bo
         world.relay.trim = lambda: trimmed.append(world.loop.now)
         world.answer = lambda call: call.answer(MESSAGE)
         world.advance(1.0)
-        deaf = world.connect({SettingCodes.INITIAL_WINDOW_SIZE: 0})
-        for _ in range(20):
-            deaf.call(b"/t.S/Unary").message(b"q", end=True)
+        deaf = [world.connect({SettingCodes.INITIAL_WINDOW_SIZE: 0}) for _ in range(2)]
+        for client in deaf:
+            for _ in range(90):  # 64 KiB come of each: 11 MiB
+                client.call(b"/t.S/Unary").message(b"q", end=True)
         world.advance(5.0)
         assert bool(trimmed) is dropped
-        world.lose(deaf)
+        for client in deaf:
+            world.lose(client)
         world.advance(1.0)
         assert len(trimmed) == 1

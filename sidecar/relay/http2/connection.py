@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sidecar.relay.http2 import frames, streams
-from sidecar.relay.http2.errors import ConnectionFault, ErrorCode, StreamFault
+from sidecar.relay.http2.errors import ConnectionFault, ErrorCode, Http2Error, StreamFault
 from sidecar.relay.http2.fields import RequestHead, ResponseHead
 from sidecar.relay.http2.limits import Budget, Limits
 from sidecar.relay.http2.signals import Signals
@@ -44,6 +44,7 @@ class Connection(Signals):
             return
         stream.released = True
         self.slots -= 1
+        self._lent -= stream.span - self._first
         if stream.held:
             self._return_connection(stream.held)
             stream.held = 0
@@ -72,11 +73,15 @@ class ServerConnection(Connection):
     resets_remembered = 1024
 
     def __init__(
-        self, limits: Limits, accept: Callable[[Stream, RequestHead, bool], None], malformed: Callable[[str], None]
+        self,
+        limits: Limits,
+        accept: Callable[[Stream, RequestHead, bool], None],
+        malformed: Callable[[Http2Error], None],
     ) -> None:
         """accept: given each new stream, its head and whether it has ended; it sets the stream's owner.
 
-        malformed: told of what a client sent that nobody came to own, and was reset or is why the connection ends.
+        malformed: told of what a client sent that nobody came to own: a StreamFault was reset, for a ConnectionFault
+        the connection drains.
         """
         super().__init__(limits)
         self._accept = accept
@@ -103,7 +108,7 @@ class ServerConnection(Connection):
         if beyond or number in self._reset_set:  # reset before it was opened
             self._refuse(number)
             return
-        stream = Stream(number, self._peer_initial, self.limits.stream_window)
+        stream = Stream(number, self._peer_initial, self._first)
         stream.receive = ENDED if end else BODY
         self.streams[number] = stream
         fault = head.fault
@@ -111,7 +116,7 @@ class ServerConnection(Connection):
             fault = StreamFault(ErrorCode.PROTOCOL_ERROR, "content-length does not match")
         if fault is not None:
             self._stream_fault(stream, fault)
-            self._malformed(fault.reason)
+            self._malformed(fault)
             return
         stream.expected = head.length
         self.slots += 1
@@ -126,7 +131,7 @@ class ServerConnection(Connection):
         self._spend_reset()
         self._remember_reset(number)
         if not self.draining:
-            self._malformed("RST_STREAM on an idle stream")
+            self._malformed(ConnectionFault(ErrorCode.PROTOCOL_ERROR, "RST_STREAM on an idle stream"))
             self.drain(ErrorCode.PROTOCOL_ERROR)
 
     def _on_late_block(self, number: int, block: bytes) -> None:
@@ -162,7 +167,7 @@ class ClientConnection(Connection):
 
     def open(self, owner: StreamOwner, block: bytes, end: bool) -> Stream:
         """Open a stream with its head. Only while `can_open`."""
-        stream = Stream(self._next, self._peer_initial, self.limits.stream_window)
+        stream = Stream(self._next, self._peer_initial, self._first)
         stream.owner = owner
         self._highest = self._next
         self._next += 2
@@ -205,5 +210,6 @@ class ClientConnection(Connection):
             self._spend_update()  # a server may send several, but not without end
         else:
             stream.expected = head.length
+            stream.since = self._now
             self._retire(stream)
         stream.owner.on_head(head, end)  # type: ignore[union-attr]

@@ -5,21 +5,31 @@ from __future__ import annotations
 from typing import Final
 
 from sidecar.relay.http2 import frames
-from sidecar.relay.http2.limits import Limits
+from sidecar.relay.http2.limits import LEAST_WINDOW, Limits
 from sidecar.relay.http2.outbound import Outbound
 from sidecar.relay.http2.streams import BODY, Stream
 
 _LEAST: Final = 16 << 10  # bytes: no WINDOW_UPDATE for every crumb that a slow reader takes
+_BRISK_S: Final = 0.1  # for half a window to come: what a peer waits for that is up to twice as far away
+_LENT: Final = 4  # a fourth of the connection's window, at most, widens streams' own
+_SHARE: Final = 4  # and a fourth of what is left of that goes to the next
 
 
 class Credit(Outbound):
-    """The windows of the receiving half. Always: left to the peer + held by owners + not yet returned = the window."""
+    """The windows of the receiving half. Always: left to the peer + held by owners + not yet returned = the window.
+
+    Whoever opens streams for many begins each with a narrow window, and widens it for what comes fast and is taken as
+    fast: what is asked for and not read would otherwise come in no time, and be in the way of all others.
+    """
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
         self._window = limits.connection_window  # bytes the peer may send
         self._unreturned = 0  # bytes consumed and not yet announced
         self._announced = self._window  # the sum of the window, ever
+        self._now = 0.0  # when bytes last came
+        self._first = min(LEAST_WINDOW, limits.stream_window) if self.is_client else limits.stream_window
+        self._lent = 0  # bytes by which streams are wider than that
 
     @property
     def arrived(self) -> int:
@@ -57,6 +67,24 @@ class Credit(Outbound):
 
     def _return_stream(self, stream: Stream) -> None:
         if stream.unreturned >= stream.window and stream.unreturned >= _LEAST:
-            self._put(frames.window_update(stream.id, stream.unreturned))
-            stream.window += stream.unreturned
+            count = stream.unreturned
+            if stream.span < self.limits.stream_window:
+                count += self._widen(stream)
+            self._put(frames.window_update(stream.id, count))
+            stream.window += count
             stream.unreturned = 0
+
+    def _widen(self, stream: Stream) -> int:
+        """Bytes by which a stream's window grows: none unless half of it came fast, and all that came was taken.
+
+        What may be lent falls with what is, so that nobody has all of it (dynamic threshold: Choudhury and Hahne,
+        "Dynamic Queue Length Thresholds for Shared-Memory Packet Switches", 1998).
+        """
+        brisk, stream.since = self._now - stream.since <= _BRISK_S, self._now
+        if not brisk or stream.held:
+            return 0
+        left = self.limits.connection_window // _LENT - self._lent
+        count = min(self.limits.stream_window - stream.span, left // _SHARE)
+        stream.span += count
+        self._lent += count
+        return count

@@ -47,7 +47,6 @@ class Inbound(Credit, ABC):
         self._block: list[bytes] | None = None  # header block being assembled
         self._block_head = (0, 0)  # its stream and flags
         self._block_size = 0
-        self._now = 0.0
         self._resets = Budget(limits.resets)
         self._empties = Budget(limits.empty_data)
         self._unknown = Budget(limits.unknown)

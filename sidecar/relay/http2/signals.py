@@ -40,7 +40,7 @@ class Signals(Inbound):
     def send_preface(self) -> None:
         """Open the connection: the preface (client), SETTINGS, and the connection's window."""
         limits = self.limits
-        values = [(frames.INITIAL_WINDOW_SIZE, limits.stream_window), (frames.MAX_HEADER_LIST_SIZE, limits.header_list)]
+        values = [(frames.INITIAL_WINDOW_SIZE, self._first), (frames.MAX_HEADER_LIST_SIZE, limits.header_list)]
         if self.is_client:
             self._put(frames.PREFACE)
             values.append((frames.ENABLE_PUSH, 0))

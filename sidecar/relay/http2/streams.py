@@ -81,6 +81,8 @@ class Stream:
         "released",
         "send",
         "send_window",
+        "since",
+        "span",
         "tail",
         "unreturned",
         "window",
@@ -93,6 +95,8 @@ class Stream:
         self.send = AWAIT
         self.send_window = send_window  # bytes we may send
         self.window = window  # bytes the peer may send
+        self.span = window  # all of it: what the peer may send, with what is held and not yet returned
+        self.since = 0.0  # when the head of an answer came, or window was last returned, until it is widest
         self.fresh: list[bytes] | None = None  # DATA that came and is not yet the owner's
         self.held = 0  # bytes received and not consumed
         self.unreturned = 0  # bytes consumed and not yet announced

@@ -205,7 +205,7 @@ class ServerEnd(End):
         super().__init__(greedy)
         self.heads: dict[int, RequestHead] = {}
         self.malformed: list[str] = []
-        self.connection = ServerConnection(limits, self._accept, self.malformed.append)
+        self.connection = ServerConnection(limits, self._accept, lambda fault: self.malformed.append(fault.reason))
         self.connection.send_preface()
         if settled:
             self.feed(PREFACE, frames.SETTINGS_ACK)

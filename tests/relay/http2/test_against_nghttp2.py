@@ -103,7 +103,7 @@ class _Echo:
 class _EchoLink(_Link):
     def __init__(self, found: list[ServerConnection]) -> None:
         super().__init__()
-        self.connection = ServerConnection(Limits(), self.accept, lambda reason: None)
+        self.connection = ServerConnection(Limits(), self.accept, lambda fault: None)
         found.append(self.connection)
 
     def accept(self, stream: Stream, head: RequestHead, end: bool) -> None:
