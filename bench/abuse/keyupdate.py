@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-_UPDATE = b"\x18\x00\x00\x01\x01"  # key_update, one byte: update_requested
+_UPDATE = b"\x18\x00\x00\x01"  # key_update, of one byte
 _HANDSHAKE, _APPLICATION = b"\x16", b"\x17"
 _TAG = 16  # bytes
 _SHA256, _SHA384 = hashes.SHA256(), hashes.SHA384()
@@ -56,17 +56,33 @@ def listen(context: ssl.SSLContext, cipher: str = "TLS_AES_256_GCM_SHA384") -> C
 
 
 class Updates(Iterator[bytes]):
-    """Records, each a KeyUpdate under the keys that the one before has brought. Nothing else may be sent before."""
+    """Records, each a KeyUpdate under the keys that the one before has brought. Nothing else may be sent before.
 
-    def __init__(self, secret: Secret) -> None:
+    asks: for one in answer (update_requested).
+    """
+
+    def __init__(self, secret: Secret, asks: bool = True) -> None:
         self._secret = secret
+        self._asks = asks
 
     def __next__(self) -> bytes:
         secret, self._secret = self._secret, self._secret.next()
-        chacha = "CHACHA20" in secret.cipher
-        key = secret.expand(b"key", 16 if "AES_128" in secret.cipher else 32)
-        nonce = secret.expand(b"iv", 12)  # each key's first record: the sequence number is 0
-        size = len(_UPDATE) + 1 + _TAG
-        header = _APPLICATION + b"\x03\x03" + size.to_bytes(2, "big")
-        sealer = ChaCha20Poly1305(key) if chacha else AESGCM(key)
-        return header + sealer.encrypt(nonce, _UPDATE + _HANDSHAKE, header)
+        return _sealed(secret, 0, _UPDATE + bytes((self._asks,)), _HANDSHAKE)
+
+    def beside(self, data: bytes) -> bytes:
+        """Application data, and a KeyUpdate behind it."""
+        secret, self._secret = self._secret, self._secret.next()
+        update = _UPDATE + bytes((self._asks,))
+        return _sealed(secret, 0, data, _APPLICATION) + _sealed(secret, 1, update, _HANDSHAKE)
+
+
+def _sealed(secret: Secret, sequence: int, said: bytes, kind: bytes) -> bytes:
+    """One record (RFC 8446 5.2, 5.3). sequence: of the records under this secret, below 256."""
+    chacha = "CHACHA20" in secret.cipher
+    key = secret.expand(b"key", 16 if "AES_128" in secret.cipher else 32)
+    nonce = secret.expand(b"iv", 12)
+    nonce = nonce[:-1] + bytes((nonce[-1] ^ sequence,))
+    size = len(said) + 1 + _TAG
+    header = _APPLICATION + b"\x03\x03" + size.to_bytes(2, "big")
+    sealer = ChaCha20Poly1305(key) if chacha else AESGCM(key)
+    return header + sealer.encrypt(nonce, said + kind, header)

@@ -19,8 +19,12 @@ from sidecar.relay.tls_errors import TlsBroken, TlsError, TlsRefused, refusal
 ALPN: Final = "h2"
 RECORD: Final = 16384  # bytes of plaintext in a record at most, RFC 8446 5.1; a larger read costs its allocation
 SLICE: Final = 65536  # bytes moved through a BIO at a time, for it keeps what memory it once needed
+GROUP: Final = 32  # records at a time: a KeyUpdate is 27 bytes, and costs as much as a megabyte
 KEY_UPDATES: Final = "tls.key_updates"
 UNSENT: Final = 4096  # bytes of answers to KeyUpdates that wait for a send: some 150, and no peer needs two
+SILENT: Final = 100  # records without plaintext, as KeyUpdates are, of which one is forgotten for each
+SPOKEN: Final = 1000  # with some: the most eager peers update their keys once in 2**24
+_HEAD: Final = 5  # bytes of a record's header, RFC 8446 5.1: type, version, length
 # RFC 8446 6 and RFC 7301 3.2: a fatal no_application_protocol alert in a plaintext record, in place of ServerHello.
 NO_APPLICATION_PROTOCOL: Final = bytes((21, 3, 3, 0, 2, 2, 120))
 
@@ -43,9 +47,13 @@ class TlsChannel:
         "_answered",
         "_feed",
         "_flows",
+        "_given",
+        "_head",
         "_incoming",
+        "_left",
         "_outgoing",
         "_read",
+        "_records",
         "_server",
         "_take",
         "_tls",
@@ -72,6 +80,10 @@ class TlsChannel:
         self._admit = admit
         self._server = server_side
         self._answered = False
+        self._head = b""  # of a header that is not whole yet
+        self._left = 0  # bytes to come of the record that has begun
+        self._records = 0  # that have begun
+        self._given = 0  # of them, those that had plaintext
         self.certificate: PeerCertificate | None = None
         self.alpn: str | None = None
         self.handshaken = False
@@ -93,8 +105,10 @@ class TlsChannel:
         What arrives after the peer's close_notify is dropped. Raises TlsError; the connection has ended
         then, but `pending` may hold an alert.
         """
-        if self._flows and len(data) <= SLICE:
-            self._feed(data)
+        octets = data if isinstance(data, bytes) else bytes(data)
+        end = self._group(octets, 0)
+        if self._flows and end == len(octets):
+            self._feed(octets)
             try:
                 record = self._read(RECORD)
             except ssl.SSLWantReadError:
@@ -103,22 +117,53 @@ class TlsChannel:
                 return self._ended()
             except ssl.SSLError as error:
                 raise self._failed(error) from error
-            if record and not self._incoming.pending and not self._outgoing.pending:
-                return record
             if not record:
                 return self._ended()
+            self._given += 1
+            silent = self._records - self._given
+            if silent <= SILENT and not self._incoming.pending and not self._outgoing.pending:
+                return record
             return b"".join((record, *self._drain(), self._answers()))
         established = self.handshaken
         records: list[bytes] = []
-        view = memoryview(data)
-        for at in range(0, len(view), SLICE):
-            if not self.closed:
-                self._feed(view[at : at + SLICE])
-                if self.handshaken or self._handshake():
-                    records += self._drain()
-        if established:
-            self._answers()
+        begin, view = 0, memoryview(octets)
+        while begin < len(octets) and not self.closed:
+            self._feed(view[begin:end])
+            if self.handshaken or self._handshake():
+                records += self._drain()
+                if established:
+                    self._answers()
+            begin = end
+            end = self._group(octets, end)
         return b"".join(records)
+
+    def _group(self, data: bytes, at: int) -> int:
+        """The end of what is to be taken at a time from `at` on: so many records, so many bytes."""
+        size, most = min(len(data), at + SLICE), self._records + GROUP
+        left = self._left
+        while at < size:
+            if left:
+                step = left if left < size - at else size - at
+                at += step
+                left -= step
+            elif self._records == most:
+                break
+            elif not self._head and at + _HEAD <= size:
+                left = data[at + 3] << 8 | data[at + 4]
+                self._records += 1
+                at += _HEAD
+            else:
+                lacking = _HEAD - len(self._head)
+                self._head += data[at : min(at + lacking, size)]
+                at += lacking
+                if at <= size:
+                    left = self._head[3] << 8 | self._head[4]
+                    self._head = b""
+                    self._records += 1
+                else:
+                    at = size
+        self._left = left
+        return at
 
     def _drain(self) -> list[bytes]:
         """Every record that is there whole. A read of RECORD bytes takes all of one, so none is left in OpenSSL."""
@@ -128,6 +173,7 @@ class TlsChannel:
                 if not (record := self._read(RECORD)):
                     self._ended()
                     break
+                self._given += 1
                 records.append(record)
         except ssl.SSLWantReadError:
             pass
@@ -138,7 +184,14 @@ class TlsChannel:
         return records
 
     def _answers(self) -> bytes:
-        """Raise TlsBroken where the peer has us answer it while we have nothing to send: what waits is memory."""
+        """Raise TlsBroken where the peer updates its keys over and over, or has us answer while we have nothing to
+        send: what waits is memory.
+        """
+        if (silent := self._records - self._given) > SILENT:
+            self._records, self._given = max(0, silent - self._given // SPOKEN), 0
+            if self._records > SILENT:
+                self._ended()
+                raise TlsBroken(KEY_UPDATES, f"{silent} records without anything in them")
         if self._outgoing.pending > UNSENT:
             self._ended()
             raise TlsBroken(KEY_UPDATES, f"over {UNSENT} bytes of answers to KeyUpdates wait to be sent")
@@ -207,6 +260,7 @@ class TlsChannel:
             self._outgoing.write(self.close())
             raise
         self.handshaken = self._flows = True
+        self._records = self._given = 0  # the handshake's own do not count
         return True
 
     def _answer(self) -> None:

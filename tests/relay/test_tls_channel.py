@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.relay.tls_channel import RECORD, SLICE, TlsChannel
+from bench.abuse import keyupdate
+from sidecar.relay.tls_channel import GROUP, RECORD, SILENT, SLICE, SPOKEN, TlsChannel
 from sidecar.relay.tls_errors import TlsBroken, TlsError, TlsRefused
 from tests.relay.tls_pair import NOW, Ended, Pki, connected, shake
 
@@ -183,3 +185,59 @@ def test_files_are_read_once(pki: Pki, tmp_path: Path) -> None:
     ended = shake(client, tls.channel(NOW.timestamp()))
     assert ended.client is not None
     assert ended.client.reason == "tls.unknown_ca"
+
+
+def updating(pki: Pki, asks: bool) -> tuple[keyupdate.Updates, TlsChannel]:
+    """A client that updates its keys, and the server it is connected to."""
+    secrets: list[Callable[[], keyupdate.Secret]] = []
+    client = pki.raw_client(pki.client, configure=lambda context: secrets.append(keyupdate.listen(context)))
+    server = pki.server_tls().channel(NOW.timestamp())
+    assert shake(client, server) == Ended(None, None)
+    return keyupdate.Updates(secrets[0](), asks), server
+
+
+def together(updates: keyupdate.Updates, count: int) -> bytes:
+    return b"".join(itertools.islice(updates, count))
+
+
+@pytest.mark.parametrize("asks", [True, False])
+@pytest.mark.parametrize("step", [1 << 20, 900, 27, 11])
+def test_a_flood_of_key_updates_ends_the_connection_soon(pki: Pki, asks: bool, step: int) -> None:
+    updates, server = updating(pki, asks)
+    octets = together(updates, 20 * GROUP)
+    heard = 0
+    with suppress(TlsBroken):
+        for at in range(0, len(octets), step):
+            heard = at
+            server.receive(octets[at : at + step])
+    assert server.closed
+    assert SILENT < server._records <= SILENT + GROUP  # however many came at once
+    assert heard < (SILENT + GROUP) * 27
+    assert server.receive(octets) == b""
+
+
+def test_data_between_key_updates_does_not_hide_them(pki: Pki) -> None:
+    updates, server = updating(pki, asks=False)
+    for _ in range(SILENT):
+        assert server.receive(updates.beside(b"x")) == b"x"
+    with pytest.raises(TlsBroken, match="101 records without anything in them"):
+        server.receive(updates.beside(b"x"))
+
+
+def test_who_updates_its_keys_now_and_then_is_heard(pki: Pki) -> None:
+    """What a thousand records with data make good is forgotten once, not saved up."""
+    updates, server = updating(pki, asks=False)
+    for _ in range(2):
+        server._given = server._records = SPOKEN * 2 * SILENT
+        assert server.receive(together(updates, SILENT + GROUP)) == b""
+    with pytest.raises(TlsBroken):
+        server.receive(together(updates, SILENT + GROUP))
+
+
+@pytest.mark.parametrize("size", [1, 40, 2000])
+def test_many_records_are_no_flood_when_they_say_something(pair: tuple[TlsChannel, TlsChannel], size: int) -> None:
+    client, server = pair
+    octets = b"".join(client.send(bytes((number % 256,)) * size) for number in range(2000))
+    expected = b"".join(bytes((number % 256,)) * size for number in range(2000))
+    assert b"".join(server.receive(octets[at : at + 70_001]) for at in range(0, len(octets), 70_001)) == expected
+    assert server._records == server._given == 2000
