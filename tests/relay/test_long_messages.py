@@ -23,7 +23,7 @@ from tests.relay.world import World, pieces
 NARROW: Final = {SettingCodes.INITIAL_WINDOW_SIZE: 20_000}
 WIDE: Final = {SettingCodes.INITIAL_WINDOW_SIZE: 8 << 20}
 MESSAGE: Final = random.Random(1).randbytes(1_000_000)
-SENT: Final = 200_000  # bytes of its middle, as one read may bring them
+SENT: Final = 45_000  # bytes, which fit into what a window has left
 
 
 class Wired(Transport):
@@ -39,6 +39,10 @@ class Wired(Transport):
         self.sockets += pair
         self.direct = 0
         super().__init__(loop, protocol, peer)
+
+    def shrink(self) -> None:
+        """Take a frame or two at a time from here on."""
+        self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 10)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._ours if name == "socket" else super().get_extra_info(name, default)
@@ -142,18 +146,23 @@ def test_nothing_that_was_read_is_kept_for_a_part_of_it(wired: type[Wired], kind
         source: Any = world.client if way == "request" else world.server
         target: Any = world.server if way == "request" else world.client
         stream, came = (call.id, tapped) if way == "request" else (tapped.id, call)
+        over: Any = world.transport(target)
         if sink == "is paused":
-            world.transport(target).pause()
-        count = 40_000 if sink == "takes" else SENT
-        octets = middle(stream, count)
+            over.pause()
+        elif sink == "takes some":
+            over.shrink()
+        octets = middle(stream)
         before = sys.getrefcount(octets)
         world.wire(source).data_received(octets)
         assert sys.getrefcount(octets) == before
         if sink == "is paused":
-            world.transport(target).resume()
+            over.resume()
+        before_direct = getattr(over, "direct", 0)
         world.settle()
+        if sink == "takes some" and kind == "passing":
+            assert 0 < over.direct - before_direct < SENT
         assert sys.getrefcount(octets) == before
-        assert came.data == (framed(MESSAGE)[:20_000] + MESSAGE[:count] if kind == "passing" else b"")
+        assert came.data == (framed(MESSAGE)[:20_000] + MESSAGE[:SENT] if kind == "passing" else b"")
         call.cancel()
 
 
