@@ -78,14 +78,16 @@ class Inbound(Credit, ABC):
         if tail:
             self._tail = b""
             if len(data) > _LONG and len(tail) >= frames.HEADER_LENGTH and self._opened:
-                # What the cut frame lacks is joined with it, rather than all that came.
                 at = frames.HEADER_LENGTH + (tail[0] << 16 | tail[1] << 8 | tail[2]) - len(tail)
+            if at > 0:
+                # What the cut frame lacks is joined with it, rather than all that came.
                 self._take_frames(tail + data[:at], 0, late)
                 if self._tail or self.behind:
                     self._tail += data[at:]
                     return
             else:
-                data = tail + data
+                # Or the frames that wait are whole, for their turn had not come.
+                data, at = tail + data, 0
         self._take_frames(data, at, late)
 
     def _take_frames(self, data: bytes, at: int, late: Callable[[], bool]) -> None:

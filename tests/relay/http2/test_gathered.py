@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -139,6 +140,21 @@ def test_what_comes_while_some_still_wait_is_not_lost() -> None:
     while end.connection.behind:
         end.connection.receive(b"", 0.0, lambda: True)
     assert {end.owners[number].received for number in numbers} == {b"\0\1\2"}
+
+
+@pytest.mark.parametrize("more", [0, 5])
+def test_a_long_read_behind_frames_that_wait_whole_is_taken_once_and_at_once(more: int) -> None:
+    """Also where a frame of it is as much shorter than they are as the first of them is long."""
+    end = opened(1, 3, 5, 7, 9)
+    connection = end.connection
+    first = data(1, b"a" * 10)
+    connection.receive(first * 60 + b"".join(map(data, (3, 5, 7, 9, 1), [b"a"] * 5)) * 20, 0.0, lambda: True)
+    assert connection.behind
+    last = data(3, b"c" * (len(connection._tail) - len(first) - frames.HEADER_LENGTH + more))
+    connection.receive(data(1, b"b" * 1000) * 20 + last, 0.0)
+    assert not connection.behind
+    assert end.owners[1].received == b"a" * 620 + b"b" * 20_000
+    assert end.owners[3].received == b"a" * 20 + last[frames.HEADER_LENGTH :]
 
 
 pieces = st.lists(
