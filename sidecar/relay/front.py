@@ -208,12 +208,19 @@ class FrontWire(Wire[ServerConnection | None]):
         self._unread = unread = {}
         if connection is None:
             return True
+        size = self.transport.get_write_buffer_size() if self._paused and self.transport is not None else -1
+        if size < 0 or size != self._stood[0]:
+            self._stood, self._stuck = (size, now), 0
+        else:
+            self._stuck = size
+        stood = self._stood[1]
         left = 0
         for stream in list(connection.streams.values()):
             if stream.queue is not None and isinstance(stream.owner, Side):
                 exchange = stream.owner.exchange
                 taken, since = earlier.get(stream.id, (-1, now))
-                if taken != exchange.taken:
+                # What waits behind a full transport has not been offered while that one takes a little.
+                if taken != exchange.taken or (size >= 0 and stood == now):
                     since = now
                 if now - since <= within_s:
                     unread[stream.id] = exchange.taken, since
@@ -222,13 +229,7 @@ class FrontWire(Wire[ServerConnection | None]):
                     exchange.shed()
         if left:
             _log.warning("slow_reader", peer=self.address, unread=left)
-        size = self.transport.get_write_buffer_size() if self._paused and self.transport is not None else -1
-        before, since = self._stood
-        if size < 0 or size != before:
-            self._stood, self._stuck = (size, now), 0
-            return True
-        self._stuck = size
-        return now - since <= within_s
+        return now - stood <= within_s
 
     def see_off(self, now: float) -> None:
         """Who is to go and does not answer has had time to hear it: the connection ends when its calls have."""
@@ -485,10 +486,13 @@ class Front:
         excess = sum(unread.values()) - self.relay.settings.buffered
         while unread and (excess > 0 or self.relay.short):
             worst = max(unread, key=unread.__getitem__)
-            _log.warning("slow_reader", peer=worst.address, unread=unread[worst])
+            left = unread.pop(worst)
             if not worst.shed():
-                self._time_out(worst, CLIENT_SLOW)  # what waits is beyond recall
-            excess -= unread.pop(worst)
+                if excess <= 0:
+                    continue  # what waits in a transport alone is no window of the model server's
+                self._time_out(worst, CLIENT_SLOW)  # it is beyond recall
+            _log.warning("slow_reader", peer=worst.address, unread=left)
+            excess -= left
         return sum(unread.values())
 
     def _look_after(self, wire: FrontWire, now: float) -> None:

@@ -233,6 +233,37 @@ def test_a_socket_that_takes_a_little_now_and_then_is_not_cut() -> None:
         world.lose(client)
 
 
+def test_calls_whose_client_has_a_slow_link_are_not_cut() -> None:
+    """What waits behind a socket that takes a little now and then cannot have been read yet."""
+    with World(settings=IMPATIENT) as world:
+        client = world.connect()
+        world.settle()
+        world.answer = goes_on
+        (call,) = ask(client, 1)
+        pause(world, client, 1000)
+        for _ in range(5):
+            world.advance(READ_S - 1)
+            del world.transport(client).wrote[-1:]
+        assert not world.tap[0].reset
+        world.advance(READ_S + 1.5)
+        assert world.tap[0].reset == ErrorCodes.CANCEL
+        assert call.messages == []
+
+
+def test_who_leaves_nothing_on_streams_is_not_cut_for_window_that_others_hold() -> None:
+    with World(upstream=narrow()) as world:
+        slow = world.connect()
+        world.settle()
+        pause(world, slow, 2 * WINDOW)
+        world.advance(1.1)
+        world.answer = goes_on
+        greedy = ask(deaf(world), 17)
+        world.advance(1.1)
+        assert {call.reset for call in greedy} == {ErrorCodes.ENHANCE_YOUR_CALM}
+        assert not world.transport(slow).closed
+        world.lose(slow)
+
+
 def test_what_sockets_do_not_take_counts_as_unread() -> None:
     """Nobody's calls wait any more: what is left can only be given up with its connection."""
     with World(settings=FrontSettings(buffered=5 * len(SHORT))) as world:
