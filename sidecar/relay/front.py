@@ -62,7 +62,7 @@ class FrontWire(Wire[ServerConnection | None]):
         self._arrived = 0  # bytes of DATA when that was last looked at
         # Streams whose answers wait to be read: how much of what waited had been taken, and since when that is so.
         self._unread: dict[int, tuple[int, float]] = {}
-        self._stood = -1, 0.0  # bytes in a transport that took no more when last looked at, and since when as many
+        self._stood = 0, 0.0  # bytes in the transport when last looked at, and since when as many
         self._stuck = 0  # the same, where they have not become fewer since
         self._leaving: float | None = None  # since when a drain has been seen
 
@@ -208,8 +208,8 @@ class FrontWire(Wire[ServerConnection | None]):
         self._unread = unread = {}
         if connection is None:
             return True
-        size = self.transport.get_write_buffer_size() if self._paused and self.transport is not None else -1
-        if size < 0 or size != self._stood[0]:
+        size = self.transport.get_write_buffer_size() if self.transport is not None else 0
+        if not size or size != self._stood[0]:
             self._stood, self._stuck = (size, now), 0
         else:
             self._stuck = size
@@ -220,7 +220,7 @@ class FrontWire(Wire[ServerConnection | None]):
                 exchange = stream.owner.exchange
                 taken, since = earlier.get(stream.id, (-1, now))
                 # What waits behind a full transport has not been offered while that one takes a little.
-                if taken != exchange.taken or (size >= 0 and stood == now):
+                if taken != exchange.taken or (self._paused and stood == now):
                     since = now
                 if now - since <= within_s:
                     unread[stream.id] = exchange.taken, since

@@ -197,12 +197,17 @@ def test_a_stream_of_which_everything_is_read_may_rest() -> None:
         call.cancel()
 
 
-def pause(world: World, client: Client, size: int) -> None:
+def stick(world: World, client: Client, size: int) -> None:
     """The client's socket takes no more of what is written; `size` bytes of it are left."""
     transport = world.transport(client)
     transport.stuck = True
     transport.wrote += bytes(size)
-    transport.pause()
+
+
+def pause(world: World, client: Client, size: int) -> None:
+    """The same, and that is more than may be left."""
+    stick(world, client, size)
+    world.transport(client).pause()
 
 
 def test_a_client_whose_socket_takes_nothing_is_cut() -> None:
@@ -218,6 +223,17 @@ def test_a_client_whose_socket_takes_nothing_is_cut() -> None:
         world.advance(1.5)
         assert [tapped.reset for tapped in world.tap] == [ErrorCodes.CANCEL] * 2
         assert counted.reasons == ["client.slow"] * 3  # two calls, and their connection
+        assert world.transport(client).closed
+
+
+def test_a_client_whose_socket_takes_nothing_is_cut_whatever_little_is_left() -> None:
+    with World(settings=IMPATIENT) as world:
+        client = world.connect()
+        world.settle()
+        stick(world, client, 1000)
+        world.advance(READ_S)
+        assert not world.transport(client).closed
+        world.advance(1.5)
         assert world.transport(client).closed
 
 
