@@ -178,13 +178,23 @@ class AccessLog:
                 return
 
     def _write(self, facts: Sequence[Plain]) -> None:
+        lines = [text for fact in facts if (text := self._line(fact))]
         try:
-            self._out.write("".join(map(self._lines.line, facts)).encode("ascii"))
+            self._out.write("".join(lines).encode("ascii"))
         except OSError as error:
-            self._board.count(metrics.LINES_DROPPED, UNWRITTEN, len(facts))
+            self._board.count(metrics.LINES_DROPPED, UNWRITTEN, len(lines))
             if not self._failing:
                 log.error("access_log_unwritten", detail=error.strerror or str(error))
             self._failing = True
         else:
-            self._board.count(metrics.LINES_WRITTEN, by=len(facts))
+            self._board.count(metrics.LINES_WRITTEN, by=len(lines))
             self._failing = False
+
+    def _line(self, fact: Plain) -> str:
+        try:
+            return self._lines.line(fact)
+        except (TypeError, ValueError) as error:
+            # A link put something else into a field: its call has no line, and all others have theirs.
+            self._board.count(metrics.LINES_DROPPED, UNWRITTEN)
+            log.error("access_log_malformed", error)
+            return ""

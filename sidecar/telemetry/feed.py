@@ -76,8 +76,10 @@ class SpanFeed:
     def _send(self, facts: list[Plain]) -> None:
         try:
             self._end.send(packet(facts))
-        except OSError as error:
-            if error.errno == errno.EMSGSIZE and len(facts) > 1:
+        except (OSError, ValueError) as error:
+            # Too long for a packet, or a link put what is no plain value into one of them.
+            apart = not isinstance(error, OSError) or error.errno == errno.EMSGSIZE
+            if apart and len(facts) > 1:
                 middle = len(facts) // 2
                 self._send(facts[:middle])
                 self._send(facts[middle:])

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -183,6 +184,19 @@ def test_what_cannot_be_written_is_counted_and_said_once(
     log.offer([fact("there")])
     log.close()
     assert names(directory / "access.jsonl") == ["there"]
+
+
+@pytest.mark.parametrize("name", [b"a", None, ["a"], 5])
+def test_a_call_that_cannot_be_spelt_keeps_no_other_from_its_line(
+    tmp_path: Path, opened: Opened, place: Slot, name: Any
+) -> None:
+    path = tmp_path / "access.jsonl"
+    log = opened(path)
+    log.offer([fact("a"), (*fact()[:3], name, *fact()[4:]), fact("b")])
+    log.close()
+    assert names(path) == ["a", "b"]
+    assert number(place, metrics.LINES_WRITTEN) == 2
+    assert number(place, metrics.LINES_DROPPED, ("write",)) == 1
 
 
 def test_a_disk_that_stands_still_costs_a_bounded_queue(tmp_path: Path, opened: Opened, place: Slot) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import marshal
 import resource
 from collections.abc import Callable
+from enum import StrEnum
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -138,3 +139,23 @@ facts = st.builds(
 @given(st.lists(facts, max_size=5))
 def test_what_is_read_is_what_was_written(sent: list[SpanFact]) -> None:
     assert [restored(marshal.loads(marshal.dumps(plain(each)))) for each in sent] == sent
+
+
+class Reason(StrEnum):
+    """What a link may give where a text is asked for, and marshal does not take."""
+
+    CLOSED = "closed"
+
+
+def test_a_fact_that_is_no_plain_value_is_dropped_and_counted_alone() -> None:
+    sink, end, place, later = feed()
+    for at in range(BATCH):
+        sink.offer(fact(Reason.CLOSED if at == 5 else str(at), detail=DETAIL))
+    sink.offer(fact(Reason.CLOSED))
+    later.fire()
+    assert [each.name for each in read(end)] == [str(at) for at in range(BATCH) if at != 5]
+    assert sink.dropped == 2
+    assert number(place, metrics.SPANS_DROPPED, ("feed_full",)) == 2
+    assert number(place, metrics.LINES_DROPPED, ("feed_full",)) == 1
+    sink.close()
+    end.close()
