@@ -260,7 +260,7 @@ def test_calls_whose_client_has_a_slow_link_are_not_cut() -> None:
         for _ in range(5):
             world.advance(READ_S - 1)
             del world.transport(client).wrote[-1:]
-        assert not world.tap[0].reset
+        assert world.tap[0].reset is None
         world.advance(READ_S + 1.5)
         assert world.tap[0].reset == ErrorCodes.CANCEL
         assert call.messages == []
