@@ -153,6 +153,7 @@ class End:
         self.gone = False
         self.mute = False  # says nothing more
         self._raw = b""
+        self._cut = b""  # a frame that is not whole yet
         self.connection.local_settings = h2.settings.Settings(
             client=client, initial_values={h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1000, **(settings or {})}
         )
@@ -167,19 +168,19 @@ class End:
                 half.pump()
 
     def _without_goaway(self, data: bytes) -> bytes:
-        """Whole frames; h2 takes any GOAWAY for the end of the connection, open streams included."""
-        kept, at = [], 0
-        while at < len(data):
-            if data[at : at + 3] == b"PRI":
-                kept.append(data[at : at + 24])
-                at += 24
-                continue
-            end = at + 9 + int.from_bytes(data[at : at + 3], "big")
-            if data[at + 3] == 7:
+        """The frames that are whole; h2 takes any GOAWAY for the end of the connection, open streams included."""
+        data, kept, at = self._cut + data, [], 0
+        while at + 9 <= len(data):
+            preface = data[at : at + 3] == b"PRI"
+            end = at + (24 if preface else 9 + int.from_bytes(data[at : at + 3], "big"))
+            if end > len(data):
+                break
+            if data[at + 3] == 7 and not preface:
                 self.goaways.append((int.from_bytes(data[at + 9 : at + 13], "big"), data[at + 16]))
             else:
                 kept.append(data[at:end])
             at = end
+        self._cut = data[at:]
         return b"".join(kept)
 
     def take(self) -> bytes:
