@@ -28,25 +28,25 @@ RELOADABLE: Final = (
     "telemetry.sample",
     "unsafe_observe_only",
 )
-KEPT: Final = ("state", "audit")  # sections whose paths are written by the sidecar, and not watched
+# Key paths below which files are written by the sidecar, and so not watched: each line would be taken for a change.
+KEPT: Final = ("state", "audit", "telemetry.access_log")
 
 
 def watched(config: Config) -> Iterator[Path]:
     """Every file that the config names and the sidecar reads."""
-    for name, value in config:
-        if name not in KEPT:
-            yield from _paths(value)
+    return _paths(config, "")
 
 
-def _paths(value: Any) -> Iterator[Path]:
+def _paths(value: Any, place: str) -> Iterator[Path]:
     if isinstance(value, Path):
         yield value
     elif isinstance(value, BaseModel):
-        for _, held in value:
-            yield from _paths(held)
+        for name, held in value:
+            if (below := f"{place}{name}") not in KEPT:
+                yield from _paths(held, f"{below}.")
     elif isinstance(value, tuple | list):
         for held in value:
-            yield from _paths(held)
+            yield from _paths(held, place)
 
 
 def differences(before: Config, after: Config) -> list[str]:
