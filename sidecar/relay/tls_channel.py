@@ -131,6 +131,7 @@ class TlsChannel:
             self._feed(view[begin:end])
             if self.handshaken or self._handshake():
                 records += self._drain()
+                self._hear()
                 if established:
                     self._answers()
             begin = end
@@ -184,18 +185,20 @@ class TlsChannel:
         return records
 
     def _answers(self) -> bytes:
-        """Raise TlsBroken where the peer updates its keys over and over, or has us answer while we have nothing to
-        send: what waits is memory.
-        """
+        """Raise TlsBroken where the peer has us answer it while we have nothing to send: what waits is memory."""
+        self._hear()
+        if self._outgoing.pending > UNSENT:
+            self._ended()
+            raise TlsBroken(KEY_UPDATES, f"over {UNSENT} bytes of answers to KeyUpdates wait to be sent")
+        return b""
+
+    def _hear(self) -> None:
+        """Raise TlsBroken where the peer updates its keys over and over."""
         if (silent := self._records - self._given) > SILENT:
             self._records, self._given = max(0, silent - self._given // SPOKEN), 0
             if self._records > SILENT:
                 self._ended()
                 raise TlsBroken(KEY_UPDATES, f"{silent} records without anything in them")
-        if self._outgoing.pending > UNSENT:
-            self._ended()
-            raise TlsBroken(KEY_UPDATES, f"over {UNSENT} bytes of answers to KeyUpdates wait to be sent")
-        return b""
 
     def _failed(self, error: ssl.SSLError) -> TlsError:
         self._ended()

@@ -216,6 +216,19 @@ def test_a_flood_of_key_updates_ends_the_connection_soon(pki: Pki, asks: bool, s
     assert server.receive(octets) == b""
 
 
+def test_a_flood_that_comes_with_the_end_of_the_handshake_is_one(pki: Pki) -> None:
+    secrets: list[Callable[[], keyupdate.Secret]] = []
+    client = pki.raw_client(pki.client, configure=lambda context: secrets.append(keyupdate.listen(context)))
+    server = pki.server_tls().channel(NOW.timestamp())
+    server.receive(client.start())
+    client.receive(server.pending())
+    last = client.pending()
+    octets = last + together(keyupdate.Updates(secrets[0](), False), 20 * GROUP)
+    with pytest.raises(TlsBroken, match="records without anything in them"):
+        server.receive(octets)
+    assert server._records <= SILENT + GROUP
+
+
 def test_data_between_key_updates_does_not_hide_them(pki: Pki) -> None:
     updates, server = updating(pki, asks=False)
     for _ in range(SILENT):
