@@ -105,6 +105,7 @@ class Owner:
         self.events: list[tuple[Any, ...]] = []
         self.received = b""
         self.sent = 0
+        self.answered = False  # set by who answers it
         self.done = False
         self.then: Callable[[Owner, tuple[Any, ...]], None] | None = None
 

@@ -18,7 +18,9 @@ def _answering(owner: Owner, event: tuple[Any, ...]) -> None:
     if event[0] == "data" and event[1]:
         connection.consume(stream, len(event[1]))
         if not owner.end.connection.is_client:
-            connection.send_head(stream, encode(RESPONSE), False) if not owner.sent else None
+            if not owner.answered:
+                owner.answered = True
+                connection.send_head(stream, encode(RESPONSE), False)
             connection.send_data(stream, event[1] * 3, False)
     elif event[0] == "trailers" or (event[0] == "data" and event[2]):
         connection.send_data(stream, b"last", False)
