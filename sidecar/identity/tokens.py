@@ -1,0 +1,113 @@
+"""Tokens of the issuers that the config names: each verified once, then known by its digest and looked at again.
+
+Where keys come from and how they are fetched is not known here, nor what a caller may do.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+from interceptors.bounded import Bounded
+from sidecar.identity.claims import identify
+from sidecar.identity.jwks import KeySet
+from sidecar.identity.jws import TokenError, parse, verify
+from sidecar.identity.model import Binding, Identified, Issuer
+
+MOST_KNOWN: Final = 8192  # tokens
+MOST_TRIED: Final = 4  # keys that may have signed a token which does not say: each costs a verification
+NO_KEYS: Final = KeySet(())
+
+
+class UnknownKeyError(TokenError):
+    """A token names a key that its issuer's set, as it is known here, does not have. issuer: its title."""
+
+    def __init__(self, issuer: str) -> None:
+        super().__init__("token.key")
+        self.issuer = issuer
+
+
+class _Known(NamedTuple):
+    """A token that was good. key: thumbprint of the one that signed it."""
+
+    who: Identified
+    key: str
+
+
+class Tokens:
+    """Used on one thread. revoked: whether a token, of which the digest is given as well, is taken back."""
+
+    def __init__(
+        self, issuers: Iterable[Issuer], revoked: Callable[[Identified, bytes], bool], most_known: int = MOST_KNOWN
+    ) -> None:
+        self._issuers = {issuer.url: issuer for issuer in issuers}
+        self._keys: dict[str, KeySet] = {}
+        self._thumbprints: dict[str, frozenset[str]] = {}
+        self._revoked = revoked
+        self._known: Bounded[bytes, _Known] = Bounded(most_known)
+
+    def keep(self, issuer: str, keys: KeySet) -> None:
+        """The keys of an issuer from now on; tokens signed by one that is no longer among them are refused.
+
+        issuer: its title.
+        """
+        self._keys[issuer] = keys
+        self._thumbprints[issuer] = frozenset(key.thumbprint for key in keys.keys)
+
+    def identify(self, text: str, certificate: bytes, proven_key: str, now: float) -> Identified:
+        """Who presents the token. Raises TokenError, UnknownKeyError.
+
+        certificate: SHA-256 of the one that this connection's caller has proven to hold, b"" for none.
+        proven_key: thumbprint of the key that this call's proof of possession was made with, "" for none.
+        now: Unix seconds.
+        """
+        digest = sha256(text.encode("utf-8", "surrogatepass")).digest()
+        known = self._known.get(digest)
+        if known is None:
+            known = self._verify(text, now)
+            self._known.keep(digest, known)
+        who = known.who
+        # INVARIANT: nothing below is remembered. Time, keys, revocations and who presents it change under a token.
+        if now >= who.expires:
+            raise TokenError("token.expired")
+        if known.key not in self._thumbprints[who.issuer]:
+            raise TokenError("token.key_withdrawn")
+        if self._revoked(who, digest):
+            raise TokenError("token.revoked")
+        if who.binding is not None:
+            _check(who.binding, certificate, proven_key)
+        return who
+
+    def _verify(self, text: str, now: float) -> _Known:
+        token = parse(text)
+        named = token.claims.get("iss")
+        issuer = self._issuers.get(named) if isinstance(named, str) else None
+        if issuer is None:
+            raise TokenError("token.issuer")
+        if token.algorithm not in issuer.algorithms:
+            raise TokenError("token.algorithm")
+        keys = self._keys.get(issuer.title, NO_KEYS).find(token.key_id, token.algorithm)
+        if not keys:
+            raise UnknownKeyError(issuer.title)
+        if len(keys) > MOST_TRIED:
+            raise TokenError("token.key_ambiguous")
+        for key in keys:
+            try:
+                verify(token, key)
+            except TokenError:
+                continue
+            # Only now does what it says count.
+            return _Known(identify(token, issuer, now), key.thumbprint)
+        raise TokenError("token.signature")
+
+
+def _check(binding: Binding, certificate: bytes, proven_key: str) -> None:
+    """RFC 8705 3, RFC 9449 6: whoever presents a bound token holds what it is bound to."""
+    if binding.kind == "x5t#S256":
+        held = base64.urlsafe_b64encode(certificate).rstrip(b"=").decode() if certificate else ""
+    else:
+        held = proven_key
+    if not held or held != binding.thumbprint:
+        raise TokenError("token.not_bound_to_caller")
