@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 DEFAULT_TENANT = "default"
+Kind: TypeAlias = Literal["spiffe", "dns", "cn", "user", "key"]
+Attribute: TypeAlias = str | int | float | bool | tuple[str, ...]
+NO_ROLES: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,12 +32,28 @@ class PeerCertificate:
 class Principal:
     """Who calls. kind and name together are the identity; kinds never compare across each other.
 
-    name: with its prefix, as rules spell it: "spiffe://example.org/team/a", "dns:host", "cn:name".
+    name: with its prefix, as rules spell it: "spiffe://example.org/team/a", "dns:host", "cn:name",
+    "user:issuer/subject", "key:id".
+    roles, attributes: what whoever vouches for the caller says of them, as far as the config lets it.
     """
 
-    kind: Literal["spiffe", "dns", "cn"]
+    kind: Kind
     name: str
     tenant: str = DEFAULT_TENANT
+    roles: frozenset[str] = NO_ROLES
+    attributes: tuple[tuple[str, Attribute], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """By what a caller was identified. expires: Unix seconds, from which it proves nothing; inf for never.
+
+    issued: Unix seconds, 0 where nobody tells: how old the proof is.
+    """
+
+    kind: Literal["certificate", "token", "api_key"]
+    issued: float
+    expires: float
 
 
 @dataclass(slots=True)

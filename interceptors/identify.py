@@ -1,82 +1,74 @@
-"""Who calls, by the client certificate of mutual TLS. Verifying the certificate is the TLS layer's."""
+"""Who calls: by the credential that comes with the call, else by the client certificate of mutual TLS."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from typing import Final
 
-from interceptors.bounded import Bounded
-from interceptors.contract import PASS, Call, Code, Deny, Interceptor, Verdict
-from interceptors.facts import PeerCertificate, Principal
-from interceptors.spiffe import SpiffeError, trust_domain
+from interceptors.certificates import Certificates, unauthenticated
+from interceptors.contract import PASS, AnswerError, Call, Code, Deny, Hook, Interceptor, Steps, Verdict, ask
+from interceptors.facts import Credential, PeerCertificate, Principal
+from interceptors.tokens import FetchKeys, Finding, KeysWanted, Proven, Tokens
 
-MOST_REMEMBERED: Final = 8192  # certificates; one object per connection
-PUBLIC: Final = "client identity required"
-# RFC 1035 2.3.4 and RFC 1123 2.1, with the underscore that service names use; a wildcard identifies nobody.
-LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-HOST: Final = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(?:\.{LABEL})*")
-LONGEST_COMMON_NAME: Final = 256  # characters
-
-
-def _unauthenticated(why: str) -> Deny:
-    return Deny(Code.UNAUTHENTICATED, f"identify.{why}", PUBLIC)
-
-
-NO_CERTIFICATE: Final = _unauthenticated("no_certificate")
-EXPIRED: Final = _unauthenticated("expired")
-SEVERAL_URIS: Final = _unauthenticated("several_uris")
-SPIFFE_ID: Final = _unauthenticated("spiffe_id")
-TRUST_DOMAIN: Final = _unauthenticated("trust_domain")
-DNS_NAME: Final = _unauthenticated("dns_name")
-NO_NAME: Final = _unauthenticated("no_name")
+AUTHORIZATION: Final = b"authorization"
+BEARER: Final = b"bearer"  # RFC 6750 2.1; RFC 9110 11.1: schemes compare without case
+SCHEME: Final = unauthenticated("scheme")
+KEYS_UNAVAILABLE: Final = Deny(Code.UNAVAILABLE, "identify.keys_unavailable", "client identity cannot be verified now")
 
 
 class Identify(Interceptor):
-    """Puts the Principal, or denies UNAUTHENTICATED.
+    """Puts the Principal and by what it was identified, or denies UNAUTHENTICATED.
 
-    Exactly one URI name makes a `spiffe:` principal, which only a CA of its own trust domain can vouch for; without
-    one, exactly one DNS name a `dns:` one; else the common name a `cn:` one, where that is allowed.
+    A credential that comes with the call decides alone: a bad one is refused, whatever the certificate says, and a good
+    one is taken off the call, for whoever is behind the sidecar could use it elsewhere.
     """
 
     name = "identify"
-    gives = frozenset({Principal})
+    gives = frozenset({Principal, Credential})
 
-    def __init__(self, trust_domains: Collection[str], allow_common_name: bool = False) -> None:
-        """trust_domains: names whose identities are accepted; `PeerCertificate.trust_domains` says who vouched."""
-        self._trusted = frozenset(trust_domains)
-        self._allow_common_name = allow_common_name
-        self._known: Bounded[PeerCertificate, Principal | Deny] = Bounded(MOST_REMEMBERED)
+    def __init__(
+        self, trust_domains: Collection[str], allow_common_name: bool = False, tokens: Tokens | None = None
+    ) -> None:
+        """trust_domains, allow_common_name: as of Certificates.  tokens: None where `authorization` is not for us."""
+        self._certificates = Certificates(trust_domains, allow_common_name)
+        self._tokens = tokens
 
-    def on_start(self, call: Call) -> Verdict:
+    def on_start(self, call: Call) -> Hook:
+        tokens = self._tokens
+        if tokens is not None:
+            presented = call.headers.get(AUTHORIZATION)
+            if presented is not None:
+                return self._by_token(call, tokens, presented)
+        return _settle(call, self._certificates.identify(call.peer.certificate, call.now))
+
+    def _by_token(self, call: Call, tokens: Tokens, presented: bytes) -> Hook:
+        scheme, _, text = presented.partition(b" ")
+        text = text.strip(b" ")
+        if scheme.lower() != BEARER or not text:
+            return SCHEME
+        call.headers.drop(AUTHORIZATION)
         certificate = call.peer.certificate
-        if not isinstance(certificate, PeerCertificate):
-            return NO_CERTIFICATE
-        if call.now >= certificate.not_after:
-            return EXPIRED
-        who = self._known.get(certificate) or self._known.keep(certificate, self._name(certificate))
-        if isinstance(who, Deny):
-            return who
-        call.put(who)
-        return PASS
+        fingerprint = certificate.fingerprint if isinstance(certificate, PeerCertificate) else ""
+        credential = text.decode("latin-1")
+        found = tokens.identify(credential, fingerprint, call.now)
+        if isinstance(found, KeysWanted):
+            return self._with_new_keys(call, tokens, credential, fingerprint, found.issuer)
+        return _settle(call, found)
 
-    def _name(self, certificate: PeerCertificate) -> Principal | Deny:
-        """The principal that a verified certificate names, or why it names none."""
-        vouched = self._trusted & certificate.trust_domains
-        if len(certificate.uris) > 1:  # X509-SVID 5.2: must be rejected
-            return SEVERAL_URIS
-        if certificate.uris:
-            try:
-                domain = trust_domain(certificate.uris[0])
-            except SpiffeError:
-                return SPIFFE_ID
-            return Principal("spiffe", certificate.uris[0]) if domain in vouched else TRUST_DOMAIN
-        if not vouched:
-            return TRUST_DOMAIN
-        if len(certificate.dns) == 1:
-            host = certificate.dns[0].lower()  # RFC 4343: DNS names compare without case
-            return Principal("dns", f"dns:{host}") if HOST.fullmatch(host) else DNS_NAME
-        name = certificate.common_name
-        if self._allow_common_name and name.isprintable() and 0 < len(name) <= LONGEST_COMMON_NAME:
-            return Principal("cn", f"cn:{name}")
-        return NO_NAME
+    def _with_new_keys(
+        self, call: Call, tokens: Tokens, credential: str, fingerprint: str, issuer: str
+    ) -> Steps[Verdict]:
+        try:
+            yield from ask(FetchKeys(issuer))
+        except AnswerError:
+            return KEYS_UNAVAILABLE
+        found = tokens.identify(credential, fingerprint, call.now)
+        return _settle(call, found.otherwise if isinstance(found, KeysWanted) else found)
+
+
+def _settle(call: Call, found: Finding) -> Verdict:
+    if not isinstance(found, Proven):
+        return found if isinstance(found, Deny) else KEYS_UNAVAILABLE
+    call.put(found.principal)
+    call.put(found.credential)
+    return PASS

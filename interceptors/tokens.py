@@ -1,32 +1,25 @@
-"""The port to whoever knows tokens: bearer tokens of issuers, and API keys. Who verifies them is not known here."""
+"""The port to whoever knows credentials that travel with a call: tokens of issuers, and API keys."""
 
 from __future__ import annotations
 
 from typing import NamedTuple, Protocol, TypeAlias
 
 from interceptors.contract import Ask, Deny
-from interceptors.facts import Principal
-
-
-class Presented(NamedTuple):
-    """A credential as it came with a call. text: never recorded, logged or sent on.
-
-    certificate: SHA-256 of the one that this connection's caller has proven to hold, b"" for none.
-    """
-
-    text: str
-    certificate: bytes
+from interceptors.facts import Credential, Principal
 
 
 class Proven(NamedTuple):
-    """Who presents a good credential. expires: Unix seconds from which it is good no more, inf for never."""
+    """Who presents a good credential."""
 
     principal: Principal
-    expires: float
+    credential: Credential
 
 
 class KeysWanted(NamedTuple):
-    """The token names a key that its issuer's set, as it is known here, does not have. issuer: for FetchKeys."""
+    """The token names a key that its issuer's set, as it is known here, does not have.
+
+    issuer: for FetchKeys.  otherwise: what it comes to where the set does not have it then.
+    """
 
     issuer: str
     otherwise: Deny
@@ -36,10 +29,13 @@ Finding: TypeAlias = Proven | KeysWanted | Deny
 
 
 class Tokens(Protocol):
-    """Called on the event loop's thread, with every call: what is known already is answered in microseconds."""
+    """Called on the event loop's thread with every call: what is known already is answered in microseconds."""
 
-    def identify(self, presented: Presented, now: float) -> Finding:
-        """now: Unix seconds."""
+    def identify(self, text: str, fingerprint: str, now: float) -> Finding:
+        """text: the credential, never recorded, logged or sent on.  now: Unix seconds.
+
+        fingerprint: of the certificate that this connection's caller has proven to hold, as of PeerCertificate, or "".
+        """
 
 
 class FetchKeys(Ask[None]):

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
+from interceptors.certificates import MOST_REMEMBERED
 from interceptors.chain import Chain
 from interceptors.contract import Call, Code, Deny, Headers, Peer
 from interceptors.facts import PeerCertificate, Principal
-from interceptors.identify import MOST_REMEMBERED, Identify
+from interceptors.identify import Identify
 from tests.playbook import METHOD, STARTED, Session
 
 
@@ -120,4 +121,4 @@ def test_what_is_remembered_is_bounded() -> None:
     link = Identify(["example.org"])
     for _ in range(MOST_REMEMBERED + 10):
         link.on_start(Call(METHOD, Headers(()), Peer("", "", certificate(uris=(SPIFFE,))), STARTED))
-    assert len(link._known) == MOST_REMEMBERED
+    assert len(link._certificates._known) == MOST_REMEMBERED
