@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from interceptors.facts import Attribute
 from sidecar.identity.jws import Token, TokenError
-from sidecar.identity.model import SKEW_S, Binding, Identified, Issuer, Path, Plain
+from sidecar.identity.model import SKEW_S, Binding, Identified, Issuer, Path
 
 LONGEST: Final = 256  # characters of a subject, a tenant, a text of an attribute
 MOST: Final = 256  # members of a list
@@ -86,9 +87,9 @@ def _roles(claims: Mapping[str, Any], issuer: Issuer) -> frozenset[str]:
     return frozenset(issuer.granted[name] for name in names if name in issuer.granted)
 
 
-def _attributes(claims: Mapping[str, Any], issuer: Issuer) -> tuple[tuple[str, Plain], ...]:
+def _attributes(claims: Mapping[str, Any], issuer: Issuer) -> tuple[tuple[str, Attribute], ...]:
     """A claim that is not there is no attribute, and a condition that asks for it denies."""
-    found: list[tuple[str, Plain]] = []
+    found: list[tuple[str, Attribute]] = []
     for name, path in (issuer.attributes or {}).items():
         value = _at(claims, path)
         if (isinstance(value, str) and len(value) <= LONGEST) or isinstance(value, (bool, int, float)):

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from interceptors.facts import DEFAULT_TENANT
+from interceptors.facts import DEFAULT_TENANT, Attribute
 
 Path: TypeAlias = tuple[str, ...]  # names of claims, from the outermost in
-Plain: TypeAlias = str | int | float | bool | tuple[str, ...]  # what an attribute may be
 SKEW_S: Final = 60.0  # by which an issuer's clock may be ahead of ours
 
 
@@ -61,7 +60,7 @@ class Identified:
     subject: str
     tenant: str
     roles: frozenset[str]
-    attributes: tuple[tuple[str, Plain], ...]
+    attributes: tuple[tuple[str, Attribute], ...]
     expires: float
     issued: float
     token_id: str
