@@ -23,7 +23,8 @@ from interceptors.contract import (
 from interceptors.facts import CalledModel, Principal
 from interceptors.patterns import Pattern, PatternError, name_pattern, path_pattern
 
-KINDS: Final = {"spiffe": "spiffe://", "dns": "dns:", "cn": "cn:"}  # kind of principal → how its names begin
+# Kind of principal → how its names begin.
+KINDS: Final = {"spiffe": "spiffe://", "dns": "dns:", "cn": "cn:", "user": "user:", "key": "key:"}
 MOST_DECISIONS: Final = 16384  # remembered by principal and method
 MOST_MODELS: Final = 1024  # answers remembered for each set of model patterns
 LONGEST_MODEL: Final = 256  # characters; a longer name is no model of ours

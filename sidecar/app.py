@@ -124,13 +124,13 @@ def fittings(settings: dict[str, Any], ledger: LimitLedger, before: Fittings | N
     now = time.time()
     server, client = wiring.server_tls(config), wiring.client_tls(config)
     kept = before.authorize if before and before.config.authorization == config.authorization else None
-    authorize = kept or wiring.authorization(config)
+    identify, authorize = wiring.identification(config), kept or wiring.authorization(config)
     return Fittings(
         config,
         front_settings(config),
         authorize,
-        wiring.chain(config, ids(), ledger.of(config), authorize),
-        wiring.standing(config, authorize),
+        wiring.chain(config, ids(), ledger.of(config), identify, authorize),
+        wiring.standing(config, identify, authorize),
         codecs(config),
         ServerTls(server, now) if server is not None else None,
         ClientTls(client, now) if client is not None else None,

@@ -99,7 +99,7 @@ class Asked:
                 found = offline.run(config, datetime.now(UTC))
                 faults = tuple(Fault(each.path, each.problem, "", each.origin) for each in found.faults)
             else:
-                wiring.standing(config)
+                wiring.authorization(config)
                 faults = ()
         except ConfigError as error:
             told = (Fault(each.path, each.expected, each.came, each.origin) for each in error.faults)

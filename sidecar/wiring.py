@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 from interceptors.authorize import Authorize, Rule, RuleError
 from interceptors.chain import Chain, ChainError
@@ -15,11 +16,16 @@ from interceptors.record import Record
 from interceptors.trace import Trace
 from sidecar import plugins
 from sidecar.config.access import Rule as ConfigRule
+from sidecar.config.access import TokenIssuer
 from sidecar.config.addresses import TcpAddress
 from sidecar.config.faults import visible
 from sidecar.config.limits import Limit as ConfigLimit
 from sidecar.config.model import Config
 from sidecar.errors import SettingError
+from sidecar.identity import jwks
+from sidecar.identity.credentials import Credentials
+from sidecar.identity.model import Issuer
+from sidecar.identity.tokens import Tokens
 from sidecar.relay.codecs.registry import registry
 from sidecar.relay.tls import ClientTlsSettings, ServerTlsSettings, TrustAnchor
 
@@ -67,17 +73,21 @@ def client_tls(config: Config) -> ClientTlsSettings | None:
 
 
 def chain(
-    config: Config, random_bytes: Callable[[int], bytes], ledger: Ledger, authorize: Authorize | None = None
+    config: Config,
+    random_bytes: Callable[[int], bytes],
+    ledger: Ledger,
+    identify: Identify | None = None,
+    authorize: Authorize | None = None,
 ) -> Chain:
     """Trace (or correlate, where no spans are exported), identify, authorize, limit (where there are limits), the
     config's own interceptors, record.
 
-    random_bytes: as of random.Random.randbytes, for ids of spans.  ledger: of the limits.  authorize: the link of this
-    config's rules, where it has been made.  Raises WiringError.
+    random_bytes: as of random.Random.randbytes, for ids of spans.  ledger: of the limits.  identify, authorize: those
+    links of this config's, where they have been made.  Raises WiringError.
     """
     links: list[Interceptor] = [
         Trace(random_bytes, config.telemetry.sample) if config.telemetry.otlp else Correlate(),
-        _identify(config),
+        identify or identification(config),
         authorize or authorization(config),
         *([_limit(config, ledger)] if config.limits else ()),
     ]
@@ -89,18 +99,60 @@ def chain(
         raise WiringError("interceptors", str(error)) from error
 
 
-def standing(config: Config, authorize: Authorize | None = None) -> Chain:
+def standing(config: Config, identify: Identify | None = None, authorize: Authorize | None = None) -> Chain:
     """The links that decide who may call what, alone: asked again, of calls that are open, when the config changes.
 
-    authorize: as of `chain`.  Raises WiringError.
+    identify, authorize: as of `chain`.  Raises WiringError.
     """
-    return Chain([_identify(config), authorize or authorization(config)], config.unsafe_observe_only)
+    links = [identify or identification(config), authorize or authorization(config)]
+    return Chain(links, config.unsafe_observe_only)
 
 
-def _identify(config: Config) -> Identify:
+def identification(config: Config) -> Identify:
+    """The link of the config's ways to know callers. Raises WiringError, as `credentials` does."""
     mtls = config.authentication.mtls
-    return Identify(
-        [domain.name for domain in mtls.trust_domains] if mtls else [], bool(mtls and mtls.allow_common_name)
+    domains = [domain.name for domain in mtls.trust_domains] if mtls else []
+    return Identify(domains, bool(mtls and mtls.allow_common_name), credentials(config))
+
+
+def credentials(config: Config) -> Credentials | None:
+    """Whose tokens are taken, with the keys that their issuers' files hold now; None where none are.
+
+    Raises WiringError for a file that holds none.
+    """
+    issuers = config.authentication.jwt
+    if not issuers:
+        return None
+    known = Tokens(map(issuer, issuers), lambda who, digest: False)
+    faults: list[tuple[str, str]] = []
+    for at, each in enumerate(issuers):
+        try:
+            known.keep(each.name, jwks.read(each.keys.file.read_bytes(), each.algorithms))
+        except OSError as error:
+            faults.append((f"authentication.jwt[{at}].keys.file", f"{each.keys.file}: {error.strerror}"))
+        except jwks.KeySetError as error:
+            faults.append((f"authentication.jwt[{at}].keys.file", f"{each.keys.file}: {error}"))
+    if faults:
+        raise WiringError(*faults[0], *faults[1:])
+    return Credentials(known)
+
+
+def issuer(said: TokenIssuer) -> Issuer:
+    """An issuer as tokens are held against it."""
+    roles, tenants = said.roles, said.tenants
+    return Issuer(
+        said.name,
+        said.issuer,
+        frozenset(said.audiences),
+        frozenset(said.algorithms),
+        frozenset("" if kind == "none" else kind.lower() for kind in said.types),
+        inf if said.longest is None else said.longest,
+        said.subject,
+        frozenset((said.tenant,) if tenants is None else tenants.allowed),
+        () if tenants is None else tenants.claim,
+        () if roles is None else roles.claim,
+        None if roles is None else dict(roles.grant),
+        dict(said.attributes),
     )
 
 

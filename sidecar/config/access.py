@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
 from sidecar.config.fields import (
     FilePath,
     IdentityPattern,
+    IssuerUrl,
     Many,
     MethodPattern,
     Name,
     OneOrMore,
     Section,
     Spelt,
+    Title,
     TrustDomainName,
+    written,
 )
+from sidecar.config.units import Duration
 
 
 class TrustDomain(Section):
@@ -48,10 +52,75 @@ class Mtls(Section):
     )
 
 
+Algorithm: TypeAlias = Literal[
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"
+]
+
+
+def _path(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+# A claim, or names of claims from the outermost in.
+Claim: TypeAlias = Annotated[OneOrMore[Name], BeforeValidator(_path), Spelt({"type": "string", "title": "claim"})]
+
+
+class TokenKeys(Section):
+    """The keys that an issuer signs with."""
+
+    file: FilePath = Field(description="JSON file of them, a JWK set (RFC 7517); read again when it changes.")
+
+
+class TokenTenants(Section):
+    """Whose tenants an issuer speaks for."""
+
+    claim: Claim = Field(description="The claim that names the tenant.")
+    allowed: OneOrMore[Name] = Field(description="Those that it may name; a token that names another is refused.")
+
+
+class TokenRoles(Section):
+    """What an issuer may make of its callers."""
+
+    claim: Claim = Field(description="The claim that lists roles, groups or scopes: a list, or a text with spaces.")
+    grant: dict[Name, Name] = Field(
+        description="By what the claim says, the role that a caller has here. What is not listed counts for nothing."
+    )
+
+
+class TokenIssuer(Section):
+    """Somebody whose tokens callers are identified by."""
+
+    name: Title = Field(description="Short and unique: callers are `user:<name>/<subject>`.")
+    issuer: IssuerUrl = Field(description="Exactly what its tokens say in `iss`.")
+    audiences: OneOrMore[Name] = Field(description="What a token's `aud` must hold one of.")
+    keys: TokenKeys = Field(description="The keys that it signs with.")
+    algorithms: OneOrMore[Algorithm] = Field(
+        written(["RS256", "ES256", "EdDSA", "Ed25519"]), description="Those that its tokens may be signed by."
+    )
+    types: OneOrMore[Literal["at+jwt", "JWT", "none"]] = Field(
+        written(["at+jwt", "JWT", "none"]),
+        description="What a token's `typ` may say; `none` is no `typ` at all. With `at+jwt` alone, no ID token of the "
+        "same issuer passes for an access token (RFC 9068).",
+    )
+    longest: Duration | None = Field(None, description="From a token's `iat` to its `exp` at most; unset, any.")
+    subject: Claim = Field(written(["sub"]), description="The claim that names the caller.")
+    tenant: Name = Field(written("default"), description="The tenant of its callers, where `tenants` is unset.")
+    tenants: TokenTenants | None = Field(None, description="Where its tokens name their tenant.")
+    roles: TokenRoles | None = Field(None, description="What of its tokens makes roles here; unset, nothing.")
+    attributes: dict[Name, Claim] = Field(
+        written({}), description="By name, the claims that conditions may ask for: a text, a number, a list of texts."
+    )
+
+
 class Authentication(Section):
     """How callers prove who they are."""
 
-    mtls: Mtls | None = Field(None, description="By client certificate. Unset, no caller is identified.")
+    mtls: Mtls | None = Field(None, description="By client certificate, where a call brings no credential of its own.")
+    jwt: Many[TokenIssuer] = Field(
+        (),
+        description="By a token in `authorization: Bearer …`, signed by one of these issuers. With any, the header is "
+        "ours: it is taken off every call, and a call whose token is not good is refused.",
+    )
 
 
 class Rule(Section):

@@ -134,9 +134,12 @@ TrustDomainName: TypeAlias = Annotated[str, _domain[0], _domain[1]]
 _SPIFFE = rf"(?=.{{1,2048}}$)spiffe://{TRUST_DOMAIN}(/[A-Za-z0-9._*-]+)+"  # SPIFFE-ID §2.3; X509-SVID §5.2: a path
 _DNS = r"dns:[a-z0-9*]([a-z0-9.*_-]{0,252})"
 _CN = r"cn:[^\x00-\x1f\x7f-\x9f]{1,255}"
+_USER = r"user:[a-z0-9*][a-z0-9_*-]{0,62}/[^\x00-\x1f\x7f-\x9f]{1,255}"
+_KEY = r"key:[0-9A-Za-z*]{1,12}"
 _identity = _matching(
-    rf"{_SPIFFE}|{_DNS}|{_CN}",
-    'an identity typed by its form: "spiffe://domain/path", "dns:name" in lower case or "cn:name"',
+    rf"{_SPIFFE}|{_DNS}|{_CN}|{_USER}|{_KEY}",
+    'an identity typed by its form: "spiffe://domain/path", "dns:name" in lower case, "cn:name", "user:issuer/subject" '
+    'or "key:id"',
     "identity pattern",
 )
 IdentityPattern: TypeAlias = Annotated[str, _identity[0], _identity[1]]
@@ -158,6 +161,15 @@ ServiceName: TypeAlias = Annotated[str, _service[0], _service[1]]
 
 _rpc = _matching(r"[A-Za-z_][A-Za-z0-9_]*", 'a gRPC method name such as "Infer", without its service', "method")
 MethodName: TypeAlias = Annotated[str, _rpc[0], _rpc[1]]
+
+_title = _matching(r"[a-z0-9][a-z0-9_-]{0,62}", 'a short name: lower-case letters, digits, "-" or "_"', "short name")
+Title: TypeAlias = Annotated[str, _title[0], _title[1]]
+
+# RFC 7519 4.1.1: a StringOrURI, compared as it stands.
+_issuer = _matching(
+    r"[\x21-\x7e]{1,1024}", "an issuer as its tokens spell it, such as https://login.example.org", "issuer"
+)
+IssuerUrl: TypeAlias = Annotated[str, _issuer[0], _issuer[1]]
 
 CLASS = re.compile(r"([^\x00-\x1f\x7f-\x9f]+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):[A-Za-z_]\w*", re.ASCII)
 CLASS_EXPECTED = 'a class, as "./path/file.py:Class" or "package.module:Class"'
