@@ -343,6 +343,7 @@ class Fault:
 
 MOST_NOTED: Final = 16  # faults and would-be denials kept of one call; a stream could bring one with every message
 BEGUN: Final = 1 << 30  # value of Call.began once every link has begun
+_NEVER: Final = float("inf")
 NO_OBLIGATIONS: Final[frozenset[str]] = frozenset()
 
 
@@ -351,7 +352,9 @@ class Call:
 
     headers: the caller's own metadata and call headers, without pseudo-headers; edits made until the call
     is sent upstream travel.  started, now: Unix seconds; the driver moves `now` before each hook.
-    deadline: Unix seconds, or None.  events: what links emitted, drained by the driver.
+    deadline: Unix seconds, or None.  expires: Unix seconds at which what lets the call in ends, and the call with it,
+    messages that still come and go included; on_start may bring it forward.
+    events: what links emitted, drained by the driver.
     would_deny: filled only by a chain that observes.  faults: what hooks raised; the driver logs them.
     began, counted: the chain's own notes of how far the call has come.
     """
@@ -362,6 +365,7 @@ class Call:
         "counted",
         "deadline",
         "events",
+        "expires",
         "facts",
         "faults",
         "headers",
@@ -387,6 +391,7 @@ class Call:
         self.peer = peer
         self.started = started
         self.deadline = deadline
+        self.expires = _NEVER
         self.codec = codec
         self.now = started
         self.obligations = NO_OBLIGATIONS

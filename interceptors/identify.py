@@ -71,4 +71,6 @@ def _settle(call: Call, found: Finding) -> Verdict:
         return found if isinstance(found, Deny) else KEYS_UNAVAILABLE
     call.put(found.principal)
     call.put(found.credential)
+    if found.credential.kind != "certificate":  # with which its connection ends, and all calls there
+        call.expires = min(call.expires, found.credential.expires)
     return PASS

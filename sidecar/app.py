@@ -382,7 +382,7 @@ class Standing:
         self._wall = wall
 
     def __call__(self, call: Call, peer: Peer) -> Deny | None:
-        probe = Call(call.method, Headers(()), peer, self._wall(), None, call.codec)
+        probe = Call(call.method, Headers(call.headers.given), peer, self._wall(), None, call.codec)
         verdict: Any = self._chain.plan(call.method).start(probe)
         if isinstance(verdict, Generator):
             verdict.close()

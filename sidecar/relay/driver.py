@@ -55,6 +55,8 @@ CLIENT_SLOW: Final = "client.slow"
 _MODEL_SERVER: Final = Route.MODEL_SERVER
 _ACCEPT: Final = frozenset((b"grpc-accept-encoding",))
 _UNRECORDED: Final = Deny(Code.UNAVAILABLE, "record.failed", "the call could not be recorded")
+_NEVER: Final = float("inf")
+_EXPIRED: Final = Deny(Code.UNAUTHENTICATED, "identify.expired", "client identity has expired")
 _DEADLINE: Final = ("deadline", "deadline exceeded")
 _NO_METHOD: Final = Method("", True, True)  # of a request whose path says none
 
@@ -161,7 +163,7 @@ class Exchange:
             return
         result: Any = plan.start(call)
         self.chain_s = relay.timer() - self._began
-        if result is None and method.unary_request and not call.obligations:
+        if result is None and method.unary_request and not call.obligations and call.expires == _NEVER:
             pass  # opened upstream when the request is whole
         elif isinstance(result, Generator):
             side.wait()
@@ -178,12 +180,24 @@ class Exchange:
             self.deny(denied)
             return
         call = self.call
+        if call.expires != _NEVER:
+            self._end_in_time()
         if call.obligations:
             self._deepen(self._chain.plan(call.method, call.obligations))
         if not call.method.unary_request:
             self.open_upstream()
         if not self.over:  # the pool may have had no place for it
             self.request_side.go()
+
+    def _end_in_time(self) -> None:
+        """The call ends with what let it in, where that is before its deadline."""
+        relay = self.relay
+        due = relay.clock() + max(0.0, self.call.expires - relay.wall())
+        if self._deadline_slot:
+            if due >= self._due:
+                return
+            relay.deadlines.drop(self._deadline_slot, self)
+        self._deadline_slot = relay.deadlines.add(due, self)
 
     def _deepen(self, plan: Plan) -> None:
         """Continue with the plan that a decision's obligations ask for; nothing has been looked at yet."""
@@ -440,9 +454,14 @@ class Exchange:
         self._end(int(Code.RESOURCE_EXHAUSTED), None, None, CLIENT_SLOW)
 
     def expire(self) -> None:
-        """The deadline has passed."""
+        """The deadline has passed, or what let the call in has ended."""
         self._deadline_slot = 0
-        self.fail(Code.DEADLINE_EXCEEDED, *_DEADLINE)
+        if self.request.timeout is not None and self.relay.clock() >= self._due:
+            self.fail(Code.DEADLINE_EXCEEDED, *_DEADLINE)
+        elif self.relay.wall() >= self.call.expires:
+            self.deny(_EXPIRED)
+        else:
+            self._end_in_time()  # the wall clock was set back meanwhile
 
     def _end(self, status: int, denied: Deny | None, block: bytes | None, cause: str = "") -> None:
         """Links and records learn the outcome; the client gets `block` once what must be durable is.

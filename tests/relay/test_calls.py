@@ -7,7 +7,7 @@ from typing import Any, Final
 import pytest
 from h2.settings import SettingCodes
 
-from interceptors.contract import PASS, Code, Deny, Message, Outcome
+from interceptors.contract import PASS, Code, Deny, Interceptor, Message, Outcome, Verdict
 from interceptors.contract import Call as ContractCall
 from interceptors.events import Durability, Event, SpanFact
 from sidecar.relay.grpc_wire import parse_timeout
@@ -90,6 +90,64 @@ def test_a_deadline_after_the_answer_changes_nothing(links: Any) -> None:
         call = ping(world, "unary", (b"grpc-timeout", b"1S"))
         world.advance(2)
         assert (call.status, call.reset) == (0, None)
+
+
+# --- what lets a call in ends ---------------------------------------------------------------------------------------
+
+
+class LetIn(Interceptor):
+    """Lets calls in for so many seconds."""
+
+    name = "let_in"
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def on_start(self, call: ContractCall) -> Verdict:
+        call.expires = min(call.expires, call.now + self.seconds)
+        return PASS
+
+
+@pytest.mark.parametrize("timeout", [None, b"1H"])
+def test_a_call_ends_with_what_let_it_in(links: Any, shape: str, timeout: bytes | None) -> None:
+    pages: list[tuple[str, Outcome]] = []
+    fields = () if timeout is None else ((b"grpc-timeout", timeout),)
+    with World([diary(pages), LetIn(60), *links]) as world:
+        call = ping(world, shape, *fields)
+        (tapped,) = world.tap
+        world.advance(59.99)
+        assert not call.ended
+        world.advance(0.03)
+        assert call.status == Code.UNAUTHENTICATED
+        assert tapped.reset == CANCEL
+        assert [outcome.denied and outcome.denied.reason for _, outcome in pages] == ["identify.expired"]
+
+
+def test_a_deadline_before_that_is_a_deadline(links: Any, shape: str) -> None:
+    with World([LetIn(60), *links]) as world:
+        call = ping(world, shape, (b"grpc-timeout", b"10S"))
+        world.advance(10.02)
+        assert call.status == Code.DEADLINE_EXCEEDED
+
+
+def test_a_call_that_ends_before_leaves_nothing_behind(links: Any, shape: str) -> None:
+    with World([LetIn(60), *links]) as world:
+        world.answer = lambda call: call.answer(b"pong")
+        call = ping(world, shape)
+        assert call.status == 0
+        world.advance(120)
+        assert (call.status, call.reset) == (0, None)
+
+
+def test_a_wall_clock_that_is_set_back_lets_nobody_stay_for_ever(links: Any) -> None:
+    with World([LetIn(60), *links]) as world:
+        call = ping(world, "bidi")
+        wall = world.relay.wall
+        world.relay.wall = lambda: wall() - 30
+        world.advance(60.02)
+        assert not call.ended  # by that clock it has another half a minute
+        world.advance(30.02)
+        assert call.status == Code.UNAUTHENTICATED
 
 
 # --- cancellation --------------------------------------------------------------------------------------------------
