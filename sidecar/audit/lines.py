@@ -7,8 +7,8 @@ from json.encoder import encode_basestring_ascii as quote
 from time import gmtime, strftime
 from typing import Any
 
-from sidecar.audit.frames import Plain
 from sidecar.audit.ids import Ids
+from sidecar.internal.marshalled import Plain
 
 LAST_SECOND = 253_402_300_799  # 9999-12-31T23:59:59Z, the last that RFC 3339 can spell
 MOST_KNOWN = 256  # pieces of lines that are kept

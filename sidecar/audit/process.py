@@ -14,6 +14,7 @@ import uvloop
 from sidecar.audit import frames
 from sidecar.audit.ports import AuditError
 from sidecar.audit.recorder_jsonl import JsonlRecorder, Pace
+from sidecar.internal.marshalled import FrameError, Plain, Reader
 from sidecar.logs import Log
 from sidecar.processes.child import Birth, Control
 from sidecar.processes.messages import Attach, Ready
@@ -71,7 +72,7 @@ class Desk:
     def measure(self) -> tuple[int, int, dict[str, object]]:
         return len(self._visitors), 0, {"waiting": self._recorder.waiting, "failed": self._recorder.failed or ""}
 
-    def take(self, origin: str, values: frames.Plain) -> None:
+    def take(self, origin: str, values: Plain) -> None:
         """A batch. What was taken before is not taken again."""
         first, hurry, events = frames.opened(values)
         known = self._numbers.get(origin, 0)
@@ -136,7 +137,7 @@ class Visitor:
         self._desk = desk
         self._origin = origin
         self._socket = connection
-        self._reader = frames.Reader()
+        self._reader = Reader()
         self._unsent = bytearray()
 
     def read(self) -> None:
@@ -175,7 +176,7 @@ class Visitor:
             return
         except ConnectionResetError:
             data = b""  # it was killed with answers unread; what it had handed in was read before
-        except (OSError, AuditError) as error:
+        except (OSError, AuditError, FrameError) as error:
             log.error("audit_visitor_refused", error, origin=self._origin)
             data = b""
         if not data:

@@ -22,9 +22,10 @@ from typing import Final, TypeAlias
 from interceptors.events import Durability, Event
 from sidecar.audit.appendfile import AppendFile
 from sidecar.audit.fold import Fold
-from sidecar.audit.frames import Plain, plain
+from sidecar.audit.frames import plain
 from sidecar.audit.lines import Lines
 from sidecar.audit.ports import AuditError, CallSoon, Done
+from sidecar.internal.marshalled import Plain
 from sidecar.logs import Log
 
 log = Log("audit")

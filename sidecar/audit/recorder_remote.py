@@ -22,6 +22,7 @@ from sidecar.audit.fold import Fold
 from sidecar.audit.frames import plain
 from sidecar.audit.ports import AuditError, Done
 from sidecar.audit.recorder_jsonl import CLOSED, call_all
+from sidecar.internal.marshalled import FrameError, Plain, Reader
 from sidecar.logs import Log
 
 log = Log("audit")
@@ -68,12 +69,12 @@ class RemoteRecorder:
         self._capacity = self._pace.capacity
         self._many = self._pace.many
         self._socket: socket.socket | None = None
-        self._reader = frames.Reader()
+        self._reader = Reader()
         self._sequence = 0  # of the last event that was taken
         self._free = 0  # up to which number a batch event needs no look at what waits
         self._durable = 0
         self._owed = 0  # up to which number a recorder that has just begun is behind
-        self._batch: list[frames.Plain] = []
+        self._batch: list[Plain] = []
         self._hurry = False  # somebody waits for an event of the batch, which leaves with this turn of the loop
         self._flushing: asyncio.Handle | None = None
         self._unacknowledged: deque[tuple[int, float, bytes]] = deque()  # last number, when it was framed, frame
@@ -93,7 +94,7 @@ class RemoteRecorder:
             return
         self._detach()
         connection.setblocking(False)
-        self._socket, self._reader, self._said = connection, frames.Reader(), None
+        self._socket, self._reader, self._said = connection, Reader(), None
         self._owed = self._sequence - len(self._batch)
         self._unsent.extend(memoryview(frame) for _, _, frame in self._unacknowledged)
         self._loop.add_reader(connection.fileno(), self._readable)
@@ -148,7 +149,7 @@ class RemoteRecorder:
                     self._take(data)
                 else:
                     return
-        except (OSError, AuditError):
+        except (OSError, AuditError, FrameError):
             return
 
     def _put(self, event: Event, done: Done | None) -> None:
@@ -202,7 +203,7 @@ class RemoteRecorder:
             self._unsent.append(memoryview(frame))
             self._write()
 
-    def _sound(self, values: frames.Plain) -> frames.Plain:
+    def _sound(self, values: Plain) -> Plain:
         """An event's values; where a link put something else into one, an event that says so."""
         try:
             frames.batch(0, False, [values])
@@ -244,7 +245,7 @@ class RemoteRecorder:
             return
         except OSError:
             pass  # it was killed: another follows
-        except AuditError as error:
+        except (AuditError, FrameError) as error:
             log.error("audit_recorder_lost", error)
         self._leave()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from sidecar.config.access import Mtls
+from sidecar.config.access import Authentication
 from sidecar.config.addresses import TcpAddress, UnixAddress
 from sidecar.config.faults import Place, visible
 from sidecar.config.model import Config
@@ -39,6 +39,8 @@ class CrossRule:
 
 
 MTLS = ("authentication", "mtls")
+JWT = ("authentication", "jwt")
+PROVED = "this or authentication.jwt proves them"
 TLS = ("listen", "tls")
 RULES = ("authorization", "rules")
 LIMITS: Place = ("limits",)
@@ -90,40 +92,53 @@ def domains_are_distinct(config: Config) -> Iterator[Breach]:
         names.add(domain.name)
 
 
+def issuers_are_distinct(config: Config) -> Iterator[Breach]:
+    names: set[str] = set()
+    urls: set[str] = set()
+    for index, issuer in enumerate(config.authentication.jwt):
+        if issuer.name in names:
+            yield Breach((*JWT, index, "name"), "each issuer's name once", f"'{issuer.name}' again")
+        if issuer.issuer in urls:
+            yield Breach((*JWT, index, "issuer"), "each issuer once", f"'{visible(issuer.issuer)}' again")
+        names.add(issuer.name)
+        urls.add(issuer.issuer)
+
+
 def identities_can_occur(config: Config) -> Iterator[Breach]:
-    mtls = config.authentication.mtls
-    if mtls is None:
+    if _nobody_is_known(config.authentication):
         if config.authorization.rules:
-            yield Breach(
-                MTLS,
-                "a mapping, because authorization.rules name identities that only client certificates prove",
-                "nothing",
-            )
+            yield Breach(MTLS, f"a mapping, because authorization.rules name identities; {PROVED}", "nothing")
         return
     for index, rule in enumerate(config.authorization.rules):
         for number, identity in enumerate(rule.identities):
-            breach = _impossible(identity, mtls, (*RULES, index, "identities", number))
-            if breach:
-                yield breach
+            yield from _impossible(identity, config.authentication, (*RULES, index, "identities", number))
 
 
-def _impossible(identity: str, mtls: Mtls, place: Place) -> Breach | None:
+def _nobody_is_known(authentication: Authentication) -> bool:
+    return authentication.mtls is None and not authentication.jwt
+
+
+def _impossible(identity: str, authentication: Authentication, place: Place) -> Iterator[Breach]:
+    """An identity that no caller can ever have."""
     kind, _, name = identity.partition(":")
-    if kind == "cn" and not mtls.allow_common_name:
-        return Breach(
-            place,
-            "an identity of form spiffe:// or dns:",
-            f"'{visible(identity)}'",
-            "cn: needs authentication.mtls.allow_common_name: true",
-        )
-    domain = name.removeprefix("//").partition("/")[0]
-    if kind == "spiffe" and domain not in {known.name for known in mtls.trust_domains}:
-        return Breach(
-            place,
-            "an identity of a trust domain in authentication.mtls.trust_domains",
-            f"one of '{visible(domain)}'",
-        )
-    return None
+    came, hint = f"'{visible(identity)}'", ""
+    if kind == "user":
+        wanted, possible = "an issuer of authentication.jwt", {issuer.name for issuer in authentication.jwt}
+        said = name.partition("/")[0]
+        if "*" in said:
+            possible = {said} if possible else possible
+    elif kind == "key":
+        wanted, possible, said = "another identity: API keys are not served yet", set(), name
+    elif kind == "spiffe":
+        wanted, said = "a trust domain of authentication.mtls.trust_domains", name.removeprefix("//").partition("/")[0]
+        possible = {domain.name for domain in authentication.mtls.trust_domains} if authentication.mtls else set()
+    else:
+        wanted, said = "an identity that authentication.mtls proves", kind
+        possible = {"dns", "cn"} if authentication.mtls else set()
+        if kind == "cn" and authentication.mtls and not authentication.mtls.allow_common_name:
+            possible, hint = {"dns"}, "cn: needs authentication.mtls.allow_common_name: true"
+    if said not in possible:
+        yield Breach(place, wanted, came, hint)
 
 
 def names_models(config: Config) -> bool:
@@ -187,18 +202,14 @@ def limits_can_tell(config: Config) -> Iterator[Breach]:
 
 
 def limits_can_identify(config: Config) -> Iterator[Breach]:
-    mtls = config.authentication.mtls
+    authentication = config.authentication
     for index, limit in enumerate(config.limits):
-        if mtls is None:
+        if _nobody_is_known(authentication):
             if "identity" in limit.per or limit.identities:
-                yield Breach(
-                    MTLS, f"a mapping, because limits[{index}] is about identities that only it proves", "nothing"
-                )
+                yield Breach(MTLS, f"a mapping, because limits[{index}] is about identities; {PROVED}", "nothing")
             continue
         for number, identity in enumerate(limit.identities or ()):
-            breach = _impossible(identity, mtls, ("limits", index, "identities", number))
-            if breach:
-                yield breach
+            yield from _impossible(identity, authentication, ("limits", index, "identities", number))
 
 
 def remote_upstreams_have_tls(config: Config) -> Iterator[Breach]:
@@ -274,13 +285,14 @@ CROSS_RULES: tuple[CrossRule, ...] = (
     CrossRule((TLS, MTLS), certificates_are_asked_for),
     CrossRule((TLS, MTLS), certificates_have_a_ca),
     CrossRule((MTLS,), domains_are_distinct),
-    CrossRule((MTLS,), identities_can_occur),
+    CrossRule((MTLS, JWT), identities_can_occur),
+    CrossRule((JWT,), issuers_are_distinct),
     CrossRule((("upstream", "protocol"), ("upstream", "services")), rules_can_tell_models),
     CrossRule((LIMITS,), limits_are_distinct),
     CrossRule((LIMITS,), limits_have_their_unit),
     CrossRule((LIMITS,), limits_refill),
     CrossRule((LIMITS, ("upstream", "protocol"), ("upstream", "services")), limits_can_tell),
-    CrossRule((LIMITS, MTLS), limits_can_identify),
+    CrossRule((LIMITS, MTLS, JWT), limits_can_identify),
     CrossRule(
         (("upstream", "address"), ("upstream", "tls"), ("upstream", "unsafe_open_upstream")), remote_upstreams_have_tls
     ),

@@ -17,6 +17,7 @@ from sidecar.audit.fold import Fold
 from sidecar.audit.ports import Recorder
 from sidecar.audit.process import Desk, last_numbers
 from sidecar.audit.recorder_remote import AWAY, RETURNING, Pace, RemoteRecorder
+from sidecar.internal.marshalled import Reader
 from sidecar.processes.messages import Attach
 
 DEADLINE_S = 15.0
@@ -143,7 +144,7 @@ def test_what_was_not_acknowledged_is_handed_in_again_and_written_once(tmp_path:
         s.recorder.record(batch(2))
         await asyncio.sleep(0)
         s.recorder._flush()
-        reader = frames.Reader()
+        reader = Reader()
         for values in reader.feed(taken.recv(1 << 16)):
             mute.take("boot/worker-0.1", values)
         await s.until(lambda: s.numbers() == [1, 2])

@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import asyncio
+import functools
+import random
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from interceptors.contract import AnswerError
+from sidecar.changes import publisher as publisher_module
+from sidecar.changes import said
+from sidecar.changes.follower import Follower
+from sidecar.changes.publisher import Publisher
+from sidecar.internal.marshalled import LENGTH, frame
+
+TOPIC = "keys"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Feed:
+    """A publisher, and a follower whose listener writes down what it is told."""
+
+    def __init__(self, **answers: Callable[[Any], Awaitable[None]]) -> None:
+        loop = asyncio.get_running_loop()
+        self.clock = Clock()
+        self.told: list[tuple[str, Any]] = []
+        self.known: dict[str, Any] = {}
+        self.publisher = Publisher(loop, self.clock, answers)
+        self.follower = Follower(loop, self.clock, {TOPIC: self._listen})
+
+    def _listen(self, key: str, value: Any) -> None:
+        self.told.append((key, value))
+        if value is None:
+            del self.known[key]
+        else:
+            self.known[key] = value
+
+    def link(self, publisher: Publisher | None = None, buffer: int = 0) -> tuple[socket.socket, socket.socket]:
+        one, two = socket.socketpair()
+        if buffer:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+            two.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        (publisher or self.publisher).attach(one)
+        self.follower.attach(two)
+        return one, two
+
+    def close(self) -> None:
+        self.publisher.close()
+        self.follower.close()
+
+
+def looped(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """A test that runs on a loop of its own."""
+
+    @functools.wraps(test)
+    def run(*arguments: Any, **named: Any) -> None:
+        async def timed() -> None:
+            async with asyncio.timeout(60):
+                await test(*arguments, **named)
+
+        asyncio.run(timed())
+
+    return run
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - what others do on this loop has no event of its own
+        await asyncio.sleep(0)
+
+
+@looped
+async def test_everything_is_told_then_each_change() -> None:
+    feed = Feed()
+    feed.publisher.publish((TOPIC, "a", b"1"), ("other", "x", 1))
+    feed.link()
+    await asyncio.wait_for(feed.follower.begun.wait(), 20)
+    feed.publisher.publish((TOPIC, "b", (1, "two", None)))
+    feed.publisher.publish((TOPIC, "a", None))
+    await until(lambda: len(feed.told) == 3)
+    assert feed.told == [("a", b"1"), ("b", (1, "two", None)), ("a", None)]
+    feed.close()
+
+
+@looped
+async def test_before_everything_is_told_nothing_is_known_to_be_so() -> None:
+    feed = Feed()
+    assert feed.follower.age() == float("inf")
+    assert not feed.follower.begun.is_set()
+    feed.link()
+    await until(feed.follower.begun.is_set)
+    assert feed.follower.age() == 0.0
+    feed.close()
+
+
+@looped
+async def test_beats_keep_it_fresh_and_silence_ages_it() -> None:
+    feed = Feed()
+    feed.link()
+    await until(feed.follower.begun.is_set)
+    feed.clock.now += 3
+    assert feed.follower.age() == 3.0
+    await until(lambda: feed.follower.age() == 0.0)  # by a beat
+    feed.publisher.close()
+    feed.clock.now += 60
+    await asyncio.sleep(0)
+    assert feed.follower.age() == 60.0
+    assert feed.follower.begun.is_set()
+    feed.close()
+
+
+@looped
+async def test_a_beat_is_as_old_as_it_is() -> None:
+    """What a stopped worker finds in its socket does not make what it knows any younger."""
+    feed = Feed()
+    ours, theirs = socket.socketpair()
+    feed.follower.attach(theirs)
+    ours.send(b"".join(said.whole([], 0, 1_000.0)) + frame((said.BEAT, 0, 1_001.0)))
+    feed.clock.now = 1_031.0
+    await until(feed.follower.begun.is_set)
+    assert feed.follower.age() == 30.0
+    feed.close()
+    ours.close()
+
+
+@looped
+async def test_what_was_known_stays_and_the_next_publisher_corrects_it() -> None:
+    feed = Feed()
+    feed.publisher.publish((TOPIC, "gone", b"1"), (TOPIC, "same", b"2"), (TOPIC, "new", b"3"))
+    feed.link()
+    await until(feed.follower.begun.is_set)
+    feed.publisher.close()
+    await until(lambda: feed.follower._socket is None)
+    assert feed.known == {"gone": b"1", "same": b"2", "new": b"3"}
+    feed.told.clear()
+    following = Publisher(asyncio.get_running_loop(), feed.clock, {})
+    following.publish((TOPIC, "same", b"2"), (TOPIC, "new", b"4"))
+    feed.link(following)
+    await until(lambda: feed.known == {"same": b"2", "new": b"4"})
+    assert sorted(feed.told, key=str) == [("gone", None), ("new", b"4")]
+    following.close()
+    feed.close()
+
+
+@pytest.mark.parametrize("most", [4_000, publisher_module.MOST_UNSENT])
+@looped
+async def test_whoever_reads_slowly_ends_up_with_what_is_so(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Changes amid the telling of everything come behind it, and dropped ones are made good."""
+    monkeypatch.setattr(publisher_module, "MOST_UNSENT", most)
+    chance = random.Random(7)
+    feed = Feed()
+    expected: dict[str, bytes] = {}
+
+    def change() -> None:
+        key = str(chance.randrange(300))
+        value = chance.randbytes(chance.randrange(400)) if chance.random() < 0.8 else None
+        if value is None:
+            expected.pop(key, None)
+        else:
+            expected[key] = value
+        feed.publisher.publish((TOPIC, key, value))
+
+    for _ in range(400):
+        change()
+    feed.link(buffer=4_096)
+    for _ in range(3_000):
+        change()
+        if chance.random() < 0.3:
+            await asyncio.sleep(0)
+    await until(lambda: feed.known == expected)
+    feed.close()
+
+
+@looped
+async def test_an_answer_comes_behind_what_the_question_brought() -> None:
+    async def fetch(argument: Any) -> None:
+        feed.publisher.publish((TOPIC, argument, b"fresh"))
+
+    feed = Feed(fetch=fetch)
+    feed.link()
+    await feed.follower.ask("fetch", "issuer")
+    assert feed.known == {"issuer": b"fresh"}
+    feed.close()
+
+
+@looped
+async def test_what_cannot_be_answered_is_said() -> None:
+    async def fail(argument: Any) -> None:
+        raise RuntimeError("of which nothing may be told")
+
+    feed = Feed(fail=fail)
+    with pytest.raises(AnswerError, match="not running"):
+        await feed.follower.ask("fail", "")
+    feed.link()
+    with pytest.raises(AnswerError, match=r"^RuntimeError$"):
+        await feed.follower.ask("fail", "")
+    with pytest.raises(AnswerError, match="nobody answers"):
+        await feed.follower.ask("else", "")
+    feed.close()
+
+
+@looped
+async def test_whoever_waits_for_an_answer_hears_that_the_publisher_has_gone() -> None:
+    started = asyncio.Event()
+
+    async def never(argument: Any) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    feed = Feed(never=never)
+    feed.link()
+    asked = asyncio.ensure_future(feed.follower.ask("never", ""))
+    await started.wait()
+    feed.publisher.close()
+    with pytest.raises(AnswerError, match="has gone"):
+        await asked
+    feed.close()
+
+
+@looped
+async def test_questions_beyond_the_most_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher_module, "MOST_ASKED", 2)
+    release = asyncio.Event()
+
+    async def wait(argument: Any) -> None:
+        await release.wait()
+
+    feed = Feed(wait=wait)
+    feed.link()
+    waiting = [asyncio.ensure_future(feed.follower.ask("wait", "")) for _ in range(2)]
+    await asyncio.sleep(0.05)
+    with pytest.raises(AnswerError, match="too many questions"):
+        await feed.follower.ask("wait", "")
+    release.set()
+    await asyncio.gather(*waiting)
+    feed.close()
+
+
+@looped
+async def test_what_its_listener_fails_at_is_not_taken_for_known() -> None:
+    feed = Feed()
+    feed.publisher.publish((TOPIC, "a", b"1"))
+    feed.link()
+    await until(feed.follower.begun.is_set)
+    feed.known.clear()
+    feed.publisher.publish((TOPIC, "a", None))  # at which the listener raises
+    await until(lambda: feed.follower._socket is None)
+    feed.clock.now += 7
+    assert feed.follower.age() == 7.0
+    feed.close()
+
+
+JUNK = [
+    b"\xff\xff\xff\xff",
+    LENGTH.pack(1) + b"x",
+    frame((99,)),
+    frame((said.BEAT, 5, 1.0)),  # of changes that did not come
+    frame((said.CHANGE, 2, 1.0, [])),  # neither
+    frame((said.END, 1, 1.0)),
+    frame((said.ENTRIES, [])),
+]
+
+
+@pytest.mark.parametrize("junk", JUNK)
+@looped
+async def test_a_publisher_that_says_what_it_may_not_is_left(junk: bytes) -> None:
+    feed = Feed()
+    ours, theirs = socket.socketpair()
+    feed.follower.attach(theirs)
+    ours.send(b"".join(said.whole([(TOPIC, "a", b"1")], 0, 1_000.0)))
+    await until(feed.follower.begun.is_set)
+    ours.send(junk)
+    await until(lambda: feed.follower._socket is None)
+    assert feed.known == {"a": b"1"}
+    feed.close()
+    ours.close()
+
+
+@pytest.mark.parametrize("junk", [b"\xff\xff\xff\xff", LENGTH.pack(1) + b"x", frame((said.ASK, "1", "what", 0))])
+@looped
+async def test_a_follower_that_says_what_it_may_not_is_left(junk: bytes) -> None:
+    feed = Feed()
+    ours, theirs = socket.socketpair()
+    feed.publisher.attach(theirs)
+    ours.send(junk)
+    await until(lambda: not feed.publisher._followers)
+    feed.publisher.publish((TOPIC, "a", b"1"))
+    feed.close()
+    ours.close()
