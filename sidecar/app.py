@@ -24,14 +24,18 @@ from interceptors.contract import AnswerError, Call, Code, Deny, Headers, Peer
 from interceptors.events import Event
 from interceptors.facts import PeerCertificate, Principal
 from interceptors.ledger import Ledger, NoLedger, TakeAll, Taken
+from interceptors.tokens import FetchKeys
 from sidecar import wiring
 from sidecar.answers import Answers
 from sidecar.audit.recorder_remote import RemoteRecorder
+from sidecar.changes.follower import Follower
 from sidecar.check import exposure
 from sidecar.check.report import of_error
 from sidecar.config.load import build
 from sidecar.config.model import Config
 from sidecar.errors import SidecarError
+from sidecar.identity.held import Held, Told
+from sidecar.identity.sources import KEYS
 from sidecar.internal.mac import SealError
 from sidecar.internal.paths import short
 from sidecar.internal.peer import expect
@@ -82,6 +86,7 @@ class Fittings:
     chain: Chain
     standing: Chain
     codecs: Codecs
+    held: Held
     server_tls: ServerTls | None
     client_tls: ClientTls | None
 
@@ -115,8 +120,8 @@ def _limits_trouble(refusal: str) -> None:
     log.warning("limits_unavailable", refusal=refusal, detail="calls are refused because their limits cannot be kept")
 
 
-def fittings(settings: dict[str, Any], ledger: LimitLedger, before: Fittings | None = None) -> Fittings:
-    """before: those in force, whose rules are not compiled again where they have not changed.
+def fittings(settings: dict[str, Any], ledger: LimitLedger, told: Told, before: Fittings | None = None) -> Fittings:
+    """told: of issuers' keys.  before: those in force, whose rules are not compiled again where they have not changed.
 
     Raises SidecarError where they cannot be made.
     """
@@ -124,7 +129,8 @@ def fittings(settings: dict[str, Any], ledger: LimitLedger, before: Fittings | N
     now = time.time()
     server, client = wiring.server_tls(config), wiring.client_tls(config)
     kept = before.authorize if before and before.config.authorization == config.authorization else None
-    identify, authorize = wiring.identification(config), kept or wiring.authorization(config)
+    held = wiring.keys(config, told)
+    identify, authorize = wiring.identification(config, held), kept or wiring.authorization(config)
     return Fittings(
         config,
         front_settings(config),
@@ -132,6 +138,7 @@ def fittings(settings: dict[str, Any], ledger: LimitLedger, before: Fittings | N
         wiring.chain(config, ids(), ledger.of(config), identify, authorize),
         wiring.standing(config, identify, authorize),
         codecs(config),
+        held,
         ServerTls(server, now) if server is not None else None,
         ClientTls(client, now) if client is not None else None,
     )
@@ -144,7 +151,9 @@ class _Worker:
         self._birth = birth
         self._ledger = LimitLedger()
         self._services_pid = 0  # 0 while there is no such process
-        self._now = fittings(birth.start.settings, self._ledger)
+        self._follower: Follower | None = None  # until there is a loop
+        self._told = Told(lambda: math.inf if self._follower is None else self._follower.age())
+        self._now = fittings(birth.start.settings, self._ledger, self._told)
         self._next: tuple[int, Fittings] | None = None  # prepared, with its generation
         self._making = 0  # the generation that is being prepared
         self._wanted = 0  # the generation to switch to as soon as it is
@@ -155,7 +164,8 @@ class _Worker:
         jitter = Random(secrets.randbits(64)).random  # noqa: S311 - spreads reconnects and samples, guards nothing
         watched = Watched.of(self._birth.descriptors, loop, now.config.telemetry.access_log, self._known, jitter)
         meter, spans = (UNMETERED, None) if watched is None else (watched.meter, watched.spans)
-        answers = Answers(loop, {TakeAll: self._ledger.take_all})
+        follower = self._follower = Follower(loop, boot_clock, {KEYS: self._told.listen})
+        answers = Answers(loop, {TakeAll: self._ledger.take_all, FetchKeys: self._fetch_keys})
         self._relay = relay = Relay(loop, now.front, now.chain, now.codecs, recorder, spans, answers, meter, jitter)
         relay.resident = resident
         relay.trim = trim_of(ctypes.CDLL(None))
@@ -185,6 +195,7 @@ class _Worker:
             settle()
             return await self._serve(control)
         finally:
+            follower.close()
             recorder.close()
             if watched is not None:
                 watched.end()
@@ -257,7 +268,9 @@ class _Worker:
         """Make the parts in a thread: files are read and contexts made, for which no call is to wait."""
         assert isinstance(message, Prepare)
         self._next, self._making, self._wanted = None, message.generation, 0
-        made = asyncio.get_running_loop().run_in_executor(None, fittings, message.settings, self._ledger, self._now)
+        made = asyncio.get_running_loop().run_in_executor(
+            None, fittings, message.settings, self._ledger, self._told, self._now
+        )
         made.add_done_callback(partial(self._prepared, message.generation))
 
     def _prepared(self, generation: int, made: asyncio.Future[Fittings]) -> None:
@@ -347,9 +360,17 @@ class _Worker:
     def _listen_expiry(self) -> float:
         return self._now.server_tls.not_after if self._now.server_tls is not None else math.nan
 
+    async def _fetch_keys(self, question: FetchKeys) -> None:
+        """Raises AnswerError where they cannot be had."""
+        source = self._now.held.source(question.issuer)
+        if source is not None and self._follower is not None:
+            await self._follower.ask(KEYS, source)
+
     def _attach(self, message: Attach, connection: socket.socket) -> None:
         if message.role == "recorder":
             self._recorder.attach(connection)
+        elif message.role == "services" and self._follower is not None:
+            self._follower.attach(connection)
         else:
             connection.close()
 

@@ -21,6 +21,7 @@ RELOADABLE: Final = (
     "upstream.services",
     "upstream.ports",
     "upstream.unsafe_open_upstream",
+    "state.max_staleness",
     "authentication",
     "authorization",
     "limits",

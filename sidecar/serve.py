@@ -176,7 +176,7 @@ class _Sidecar:
             if seats is not None:
                 handed |= seats.worker(slot)
             post = Post(
-                "worker", slot, 2, memory, handed, shared, ("recorder",), knows=("services",), reloads=True
+                "worker", slot, 2, memory, handed, shared, ("recorder", "services"), knows=("services",), reloads=True
             )  # fmt: skip
             posts.append(post)
         return posts
@@ -185,7 +185,10 @@ class _Sidecar:
         return Settings(
             roles={
                 "recorder": {"file": str(config.events_file), "boot": self._boot},
-                "services": {"model_server": overview.model_server(config)},
+                "services": {
+                    "model_server": overview.model_server(config),
+                    "key_sources": [source.plain() for source in wiring.sources(config)],
+                },
                 "telemetry": telemetry_settings(config).plain(),
                 "worker": {"config": config.effective(), "directory": str(self._directory)},
             },

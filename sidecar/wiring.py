@@ -24,12 +24,16 @@ from sidecar.config.model import Config
 from sidecar.errors import SettingError
 from sidecar.identity import jwks
 from sidecar.identity.credentials import Credentials
+from sidecar.identity.held import Followed, Held, Told
+from sidecar.identity.jwks import KeySet
 from sidecar.identity.model import Issuer
+from sidecar.identity.sources import KeySource
 from sidecar.identity.tokens import Tokens
 from sidecar.relay.codecs.registry import registry
 from sidecar.relay.tls import ClientTlsSettings, ServerTlsSettings, TrustAnchor
 
 WILD = frozenset("*?")  # in patterns of models
+UNTOLD = Told(lambda: inf)
 
 
 class WiringError(SettingError):
@@ -87,7 +91,7 @@ def chain(
     """
     links: list[Interceptor] = [
         Trace(random_bytes, config.telemetry.sample) if config.telemetry.otlp else Correlate(),
-        identify or identification(config),
+        identify or identification(config, keys(config, UNTOLD)),
         authorize or authorization(config),
         *([_limit(config, ledger)] if config.limits else ()),
     ]
@@ -99,42 +103,53 @@ def chain(
         raise WiringError("interceptors", str(error)) from error
 
 
-def standing(config: Config, identify: Identify | None = None, authorize: Authorize | None = None) -> Chain:
+def standing(config: Config, identify: Identify, authorize: Authorize) -> Chain:
     """The links that decide who may call what, alone: asked again, of calls that are open, when the config changes.
 
-    identify, authorize: as of `chain`.  Raises WiringError.
+    identify, authorize: as of `chain`.
     """
-    links = [identify or identification(config), authorize or authorization(config)]
-    return Chain(links, config.unsafe_observe_only)
+    return Chain([identify, authorize], config.unsafe_observe_only)
 
 
-def identification(config: Config) -> Identify:
-    """The link of the config's ways to know callers. Raises WiringError, as `credentials` does."""
-    mtls = config.authentication.mtls
+def identification(config: Config, held: Held) -> Identify:
+    """The link of the config's ways to know callers. held: its issuers' keys."""
+    mtls, issuers = config.authentication.mtls, config.authentication.jwt
     domains = [domain.name for domain in mtls.trust_domains] if mtls else []
-    return Identify(domains, bool(mtls and mtls.allow_common_name), credentials(config))
+    tokens = Credentials(Tokens(map(issuer, issuers), held, lambda who, digest: False)) if issuers else None
+    return Identify(domains, bool(mtls and mtls.allow_common_name), tokens)
 
 
-def credentials(config: Config) -> Credentials | None:
-    """Whose tokens are taken, with the keys that their issuers' files hold now; None where none are.
+def keys(config: Config, told: Told) -> Held:
+    """The keys of the config's issuers: those that files hold now, and those that are told of.
 
     Raises WiringError for a file that holds none.
     """
-    issuers = config.authentication.jwt
-    if not issuers:
-        return None
-    known = Tokens(map(issuer, issuers), lambda who, digest: False)
+    files: dict[str, KeySet] = {}
+    followed: dict[str, Followed] = {}
     faults: list[tuple[str, str]] = []
-    for at, each in enumerate(issuers):
+    for at, each in enumerate(config.authentication.jwt):
+        if each.keys.file is None:
+            followed[each.name] = Followed(source(each).key, frozenset(each.algorithms), each.keys.longest)
+            continue
         try:
-            known.keep(each.name, jwks.read(each.keys.file.read_bytes(), each.algorithms))
+            files[each.name] = jwks.read(each.keys.file.read_bytes(), each.algorithms)
         except OSError as error:
             faults.append((f"authentication.jwt[{at}].keys.file", f"{each.keys.file}: {error.strerror}"))
         except jwks.KeySetError as error:
             faults.append((f"authentication.jwt[{at}].keys.file", f"{each.keys.file}: {error}"))
     if faults:
         raise WiringError(*faults[0], *faults[1:])
-    return Credentials(known)
+    return Held(files, followed, told, config.state.max_staleness)
+
+
+def sources(config: Config) -> list[KeySource]:
+    """Where the keys are that are fetched."""
+    return [source(each) for each in config.authentication.jwt if each.keys.file is None]
+
+
+def source(said: TokenIssuer) -> KeySource:
+    keys = said.keys
+    return KeySource(said.issuer, keys.url or "", str(keys.ca) if keys.ca else "", keys.refresh)
 
 
 def issuer(said: TokenIssuer) -> Issuer:

@@ -10,6 +10,7 @@ from sidecar.config.fields import (
     FilePath,
     IdentityPattern,
     IssuerUrl,
+    KeysUrl,
     Many,
     MethodPattern,
     Name,
@@ -18,6 +19,8 @@ from sidecar.config.fields import (
     Spelt,
     Title,
     TrustDomainName,
+    Within,
+    section_or_defaults,
     written,
 )
 from sidecar.config.units import Duration
@@ -66,9 +69,26 @@ Claim: TypeAlias = Annotated[OneOrMore[Name], BeforeValidator(_path), Spelt({"ty
 
 
 class TokenKeys(Section):
-    """The keys that an issuer signs with."""
+    """The keys that an issuer signs with. With neither `file` nor `url`, its OpenID Connect discovery document says
+    where they are."""
 
-    file: FilePath = Field(description="JSON file of them, a JWK set (RFC 7517); read again when it changes.")
+    file: FilePath | None = Field(
+        None, description="JSON file of them, a JWK set (RFC 7517); read again when it changes."
+    )
+    url: KeysUrl | None = Field(
+        None, description="Where the issuer publishes them; https, or http on this host. Redirects are not followed."
+    )
+    ca: FilePath | None = Field(
+        None, description="PEM file: the CAs of the issuer's server and of its keys'; the system's where unset."
+    )
+    refresh: Annotated[Duration, Within(Duration(10), Duration(86400))] = Field(
+        written("10m"),
+        description="How often they are fetched. A token with a key that is not known has them fetched at once, but "
+        "no more than every 5 seconds.",
+    )
+    longest: Annotated[Duration, Within(Duration(60), Duration(30 * 86400))] = Field(
+        written("1d"), description="How long keys stay in force that cannot be fetched again."
+    )
 
 
 class TokenTenants(Section):
@@ -93,7 +113,9 @@ class TokenIssuer(Section):
     name: Title = Field(description="Short and unique: callers are `user:<name>/<subject>`.")
     issuer: IssuerUrl = Field(description="Exactly what its tokens say in `iss`.")
     audiences: OneOrMore[Name] = Field(description="What a token's `aud` must hold one of.")
-    keys: TokenKeys = Field(description="The keys that it signs with.")
+    keys: Annotated[TokenKeys, BeforeValidator(section_or_defaults)] = Field(
+        written({}), description="The keys that it signs with."
+    )
     algorithms: OneOrMore[Algorithm] = Field(
         written(["RS256", "ES256", "EdDSA", "Ed25519"]), description="Those that its tokens may be signed by."
     )

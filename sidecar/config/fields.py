@@ -27,6 +27,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from sidecar.config.faults import expected, visible
+from sidecar.internal.urls import fetchable
 
 T = TypeVar("T")
 
@@ -170,6 +171,19 @@ _issuer = _matching(
     r"[\x21-\x7e]{1,1024}", "an issuer as its tokens spell it, such as https://login.example.org", "issuer"
 )
 IssuerUrl: TypeAlias = Annotated[str, _issuer[0], _issuer[1]]
+
+KEYS_URL_EXPECTED = "an https URL, or an http URL of this host such as http://127.0.0.1:8080/keys"
+
+
+def _keys_url(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > 2048 or not fetchable(value):
+        raise expected(KEYS_URL_EXPECTED, came="another, withheld" if isinstance(value, str) and "@" in value else "")
+    return value
+
+
+KeysUrl: TypeAlias = Annotated[
+    str, PlainValidator(_keys_url), WithJsonSchema({"type": "string", "title": "URL", "format": "uri"})
+]
 
 CLASS = re.compile(r"([^\x00-\x1f\x7f-\x9f]+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):[A-Za-z_]\w*", re.ASCII)
 CLASS_EXPECTED = 'a class, as "./path/file.py:Class" or "package.module:Class"'

@@ -27,7 +27,7 @@ from sidecar.config.fields import (
 from sidecar.config.limits import Limit
 from sidecar.config.listen import Listen
 from sidecar.config.telemetry import Probes, Telemetry
-from sidecar.config.units import Size
+from sidecar.config.units import Duration, Size
 from sidecar.config.upstream import Upstream
 
 STATE_DIRECTORY = "./state"
@@ -39,6 +39,11 @@ class State(Section):
     """What the sidecar keeps."""
 
     directory: FilePath = Field(written(STATE_DIRECTORY), description="Directory for everything it keeps.")
+    max_staleness: Annotated[Duration, Within(Duration(1), Duration(60))] = Field(
+        written("5s"),
+        description="How long a worker relies on what it was told of keys and revocations, where nobody says that it "
+        "still holds. Calls that depend on it are refused from then on.",
+    )
 
 
 class Plugin(Section):

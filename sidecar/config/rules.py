@@ -15,6 +15,7 @@ from sidecar.config.faults import Place, visible
 from sidecar.config.model import Config
 from sidecar.config.units import Size
 from sidecar.config.upstream import NAMES_MODELS
+from sidecar.internal.urls import fetchable
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,17 @@ def issuers_are_distinct(config: Config) -> Iterator[Breach]:
             yield Breach((*JWT, index, "issuer"), "each issuer once", f"'{visible(issuer.issuer)}' again")
         names.add(issuer.name)
         urls.add(issuer.issuer)
+
+
+def issuers_have_keys(config: Config) -> Iterator[Breach]:
+    for index, issuer in enumerate(config.authentication.jwt):
+        place, keys = (*JWT, index, "keys"), issuer.keys
+        if keys.file and keys.url:
+            yield Breach(place, "a file or a url", "both")
+        elif not keys.file and not keys.url and not fetchable(issuer.issuer):
+            yield Breach(
+                place, "a file or a url, for an issuer that is no https URL has no discovery document", "neither"
+            )
 
 
 def identities_can_occur(config: Config) -> Iterator[Breach]:
@@ -287,6 +299,7 @@ CROSS_RULES: tuple[CrossRule, ...] = (
     CrossRule((MTLS,), domains_are_distinct),
     CrossRule((MTLS, JWT), identities_can_occur),
     CrossRule((JWT,), issuers_are_distinct),
+    CrossRule((JWT,), issuers_have_keys),
     CrossRule((("upstream", "protocol"), ("upstream", "services")), rules_can_tell_models),
     CrossRule((LIMITS,), limits_are_distinct),
     CrossRule((LIMITS,), limits_have_their_unit),

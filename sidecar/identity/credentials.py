@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from interceptors.contract import Code, Deny
+from interceptors.contract import Deny
 from interceptors.facts import Credential, Principal
 from interceptors.tokens import Finding, KeysWanted, Proven
 from sidecar.identity.jws import TokenError
@@ -34,4 +34,4 @@ def _proven(who: Identified) -> Proven:
 
 
 def _refusal(error: TokenError) -> Deny:
-    return Deny(Code.UNAUTHENTICATED, f"identify.{error.reason}", error.public)
+    return Deny(error.code, f"identify.{error.reason}", error.public)

@@ -49,6 +49,9 @@ class KeySet:
     keys: tuple[VerificationKey, ...]
     passed_over: int = 0
 
+    def has(self, thumbprint: str) -> bool:
+        return any(key.thumbprint == thumbprint for key in self.keys)
+
     def find(self, key_id: str, algorithm: str) -> tuple[VerificationKey, ...]:
         """The keys that may have signed a token. key_id: "" where the token names none: then all of its kind."""
         return tuple(key for key in self.keys if algorithm in key.algorithms and (not key_id or key.key_id == key_id))

@@ -8,9 +8,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterable
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from interceptors.bounded import Bounded
+from interceptors.contract import Code
 from sidecar.identity.claims import identify
 from sidecar.identity.jwks import KeySet
 from sidecar.identity.jws import TokenError, parse, verify
@@ -18,7 +19,24 @@ from sidecar.identity.model import Binding, Identified, Issuer
 
 MOST_KNOWN: Final = 8192  # tokens
 MOST_TRIED: Final = 4  # keys that may have signed a token which does not say: each costs a verification
-NO_KEYS: Final = KeySet(())
+
+
+class Keys(Protocol):
+    def of(self, issuer: str, now: float) -> KeySet:
+        """The keys of an issuer, by its title, that are in force; none where there are none yet.
+
+        Raises StaleKeysError.
+        """
+
+
+class StaleKeysError(TokenError):
+    """An issuer's keys may have changed since they were last known: nothing can be told of its tokens."""
+
+    code = Code.UNAVAILABLE
+    public = "client identity cannot be verified now"
+
+    def __init__(self) -> None:
+        super().__init__("token.keys_stale")
 
 
 class UnknownKeyError(TokenError):
@@ -40,24 +58,19 @@ class Tokens:
     """Used on one thread. revoked: whether a token, of which the digest is given as well, is taken back."""
 
     def __init__(
-        self, issuers: Iterable[Issuer], revoked: Callable[[Identified, bytes], bool], most_known: int = MOST_KNOWN
+        self,
+        issuers: Iterable[Issuer],
+        keys: Keys,
+        revoked: Callable[[Identified, bytes], bool],
+        most_known: int = MOST_KNOWN,
     ) -> None:
         self._issuers = {issuer.url: issuer for issuer in issuers}
-        self._keys: dict[str, KeySet] = {}
-        self._thumbprints: dict[str, frozenset[str]] = {}
+        self._keys = keys
         self._revoked = revoked
         self._known: Bounded[bytes, _Known] = Bounded(most_known)
 
-    def keep(self, issuer: str, keys: KeySet) -> None:
-        """The keys of an issuer from now on; tokens signed by one that is no longer among them are refused.
-
-        issuer: its title.
-        """
-        self._keys[issuer] = keys
-        self._thumbprints[issuer] = frozenset(key.thumbprint for key in keys.keys)
-
     def identify(self, text: str, certificate: bytes, proven_key: str, now: float) -> Identified:
-        """Who presents the token. Raises TokenError, UnknownKeyError.
+        """Who presents the token. Raises TokenError, UnknownKeyError, StaleKeysError.
 
         certificate: SHA-256 of the one that this connection's caller has proven to hold, b"" for none.
         proven_key: thumbprint of the key that this call's proof of possession was made with, "" for none.
@@ -72,7 +85,7 @@ class Tokens:
         # INVARIANT: nothing below is remembered. Time, keys, revocations and who presents it change under a token.
         if now >= who.expires:
             raise TokenError("token.expired")
-        if known.key not in self._thumbprints[who.issuer]:
+        if not self._keys.of(who.issuer, now).has(known.key):
             raise TokenError("token.key_withdrawn")
         if self._revoked(who, digest):
             raise TokenError("token.revoked")
@@ -88,7 +101,7 @@ class Tokens:
             raise TokenError("token.issuer")
         if token.algorithm not in issuer.algorithms:
             raise TokenError("token.algorithm")
-        keys = self._keys.get(issuer.title, NO_KEYS).find(token.key_id, token.algorithm)
+        keys = self._keys.of(issuer.title, now).find(token.key_id, token.algorithm)
         if not keys:
             raise UnknownKeyError(issuer.title)
         if len(keys) > MOST_TRIED:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import grpc
 
 from interceptors.events import Event
 from sidecar.audit.recorder_remote import RemoteRecorder
+from sidecar.changes.publisher import Publisher
+from sidecar.identity.keeping import Keeping
+from sidecar.identity.sources import KEYS, KeySource
+from sidecar.identity.sources_https import fetch
 from sidecar.operations.operations_supervisor import SupervisorOperations
 from sidecar.processes.child import Birth, Control
 from sidecar.processes.messages import Abandon, Answer, Attach, Commit, Prepare, Ready
@@ -21,7 +28,9 @@ from sidecar.services.server import Services, Settings
 
 
 def main(birth: Birth) -> int:
-    """settings: {"model_server": {"address": "host:port" or "unix:path", "tls": None or files by their role}}."""
+    """settings: {"model_server": {"address": "host:port" or "unix:path", "tls": None or files by their role},
+    "key_sources": of `sources.KeySource`}.
+    """
     return asyncio.run(_run(birth))
 
 
@@ -30,7 +39,10 @@ async def _run(birth: Birth) -> int:
     recorder = RemoteRecorder(loop)
 
     def attach(message: Attach, connection: Any) -> None:
-        recorder.attach(connection)
+        if message.role == "recorder":
+            recorder.attach(connection)
+        else:
+            publisher.attach(connection)
 
     def refused(refusal: Refusal) -> None:
         loop.call_soon_threadsafe(_record, recorder, refusal)
@@ -38,27 +50,31 @@ async def _run(birth: Birth) -> int:
     def answered(message: Any) -> None:
         operations.answered(message)
 
-    model_server = ModelServer(start.settings)
-    handlers = {
-        Answer: answered,
-        Prepare: model_server.prepare,
-        Commit: model_server.commit,
-        Abandon: model_server.abandon,
-    }
+    def keep(source: KeySource, keys: bytes | None) -> None:
+        publisher.publish((KEYS, source.key, None if keys is None else (keys, time.time())))
+
+    boot_clock = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+    jitter = Random(secrets.randbits(64)).random  # noqa: S311 - spreads fetches, guards nothing
+    keeping = Keeping(loop, fetch, keep, time.monotonic, jitter)
+    publisher = Publisher(loop, boot_clock, {KEYS: keeping.refresh})
+    now = InForce(start.settings, lambda settings: keeping.configure(key_sources(settings)))
+    handlers = {Answer: answered, Prepare: now.prepare, Commit: now.commit, Abandon: now.abandon}
     control = Control(loop, birth, handlers, attach)
     operations = SupervisorOperations(loop, control.send)
     services = Services(
         Settings(Path(start.run_directory)),
         bytes.fromhex(start.key),
         operations,
-        GrpcModelServer(model_server.connect),
+        GrpcModelServer(lambda: channel(now.settings["model_server"])),
         refused,
-        partial(time.clock_gettime, time.CLOCK_BOOTTIME),
+        boot_clock,
     )
     services.start()
     control.send(Ready())
     await control.draining.wait()
+    keeping.close()
     await loop.run_in_executor(None, services.stop, control.grace)
+    publisher.close()
     recorder.close()
     return 0
 
@@ -68,30 +84,34 @@ def _record(recorder: RemoteRecorder, refusal: Refusal) -> None:
     recorder.record(Event("internal.refused", time.time(), reason=refusal.reason, method=refusal.method, fold=True))
 
 
-class ModelServer:
-    """Where the model server is, and how it is connected to, as the config says that is in force."""
+class InForce:
+    """The settings in force. told: of them, now and whenever they change."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self._now = settings
+    def __init__(self, settings: dict[str, Any], told: Callable[[dict[str, Any]], None]) -> None:
+        self.settings = settings
+        self._told = told
         self._next: tuple[int, dict[str, Any]] | None = None
+        told(settings)
 
     def prepare(self, message: Any) -> None:
         self._next = message.generation, message.settings
 
     def commit(self, message: Any) -> None:
         if self._next is not None and self._next[0] == message.generation:
-            self._now = self._next[1]
+            self.settings = self._next[1]
+            self._told(self.settings)
         self._next = None
 
     def abandon(self, _message: Any) -> None:
         self._next = None
 
-    def connect(self) -> grpc.Channel:
-        """As the relay connects, with what its files hold now. Raises OSError where one cannot be read."""
-        return channel(self._now["model_server"])
+
+def key_sources(settings: dict[str, Any]) -> list[KeySource]:
+    return [KeySource(**plain) for plain in settings["key_sources"]]
 
 
 def channel(model_server: dict[str, Any]) -> grpc.Channel:
+    """As the relay connects, with what its files hold now. Raises OSError where one cannot be read."""
     address, tls = model_server["address"], model_server["tls"]
     if tls is None:
         return grpc.insecure_channel(address)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from interceptors.contract import Code, Deny
 from interceptors.facts import Credential, Principal
 from interceptors.tokens import KeysWanted, Proven
 from sidecar.identity import jwks
 from sidecar.identity.credentials import Credentials
+from sidecar.identity.held import Held, Told
 from sidecar.identity.model import Issuer
 from sidecar.identity.tokens import Tokens
 from tests.identity.issuing import AUDIENCE, ISSUER, NOW, claims, encode, jwk, token
@@ -19,9 +22,8 @@ LOGIN = Issuer(
 
 
 def credentials() -> Credentials:
-    tokens = Tokens((LOGIN,), lambda who, digest: False)
-    tokens.keep("login", jwks.read(key_set(jwk("ES256"))))
-    return Credentials(tokens)
+    held = Held({"login": jwks.read(key_set(jwk("ES256")))}, {}, Told(lambda: inf), 5.0)
+    return Credentials(Tokens((LOGIN,), held, lambda who, digest: False))
 
 
 def test_a_caller_is_named_after_the_issuer_and_what_it_says() -> None:

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from interceptors.contract import Code
 from sidecar.identity import jwks
 from sidecar.identity.jws import TokenError, verify
 from sidecar.identity.model import Identified, Issuer
-from sidecar.identity.tokens import MOST_TRIED, Tokens, UnknownKeyError
+from sidecar.identity.tokens import MOST_TRIED, StaleKeysError, Tokens, UnknownKeyError
 from tests.identity.issuing import AUDIENCE, ISSUER, NOW, claims, encode, jwk, token
 from tests.identity.issuing import jwks as key_set
 
@@ -21,11 +22,13 @@ CERTIFICATE = sha256(b"a certificate").digest()
 
 
 class Scene:
-    """Tokens of two issuers, and what has been taken back."""
+    """Tokens of two issuers, their keys, and what has been taken back."""
 
     def __init__(self, most_known: int = 8) -> None:
         self.revoked: set[object] = set()
-        self.tokens = Tokens((LOGIN, OTHER), self._revoked, most_known)
+        self.sets: dict[str, jwks.KeySet] = {}
+        self.stale = False
+        self.tokens = Tokens((LOGIN, OTHER), self, self._revoked, most_known)
         self.keys("login", jwk("ES256"))
         self.keys("other", jwk("ES256", which=1))
 
@@ -33,7 +36,12 @@ class Scene:
         return not self.revoked.isdisjoint((who.subject, digest))
 
     def keys(self, issuer: str, *keys: dict[str, Any]) -> None:
-        self.tokens.keep(issuer, jwks.read(key_set(*keys)))
+        self.sets[issuer] = jwks.read(key_set(*keys))
+
+    def of(self, issuer: str, now: float) -> jwks.KeySet:
+        if self.stale:
+            raise StaleKeysError
+        return self.sets.get(issuer, jwks.KeySet(()))
 
     def identify(self, text: str, certificate: bytes = b"", proven_key: str = "", now: float = NOW) -> Identified:
         return self.tokens.identify(text, certificate, proven_key, now)
@@ -147,10 +155,22 @@ def test_a_key_that_is_not_known_may_be_a_new_one_of_its_issuers(scene: Scene) -
     assert scene.identify(text).subject == "alice"
 
 
-def test_before_any_keys_are_there_nobody_is_known() -> None:
-    tokens = Tokens((LOGIN,), lambda who, digest: False)
+def test_before_any_keys_are_there_nobody_is_known(scene: Scene) -> None:
+    scene.sets.clear()
     with pytest.raises(UnknownKeyError):
-        tokens.identify(token(claims()), b"", "", NOW)
+        scene.identify(token(claims()))
+
+
+def test_keys_that_may_have_changed_let_nobody_in(scene: Scene) -> None:
+    known, new = token(claims()), token(claims(jti="new"))
+    scene.identify(known)
+    scene.stale = True
+    for text in (known, new):
+        with pytest.raises(StaleKeysError) as raised:
+            scene.identify(text)
+        assert raised.value.code is Code.UNAVAILABLE
+    scene.stale = False
+    assert scene.identify(known).subject == "alice"
 
 
 def test_a_token_without_a_key_id_is_tried_with_few(scene: Scene, verifications: Callable[[], int]) -> None:

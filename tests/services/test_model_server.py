@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest as Qu
 from interceptors.contract import Code
 from sidecar.processes.messages import Abandon, Commit, Prepare
 from sidecar.services.model_server_grpc import GrpcModelServer
-from sidecar.services.process import ModelServer
+from sidecar.services.process import InForce, channel
 from sidecar.services.reflection import ModelServerError
 from tests.certificates import Certificates, make
 from tests.peers import messages
@@ -33,8 +33,8 @@ class Scene:
             server = running.ModelServer(directory, credentials)
             cleanup.callback(server.stop)
             self.targets.append(server.target)
-        self.view = ModelServer(self.settings(0))
-        self.asked = GrpcModelServer(self.view.connect)
+        self.view = InForce(self.settings(0), lambda settings: None)
+        self.asked = GrpcModelServer(lambda: channel(self.view.settings["model_server"]))
 
     def settings(self, which: int, target: int | None = None) -> dict[str, Any]:
         mine: Certificates = self.authorities[which]
