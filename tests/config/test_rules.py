@@ -4,6 +4,7 @@ import pytest
 from tests.config.configs import SOUND, faults, load
 
 LISTEN = "listen: {tls: {client_ca: ca.pem}}\n"
+JWT = "listen: {{tls: {{client_certificates: none}}}}\nauthentication: {{jwt: [{}]}}\n"
 PLAIN = "listen: {tls: none}\n"
 
 
@@ -43,18 +44,57 @@ def test_plaintext_elsewhere_is_unsafe(address: str) -> None:
         ),
         (
             LISTEN + 'authorization: {rules: [{identities: ["dns:a"], methods: [/**]}]}',
-            "authentication.mtls: expected a mapping, because authorization.rules name identities that only client "
-            "certificates prove, came nothing",
+            "authentication.mtls: expected a mapping, because authorization.rules name identities; this or "
+            "authentication.jwt proves them, came nothing",
         ),
         (
             SOUND + 'authorization: {rules: [{identities: ["cn:a"], methods: [/**]}]}',
-            "authorization.rules[0].identities[0] (line 4): expected an identity of form spiffe:// or dns:, came 'cn:a'; "
+            "authorization.rules[0].identities[0] (line 4): expected an identity that authentication.mtls proves, came 'cn:a'; "
             "cn: needs authentication.mtls.allow_common_name: true",
         ),
         (
             SOUND + 'authorization: {rules: [{identities: ["spiffe://example.com/*"], methods: [/**]}]}',
-            "authorization.rules[0].identities[0] (line 4): expected an identity of a trust domain in "
-            "authentication.mtls.trust_domains, came one of 'example.com'",
+            "authorization.rules[0].identities[0] (line 4): expected a trust domain of "
+            "authentication.mtls.trust_domains, came 'spiffe://example.com/*'",
+        ),
+        (
+            JWT.format('{name: login, issuer: "https://a", audiences: [s]}')
+            + 'authorization: {rules: [{identities: ["user:logon/*"], methods: [/**]}]}',
+            "authorization.rules[0].identities[0] (line 3): expected an issuer of authentication.jwt, came 'user:logon/*'",
+        ),
+        (
+            JWT.format('{name: login, issuer: "https://a", audiences: [s]}')
+            + 'authorization: {rules: [{identities: ["dns:a"], methods: [/**]}]}',
+            "authorization.rules[0].identities[0] (line 3): expected an identity that authentication.mtls proves, came 'dns:a'",
+        ),
+        (
+            JWT.format('{name: login, issuer: "https://a", audiences: [s]}')
+            + 'limits: [{per: identity, rate: 1/second, identities: ["key:abc"]}]',
+            "limits[0].identities[0] (line 3): expected another identity: API keys are not served yet, came 'key:abc'",
+        ),
+        (
+            JWT.format(
+                '{name: login, issuer: "https://a", audiences: [s]}, {name: login, issuer: "https://b", audiences: [s]}'
+            ),
+            "authentication.jwt[1].name (line 2): expected each issuer's name once, came 'login' again",
+        ),
+        (
+            JWT.format(
+                '{name: a, issuer: "https://a", audiences: [s]}, {name: b, issuer: "https://a", audiences: [s]}'
+            ),
+            "authentication.jwt[1].issuer (line 2): expected each issuer once, came 'https://a' again",
+        ),
+        (
+            JWT.format('{name: a, issuer: "https://a", audiences: [s], keys: {file: k, url: "https://k"}}'),
+            "authentication.jwt[0].keys (line 2): expected a file or a url, came both",
+        ),
+        (
+            JWT.format("{name: a, issuer: an-issuer, audiences: [s]}"),
+            "authentication.jwt[0].keys (line 2): expected a file or a url, for an issuer that is no https URL has no discovery document, came neither",
+        ),
+        (
+            JWT.format('{name: a, issuer: an-issuer, audiences: [s], keys: {url: "http://k.example/"}}'),
+            "authentication.jwt[0].keys.url (line 2): expected an https URL, or an http URL of this host such as http://127.0.0.1:8080/keys, came 'http://k.example/'",
         ),
         (
             SOUND

