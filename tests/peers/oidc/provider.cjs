@@ -3,6 +3,7 @@
 // Prints {"issuer": "…"} once it listens. POST /rotate: reads the file again and signs with its first key from then on.
 'use strict';
 
+const { webcrypto } = require('node:crypto');
 const { readFileSync } = require('node:fs');
 const { createServer } = require('node:http');
 const { pathToFileURL } = require('node:url');
@@ -47,6 +48,10 @@ const server = createServer((request, response) => {
 function issuer() {
   return `http://127.0.0.1:${server.address().port}`;
 }
+
+// Debian 12's Node 18 lacks both.
+globalThis.crypto ??= webcrypto;
+URL.parse ??= (text, base) => (URL.canParse(text, base) ? new URL(text, base) : null);
 
 // The package is an ES module, which Node before 20.19 does not let `require` have.
 import(pathToFileURL(`${modules}/oidc-provider/lib/index.js`)).then((found) => {
