@@ -61,9 +61,9 @@ def parse(text: str) -> ApiKey:
     """Raises ApiKeyError for another form, and where the checksum is not that of the rest."""
     found = _FORM.fullmatch(text)
     if found is None:
-        raise ApiKeyError("api_key.malformed")
+        raise ApiKeyError("identify.key_malformed")
     if _checksum(text[:-CHECK]) != found[3]:
-        raise ApiKeyError("api_key.checksum")
+        raise ApiKeyError("identify.key_checksum")
     return ApiKey(found[1], found[2])
 
 

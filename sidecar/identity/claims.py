@@ -21,21 +21,21 @@ def identify(token: Token, issuer: Issuer, now: float) -> Identified:
     claims = token.claims
     kind = token.type.lower().removeprefix("application/")
     if kind not in issuer.types:
-        raise TokenError("token.type")
+        raise TokenError("identify.token_type")
     if claims.get("iss") != issuer.url:
-        raise TokenError("token.issuer")
-    if issuer.audiences.isdisjoint(_texts(claims.get("aud"), "token.audience")):
-        raise TokenError("token.audience")
+        raise TokenError("identify.token_issuer")
+    if issuer.audiences.isdisjoint(_texts(claims.get("aud"), "identify.token_audience")):
+        raise TokenError("identify.token_audience")
     expires, issued = _times(claims, issuer, now)
     return Identified(
         issuer.title,
-        _name(_at(claims, issuer.subject), "token.subject"),
+        _name(_at(claims, issuer.subject), "identify.token_subject"),
         _tenant(claims, issuer),
         _roles(claims, issuer),
         _attributes(claims, issuer),
         expires,
         issued,
-        _name(claims["jti"], "token.id") if "jti" in claims else "",
+        _name(claims["jti"], "identify.token_id") if "jti" in claims else "",
         _binding(claims),
     )
 
@@ -45,24 +45,24 @@ def _times(claims: Mapping[str, Any], issuer: Issuer, now: float) -> tuple[float
     expires = _time(claims, "exp")
     begins, issued = (_time(claims, name) if name in claims else 0.0 for name in ("nbf", "iat"))
     if now >= expires:
-        raise TokenError("token.expired")
+        raise TokenError("identify.token_expired")
     if begins > now + SKEW_S or issued > now + SKEW_S:
-        raise TokenError("token.early")
+        raise TokenError("identify.token_early")
     if expires - issued > issuer.longest_s:
-        raise TokenError("token.lifetime")
+        raise TokenError("identify.token_lifetime")
     return expires, issued
 
 
 def _time(claims: Mapping[str, Any], name: str) -> float:
     value = claims.get(name)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TokenError(f"token.{name}")
+        raise TokenError("identify.token_time")
     try:
         seconds = float(value)
     except OverflowError:
-        raise TokenError(f"token.{name}") from None
+        raise TokenError("identify.token_time") from None
     if not math.isfinite(seconds) or seconds < 0:
-        raise TokenError(f"token.{name}")
+        raise TokenError("identify.token_time")
     return seconds
 
 
@@ -70,9 +70,9 @@ def _tenant(claims: Mapping[str, Any], issuer: Issuer) -> str:
     if not issuer.tenant:
         (tenant,) = issuer.tenants
         return tenant
-    tenant = _name(_at(claims, issuer.tenant), "token.tenant")
+    tenant = _name(_at(claims, issuer.tenant), "identify.token_tenant")
     if tenant not in issuer.tenants:
-        raise TokenError("token.tenant")
+        raise TokenError("identify.token_tenant")
     return tenant
 
 
@@ -83,7 +83,7 @@ def _roles(claims: Mapping[str, Any], issuer: Issuer) -> frozenset[str]:
     if said is None:
         return frozenset()
     # RFC 8693 4.2 and Azure AD's "scp" spell several in one text.
-    names = said.split(" ") if isinstance(said, str) else _texts(said, "token.roles")
+    names = said.split(" ") if isinstance(said, str) else _texts(said, "identify.token_roles")
     return frozenset(issuer.granted[name] for name in names if name in issuer.granted)
 
 
@@ -95,7 +95,7 @@ def _attributes(claims: Mapping[str, Any], issuer: Issuer) -> tuple[tuple[str, A
         if (isinstance(value, str) and len(value) <= LONGEST) or isinstance(value, (bool, int, float)):
             found.append((name, value))
         elif value is not None:
-            found.append((name, _texts(value, "token.attribute")))
+            found.append((name, _texts(value, "identify.token_attribute")))
     return tuple(found)
 
 
@@ -108,7 +108,7 @@ def _binding(claims: Mapping[str, Any]) -> Binding | None:
             ((kind, thumbprint),) = only.items()
             if kind in BINDINGS and isinstance(thumbprint, str) and len(thumbprint) == THUMBPRINT:
                 return Binding(kind, thumbprint)
-    raise TokenError("token.binding")
+    raise TokenError("identify.token_binding")
 
 
 def _at(claims: Mapping[str, Any], path: Path) -> Any:

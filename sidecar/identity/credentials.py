@@ -34,4 +34,4 @@ def _proven(who: Identified) -> Proven:
 
 
 def _refusal(error: TokenError) -> Deny:
-    return Deny(error.code, f"identify.{error.reason}", error.public)
+    return Deny(error.code, error.reason, error.public)

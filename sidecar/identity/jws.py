@@ -52,15 +52,15 @@ def parse(text: str) -> Token:
     """Raises TokenError for what is no token of the one form that is taken."""
     found = _COMPACT.fullmatch(text) if len(text) <= LONGEST else None
     if found is None:
-        raise TokenError("token.malformed")
+        raise TokenError("identify.token_malformed")
     header = _object(_octets(found[1]))
     if "crit" in header or "zip" in header:  # RFC 7515 4.1.11: extensions that we do not know must not be ignored
-        raise TokenError("token.critical")
+        raise TokenError("identify.token_critical")
     algorithm, key_id, kind = header.get("alg"), header.get("kid", ""), header.get("typ", "")
     if not (isinstance(algorithm, str) and isinstance(key_id, str) and isinstance(kind, str)):
-        raise TokenError("token.header")
+        raise TokenError("identify.token_header")
     if len(key_id) > LONGEST_KEY_ID:
-        raise TokenError("token.key_id")
+        raise TokenError("identify.token_key_id")
     signed, _, _ = text.rpartition(".")
     return Token(algorithm, key_id, kind, _object(_octets(found[2])), signed.encode("ascii"), _octets(found[3]))
 
@@ -68,13 +68,13 @@ def parse(text: str) -> Token:
 def verify(token: Token, key: VerificationKey) -> None:
     """Raises TokenError unless `key` made the signature, by the algorithm that the token names and the key is for."""
     if token.algorithm not in key.algorithms:
-        raise TokenError("token.algorithm")
+        raise TokenError("identify.token_algorithm")
     try:
         sound = JWSRegistry.algorithms[token.algorithm].verify(token.signed, token.signature, key.key)
     except (JoseError, ValueError):
         sound = False
     if not sound:
-        raise TokenError("token.signature")
+        raise TokenError("identify.token_signature")
 
 
 def _octets(text: str) -> bytes:
@@ -82,9 +82,9 @@ def _octets(text: str) -> bytes:
     try:
         octets = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
     except binascii.Error:
-        raise TokenError("token.malformed") from None
+        raise TokenError("identify.token_malformed") from None
     if base64.urlsafe_b64encode(octets).rstrip(b"=") != text.encode("ascii"):
-        raise TokenError("token.malformed")
+        raise TokenError("identify.token_malformed")
     return octets
 
 
@@ -93,9 +93,9 @@ def _object(octets: bytes) -> dict[str, Any]:
     try:
         value = json.loads(octets.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number)
     except (ValueError, RecursionError):
-        raise TokenError("token.malformed") from None
+        raise TokenError("identify.token_malformed") from None
     if not isinstance(value, dict):
-        raise TokenError("token.malformed")
+        raise TokenError("identify.token_malformed")
     return value
 
 

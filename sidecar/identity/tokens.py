@@ -36,14 +36,14 @@ class StaleKeysError(TokenError):
     public = "client identity cannot be verified now"
 
     def __init__(self) -> None:
-        super().__init__("token.keys_stale")
+        super().__init__("identify.token_keys_stale")
 
 
 class UnknownKeyError(TokenError):
     """A token names a key that its issuer's set, as it is known here, does not have. issuer: its title."""
 
     def __init__(self, issuer: str) -> None:
-        super().__init__("token.key")
+        super().__init__("identify.token_key")
         self.issuer = issuer
 
 
@@ -84,11 +84,11 @@ class Tokens:
         who = known.who
         # INVARIANT: nothing below is remembered. Time, keys, revocations and who presents it change under a token.
         if now >= who.expires:
-            raise TokenError("token.expired")
+            raise TokenError("identify.token_expired")
         if not self._keys.of(who.issuer, now).has(known.key):
-            raise TokenError("token.key_withdrawn")
+            raise TokenError("identify.token_key_withdrawn")
         if self._revoked(who, digest):
-            raise TokenError("token.revoked")
+            raise TokenError("identify.token_revoked")
         if who.binding is not None:
             _check(who.binding, certificate, proven_key)
         return who
@@ -98,14 +98,14 @@ class Tokens:
         named = token.claims.get("iss")
         issuer = self._issuers.get(named) if isinstance(named, str) else None
         if issuer is None:
-            raise TokenError("token.issuer")
+            raise TokenError("identify.token_issuer")
         if token.algorithm not in issuer.algorithms:
-            raise TokenError("token.algorithm")
+            raise TokenError("identify.token_algorithm")
         keys = self._keys.of(issuer.title, now).find(token.key_id, token.algorithm)
         if not keys:
             raise UnknownKeyError(issuer.title)
         if len(keys) > MOST_TRIED:
-            raise TokenError("token.key_ambiguous")
+            raise TokenError("identify.token_key_ambiguous")
         for key in keys:
             try:
                 verify(token, key)
@@ -113,7 +113,7 @@ class Tokens:
                 continue
             # Only now does what it says count.
             return _Known(identify(token, issuer, now), key.thumbprint)
-        raise TokenError("token.signature")
+        raise TokenError("identify.token_signature")
 
 
 def _check(binding: Binding, certificate: bytes, proven_key: str) -> None:
@@ -123,4 +123,4 @@ def _check(binding: Binding, certificate: bytes, proven_key: str) -> None:
     else:
         held = proven_key
     if not held or held != binding.thumbprint:
-        raise TokenError("token.not_bound_to_caller")
+        raise TokenError("identify.token_not_bound_to_caller")

@@ -91,7 +91,7 @@ def test_sizes_are_written_as_sizes() -> None:
         ),
         (
             '{per: source, rate: 1/day, identities: ["spiffe://example.com/*"]}',
-            "limits[0].identities[0] (line 4): expected an identity of a trust domain in authentication.mtls.trust_domains, came one of 'example.com'",
+            "limits[0].identities[0] (line 4): expected a trust domain of authentication.mtls.trust_domains, came 'spiffe://example.com/*'",
         ),
     ],
 )  # fmt: skip
@@ -112,6 +112,6 @@ def test_models_and_batches_need_a_protocol_that_tells_them(limit: str) -> None:
 @pytest.mark.parametrize("limit", ["per: identity", "per: [source, identity]", 'per: source, identities: ["dns:a"]'])
 def test_identities_need_certificates(limit: str) -> None:
     assert faults(f"{PLAIN}limits: [{{{limit}, rate: 1/day}}]") == [
-        "authentication.mtls: expected a mapping, because limits[0] is about identities that only it proves, came nothing"
+        "authentication.mtls: expected a mapping, because limits[0] is about identities; this or authentication.jwt proves them, came nothing"
     ]
     assert load(f"{PLAIN}limits: [{{per: source, rate: 1/day}}]").limits

@@ -49,7 +49,7 @@ BASE = "listen: {tls: {client_ca: ca.pem}}\n"  # sound; each fault below stands 
         ("authentication: {mtls: {trust_domains: []}}", "authentication.mtls.trust_domains (line 2): expected a list of at least one, came an empty list"),
         ("authentication: {mtls: {trust_domains: [A]}}", 'authentication.mtls.trust_domains[0] (line 2): expected a trust domain: lower-case letters, digits, ".", "-" or "_", came \'A\''),
         ("authentication: {mtls: {trust_domains: [{name: a, key: b}]}}", "authentication.mtls.trust_domains[0].key (line 2): expected a known key; known keys: name, ca"),
-        ("authentication: {basic: x}", "authentication.basic (line 2): expected a known key; known keys: mtls"),
+        ("authentication: {basic: x}", "authentication.basic (line 2): expected a known key; known keys: mtls, jwt"),
         ("interceptors: [{use: shout}]", 'interceptors[0].use (line 2): expected a class, as "./path/file.py:Class" or "package.module:Class", came \'shout\''),
         ("interceptors: [{use: 'a:B', settings: [x]}]", "interceptors[0].settings (line 2): expected a mapping, came a list of 1"),
         ("audit: {file: a/}\ntelemetry: {otlp: x}", 'telemetry.otlp (line 3): expected a URL such as "http://127.0.0.1:4317", of http or https, with a port and nothing else, came \'x\''),
@@ -109,12 +109,12 @@ authorization:
 authentication: {mtls: {trust_domains: [example.org]}}
 """
     assert faults(text) == [
-        'authorization.rules[0].identities[0] (line 11): expected an identity typed by its form: "spiffe://domain/path", "dns:name" in lower case or "cn:name", came \'someone\'',
+        'authorization.rules[0].identities[0] (line 11): expected an identity typed by its form: "spiffe://domain/path", "dns:name" in lower case, "cn:name", "user:issuer/subject" or "key:id", came \'someone\'',
         'authorization.rules[0].methods[0] (line 11): expected a method pattern such as "/package.Service/Method", "/package.Service/*" or "/**", came \'/a\'',
         "authorization.rules[1].methods (line 12): expected a value, came nothing",
         "authorization.rules[2].models (line 13): expected a list of at least one, came an empty list",
-        "authorization.rules[3].identities[0] (line 14): expected an identity of form spiffe:// or dns:, came 'cn:x'; cn: needs authentication.mtls.allow_common_name: true",
-        "authorization.rules[3].identities[1] (line 14): expected an identity of a trust domain in authentication.mtls.trust_domains, came one of 'other.org'",
+        "authorization.rules[3].identities[0] (line 14): expected an identity that authentication.mtls proves, came 'cn:x'; cn: needs authentication.mtls.allow_common_name: true",
+        "authorization.rules[3].identities[1] (line 14): expected a trust domain of authentication.mtls.trust_domains, came 'spiffe://other.org/x'",
         "listen.adress (line 3): expected a known key; did you mean 'address'?",
         'listen.grace (line 6): expected a duration with a unit, such as "500ms", "10s", "5m", "1h" or "30d", came the number 10',
         "listen.limits.idle (line 7): expected a value from 1s to 30d, came '0s'",

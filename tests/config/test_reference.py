@@ -47,6 +47,9 @@ def test_every_setting_outside_a_list_has_a_default() -> None:
         "OpaqueService": ["service"],
         "Plugin": ["use"],
         "Rule": ["identities", "methods"],
+        "TokenIssuer": ["name", "issuer", "audiences"],
+        "TokenRoles": ["claim", "grant"],
+        "TokenTenants": ["claim", "allowed"],
         "TrustDomain": ["name"],
         "UpstreamTls": ["ca"],
     }

@@ -31,7 +31,7 @@ ALSO_KEYS = {"upstream.queue_timeout"}
 # As OTHER_TEXTS, of texts that are put together.
 OTHER_FORMS = {"authorization.{}", "batch.{}", "sidecar.{}", "{}.certificate", "{}.pem", "{}.{}"}
 # Reasons that helpers put together, and the helper that is given the rest of each.
-HELPERS = {"identify.{}": "_unauthenticated", "request.{}": "_invalid"}
+HELPERS = {"identify.{}": "unauthenticated", "request.{}": "_invalid"}
 
 
 @cache

@@ -64,8 +64,8 @@ def test_a_caller_is_who_the_token_says(tmp_path: Path, certificates: Certificat
         assert call(opened, token(claims(exp=time.time() - 1))) is grpc.StatusCode.UNAUTHENTICATED
         assert handler.calls == [UNARY]
         wanted = {
-            ("user:login/alice", ""), ("user:login/bob", "authorize.no_rule"), ("", "identify.token.signature"),
-            ("", "identify.token.expired"),
+            ("user:login/alice", ""), ("user:login/bob", "authorize.no_rule"), ("", "identify.token_signature"),
+            ("", "identify.token_expired"),
         }  # fmt: skip
         eventually(lambda: wanted <= {(event["principal"], event["reason"]) for event in running.events()}, "recorded")
         assert "eyJ" not in str(running.events())

@@ -41,13 +41,13 @@ def test_a_refusal_tells_the_record_why_and_the_caller_nothing() -> None:
         (token(claims(exp=1)), "expired"),
     ):
         found = credentials().identify(text, "", NOW)
-        assert found == Deny(Code.UNAUTHENTICATED, f"identify.token.{reason}", "token is not valid")
+        assert found == Deny(Code.UNAUTHENTICATED, f"identify.token_{reason}", "token is not valid")
 
 
 def test_keys_are_wanted_of_an_issuer() -> None:
     found = credentials().identify(token(claims(), header={"kid": "k2"}), "", NOW)
     assert isinstance(found, KeysWanted)
-    assert (found.issuer, found.otherwise.reason) == ("login", "identify.token.key")
+    assert (found.issuer, found.otherwise.reason) == ("login", "identify.token_key")
 
 
 def test_a_binding_is_to_the_certificate_as_facts_spell_it() -> None:

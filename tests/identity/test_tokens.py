@@ -49,7 +49,7 @@ class Scene:
     def refused(self, text: str, **presented: Any) -> str:
         with pytest.raises(TokenError) as raised:
             self.identify(text, **presented)
-        return raised.value.reason.removeprefix("token.")
+        return raised.value.reason.removeprefix("identify.token_")
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_a_key_that_is_not_known_may_be_a_new_one_of_its_issuers(scene: Scene) -
     text = token(claims(), header={"kid": "k2"}, which=2)
     with pytest.raises(UnknownKeyError) as raised:
         scene.identify(text)
-    assert (raised.value.issuer, raised.value.reason) == ("login", "token.key")
+    assert (raised.value.issuer, raised.value.reason) == ("login", "identify.token_key")
     scene.keys("login", jwk("ES256"), jwk("ES256", "k2", which=2))
     assert scene.identify(text).subject == "alice"
 

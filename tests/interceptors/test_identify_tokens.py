@@ -16,7 +16,7 @@ from tests.playbook import STARTED, Session
 
 ALICE = Proven(Principal("user", "user:login/alice"), Credential("token", STARTED - 1, STARTED + 60))
 KEY = Proven(Principal("key", "key:4Zk2hJm8QwEr"), Credential("api_key", 0.0, inf))
-BAD = Deny(Code.UNAUTHENTICATED, "identify.token.signature", "token is not valid")
+BAD = Deny(Code.UNAUTHENTICATED, "identify.token_signature", "token is not valid")
 CERTIFICATE = PeerCertificate(
     ("spiffe://example.org/a",), (), "", STARTED + 60, "0a" * 32, frozenset(("example.org",))
 )  # fmt: skip
