@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, field
+from struct import Struct
 from typing import Final, NamedTuple
 
 from interceptors.contract import Code
@@ -15,6 +15,9 @@ NEVER: Final = float("inf")
 PERIODS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}  # seconds
 RATE: Final = re.compile(rf"([1-9][0-9]{{0,11}})/({'|'.join(PERIODS)})")
 DUE_S: Final = 7 * 86400.0  # before a key expires, or a quarter of its life where that is less
+# created, expires, overlap_ends, revoked, auto_rotate, whether there is a hash, the hash
+NUMBERS: Final = Struct("<dddd??32s")
+FIELD, ITEM = "\x1f", "\x1e"  # neither is printable
 DOMAIN, KIND = "identity", "api_key"  # of its changes
 
 
@@ -113,14 +116,45 @@ def bucket(rate: str) -> Bucket:
 
 
 def encode(record: KeyRecord) -> bytes:
-    """All but `last_used`, for workers."""
-    values: list[object] = list(record[:-1])
-    values[-1] = record.hash.hex()
-    return json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
+    """All but `last_used`, for workers. Raises ValueError for a text that is not printable."""
+    texts = (*record[:4], *record.permissions, *record.resources, record.rate, record.line, record.rotated_to,
+             record.hash_key)  # fmt: skip
+    if not all(text.isprintable() for text in texts):
+        raise ValueError(f"API key {record.key_id} has a text that is not printable")
+    numbers = NUMBERS.pack(
+        record.created,
+        record.expires,
+        record.overlap_ends,
+        record.revoked,
+        record.auto_rotate,
+        bool(record.hash),
+        record.hash,
+    )
+    lists = ITEM.join(record.permissions), ITEM.join(record.resources)
+    tail = FIELD.join((*record[:4], *lists, record.rate, record.line, record.rotated_to, record.hash_key))
+    return numbers + tail.encode()
 
 
 def decode(octets: bytes) -> KeyRecord:
     """What `encode` made."""
-    values = json.loads(octets)
-    values[4], values[5], values[-1] = tuple(values[4]), tuple(values[5]), bytes.fromhex(values[-1])
-    return KeyRecord(*values)
+    created, expires, overlap_ends, revoked, auto_rotate, known, digest = NUMBERS.unpack_from(octets)
+    texts = octets[NUMBERS.size :].decode().split(FIELD)
+    key_id, tenant, owner, title, permissions, resources, rate, line, rotated_to, hash_key = texts
+    return KeyRecord(
+        key_id,
+        tenant,
+        owner,
+        title,
+        tuple(permissions.split(ITEM)),
+        tuple(resources.split(ITEM)) if resources else (),
+        created,
+        expires,
+        rate,
+        auto_rotate,
+        line,
+        rotated_to,
+        overlap_ends,
+        revoked,
+        hash_key,
+        digest if known else b"",
+    )

@@ -79,6 +79,19 @@ def test_a_key_is_what_was_asked_for(desk: Desk) -> None:
     assert decode(encode(record)) == record
 
 
+def test_a_record_comes_back_from_its_octets_and_holds_no_mark_of_its_own() -> None:
+    record = made(1)[1]
+    for each in (
+        record,
+        record._replace(resources=(), rate="", hash=b""),
+        record._replace(auto_rotate=True, expires=1.5),
+    ):
+        assert decode(encode(each)) == each
+    for mark in "\x1e\x1f\n":
+        with pytest.raises(ValueError, match="not printable"):
+            encode(record._replace(title=f"a{mark}b"))
+
+
 def test_a_secret_is_nowhere_in_the_database(engine: Engine) -> None:
     with opened(engine) as store:
         desk = Desk(store)
