@@ -63,7 +63,7 @@ class Patient(psycopg.Connection[Row]):
     until = float("inf")
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        left = self.until - monotonic()
+        left = min(self.until - monotonic(), float("inf") if timeout is None else timeout)
         return super().wait(gen, interval, None if left == float("inf") else max(0.0, left))
 
 

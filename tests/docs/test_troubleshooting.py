@@ -22,7 +22,8 @@ FORM = re.compile(r"[a-z0-9_]+\.\{\}|(\{\}|[a-z0-9_]+)\.[a-z_]+:\{\}|\{\}\.[a-z_
 LOGGING = ("debug", "info", "warning", "error")
 # Dotted texts that are neither reasons nor kinds: of files, libraries, protocols and the host's names.
 OTHER_TEXTS = {
-    "ca.pem", "calls.sock", "streams.sock", "events.jsonl", "limits.bin", "example.org", "sidecar.app",
+    "ca.pem", "calls.sock", "streams.sock", "events.jsonl", "limits.bin", "state.db", "state.lock", "example.org",
+    "sidecar.app",
     "client.address", "error.type", "rpc.method", "langtrain.decision", "langtrain.model", "langtrain.principal",
     "grpc.max_concurrent_streams", "grpc.max_receive_message_length", "grpc.ssl_target_name_override",
 }  # fmt: skip
