@@ -44,12 +44,12 @@ class KeyLookup:
         key = api_keys.parse(text)
         record = self.find(key.key_id)
         if record is None or not record.hash:
-            raise ApiKeyError("api_key.unknown")
+            raise ApiKeyError("identify.key_unknown")
         hash_key = self._hash_keys.find(record.hash_key)
         if hash_key is None:
             raise KeyFileError(f"API key {key.key_id} needs hash key {record.hash_key}, which is not here")
         if not api_keys.matches(key, hash_key.key, record.hash):
-            raise ApiKeyError("api_key.secret")
+            raise ApiKeyError("identify.key_secret")
         if why := record.unusable(now):
             raise ApiKeyError(why)
         return record

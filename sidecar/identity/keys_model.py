@@ -89,13 +89,13 @@ class KeyRecord(NamedTuple):
     def unusable(self, now: float) -> str:
         """Why it proves nothing now, "" where it does; stable, for the record."""
         if not self.hash:
-            return "api_key.not_fetched"
+            return "identify.key_not_fetched"
         if self.revoked:
-            return "api_key.revoked"
+            return "identify.key_revoked"
         if now >= self.expires:
-            return "api_key.expired"
+            return "identify.key_expired"
         if now >= self.overlap_ends:
-            return "api_key.rotated"
+            return "identify.key_rotated"
         return ""
 
 

@@ -76,7 +76,7 @@ def replace(path: Path, write: Callable[[IO[bytes]], None]) -> None:
 
     One process at a time. Raises StateError, and what `write` raises; the file is then as it was.
     """
-    made = path.with_name(f"{path.name}.new")
+    made = path.with_name(path.name + ".new")
     try:
         made.unlink(missing_ok=True)
         with open(open_private(made, os.O_RDWR | os.O_CREAT | os.O_EXCL), "w+b") as file:

@@ -75,7 +75,7 @@ def test_a_key_is_what_was_asked_for(desk: Desk) -> None:
     assert (record.created, record.expires, record.rate, record.line) == (NOW, WANTED.expires, "1000/hour", key.key_id)
     assert api_keys.matches(key, HASH_KEY.key, record.hash)
     assert record.unusable(NOW) == ""
-    assert record.unusable(WANTED.expires) == "api_key.expired"
+    assert record.unusable(WANTED.expires) == "identify.key_expired"
     assert decode(encode(record)) == record
 
 
@@ -168,10 +168,10 @@ def test_a_revoked_key_stays_revoked(desk: Desk) -> None:
     key_id = desk.create().key.key_id
     (revoked,) = desk.do(keys.revoke, "default", key_id, NOW + 1, successors=False)
     assert desk.get(key_id) == revoked
-    assert revoked.unusable(NOW) == "api_key.revoked"
+    assert revoked.unusable(NOW) == "identify.key_revoked"
     assert desk.do(keys.revoke, "default", key_id, NOW + 9, successors=False) == []
     assert desk.get(key_id).revoked == NOW + 1
-    with pytest.raises(KeyStateError, match=r"cannot be rotated: api_key\.revoked"):
+    with pytest.raises(KeyStateError, match=r"cannot be rotated: identify\.key_revoked"):
         desk.rotate(key_id)
 
 
@@ -180,7 +180,7 @@ def test_a_rotated_key_goes_on_for_the_overlap_and_no_longer(desk: Desk) -> None
     second = desk.rotate(first.key.key_id, 60.0, NOW + DAY_S)
     old = desk.get(first.key.key_id)
     assert old.rotated_to == second.key.key_id
-    assert [old.unusable(NOW + DAY_S + s) for s in (0, 59, 60)] == ["", "", "api_key.rotated"]
+    assert [old.unusable(NOW + DAY_S + s) for s in (0, 59, 60)] == ["", "", "identify.key_rotated"]
     assert second.record == desk.get(second.key.key_id)
     assert second.record.expires == NOW + DAY_S + 30 * DAY_S
     assert second.record[1:6] == first.record[1:6]
@@ -190,7 +190,7 @@ def test_a_rotated_key_goes_on_for_the_overlap_and_no_longer(desk: Desk) -> None
     with pytest.raises(KeyStateError, match="was rotated to"):
         desk.rotate(first.key.key_id)
     third = desk.rotate(second.key.key_id, 0.0, NOW + DAY_S)
-    assert desk.get(second.key.key_id).unusable(NOW + DAY_S) == "api_key.rotated"
+    assert desk.get(second.key.key_id).unusable(NOW + DAY_S) == "identify.key_rotated"
     assert third.record.line == first.key.key_id
 
 
@@ -209,8 +209,8 @@ def test_revoking_takes_successors_along_where_it_is_told_to(desk: Desk) -> None
         second = desk.rotate(first.key.key_id)
         third = desk.rotate(second.key.key_id)
         desk.do(keys.revoke, "default", first.key.key_id, NOW, successors=successors)
-        expected = "api_key.revoked" if successors else ""
-        assert desk.get(first.key.key_id).unusable(NOW) == "api_key.revoked"
+        expected = "identify.key_revoked" if successors else ""
+        assert desk.get(first.key.key_id).unusable(NOW) == "identify.key_revoked"
         assert [desk.get(each.key.key_id).unusable(NOW) for each in (second, third)] == [expected, expected]
 
 
@@ -223,7 +223,7 @@ def test_what_is_due_gets_a_successor_that_proves_nothing_until_its_owner_fetche
     assert prepared == desk.get(first.key.key_id)
     assert desk.do(keys.prepare_due, due + 1, 10, os.urandom) == []
     waiting = desk.get(prepared.rotated_to)
-    assert waiting.unusable(due) == "api_key.not_fetched"
+    assert waiting.unusable(due) == "identify.key_not_fetched"
     assert prepared.unusable(due) == ""
     assert prepared.expires == first.record.expires
     with pytest.raises(NotOwnerError):
@@ -242,7 +242,7 @@ def test_what_is_due_gets_a_successor_that_proves_nothing_until_its_owner_fetche
 def test_a_successor_that_nobody_fetches_ends_with_its_predecessor(desk: Desk) -> None:
     first = desk.create(WANTED._replace(auto_rotate=True))
     desk.do(keys.prepare_due, NOW + 29 * DAY_S, 10, os.urandom)
-    with pytest.raises(KeyStateError, match=r"api_key\.expired"):
+    with pytest.raises(KeyStateError, match=r"identify\.key_expired"):
         desk.fetch(first.key.key_id, now=WANTED.expires)
     assert desk.do(keys.prepare_due, WANTED.expires + DAY_S, 10, os.urandom) == []
 

@@ -50,24 +50,24 @@ def test_why_a_key_proves_nothing(tmp_path: Path) -> None:
     ends = NOW + 10
     keys = lookup(tmp_path, RECORD._replace(expires=ends), OTHER._replace(overlap_ends=ends))
     assert keys.identify(KEY.text, ends - 0.1).expires == ends
-    assert refusal(keys, KEY, ends) == "api_key.expired"
-    assert refusal(keys, OTHER_KEY, ends) == "api_key.rotated"
-    assert refusal(keys, made(3)[0]) == "api_key.unknown"
-    assert refusal(keys, ApiKey(KEY.key_id, OTHER_KEY.secret)) == "api_key.secret"
-    assert refusal(keys, KEY.text[:-1]) == "api_key.malformed"
-    assert refusal(keys, KEY.text[:-6] + OTHER_KEY.text[-6:]) == "api_key.checksum"
+    assert refusal(keys, KEY, ends) == "identify.key_expired"
+    assert refusal(keys, OTHER_KEY, ends) == "identify.key_rotated"
+    assert refusal(keys, made(3)[0]) == "identify.key_unknown"
+    assert refusal(keys, ApiKey(KEY.key_id, OTHER_KEY.secret)) == "identify.key_secret"
+    assert refusal(keys, KEY.text[:-1]) == "identify.key_malformed"
+    assert refusal(keys, KEY.text[:-6] + OTHER_KEY.text[-6:]) == "identify.key_checksum"
 
 
 def test_only_who_has_the_secret_learns_what_became_of_a_key(tmp_path: Path) -> None:
     keys = lookup(tmp_path, RECORD._replace(revoked=NOW))
-    assert refusal(keys, KEY) == "api_key.revoked"
-    assert refusal(keys, ApiKey(KEY.key_id, OTHER_KEY.secret)) == "api_key.secret"
+    assert refusal(keys, KEY) == "identify.key_revoked"
+    assert refusal(keys, ApiKey(KEY.key_id, OTHER_KEY.secret)) == "identify.key_secret"
 
 
 def test_a_key_without_a_hash_is_none(tmp_path: Path) -> None:
     keys = lookup(tmp_path)
     keys.apply([change(8, RECORD._replace(hash=b""))], 8)
-    assert refusal(keys, KEY) == "api_key.unknown"
+    assert refusal(keys, KEY) == "identify.key_unknown"
 
 
 def test_a_key_under_a_hash_key_that_is_not_here_cannot_be_known(tmp_path: Path) -> None:
@@ -86,9 +86,9 @@ def test_what_has_changed_since_counts(tmp_path: Path) -> None:
     keys.apply([change(8, OTHER), change(9, RECORD._replace(revoked=NOW))], 12)
     assert (keys.sequence, len(keys)) == (12, 2)
     assert keys.identify(OTHER_KEY.text, NOW) == OTHER
-    assert refusal(keys, KEY) == "api_key.revoked"
+    assert refusal(keys, KEY) == "identify.key_revoked"
     keys.apply([change(13, OTHER._replace(revoked=NOW))], 13)
-    assert refusal(keys, OTHER_KEY) == "api_key.revoked"
+    assert refusal(keys, OTHER_KEY) == "identify.key_revoked"
 
 
 def test_a_later_file_takes_over_what_it_has(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_later_file_takes_over_what_it_has(tmp_path: Path) -> None:
     keys.swap(written(tmp_path / "api-keys.bin", [RECORD, OTHER], sequence=8))
     assert (keys.sequence, len(keys)) == (12, 1)
     assert keys.identify(OTHER_KEY.text, NOW) == OTHER
-    assert refusal(keys, KEY) == "api_key.revoked"
+    assert refusal(keys, KEY) == "identify.key_revoked"
 
 
 def test_a_file_that_is_ahead_is_not_changed_back(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_file_that_is_ahead_is_not_changed_back(tmp_path: Path) -> None:
     keys.swap(written(tmp_path / "api-keys.bin", [RECORD._replace(revoked=NOW)], sequence=20))
     assert keys.sequence == 20
     keys.apply([change(15, RECORD)], 18)
-    assert refusal(keys, KEY) == "api_key.revoked"
+    assert refusal(keys, KEY) == "identify.key_revoked"
     assert keys.sequence == 20
 
 

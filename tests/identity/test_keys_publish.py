@@ -49,14 +49,14 @@ def test_a_worker_that_follows_knows_what_is_stored(store: DatabaseStore, path: 
     second = desk.rotate(first.key.key_id, overlap_s=10)
     follow(store, lookup)
     assert lookup.identify(first.key.text, NOW + 9).key_id == first.key.key_id
-    assert refusal(lookup, first.key, NOW + 10) == "api_key.rotated"
+    assert refusal(lookup, first.key, NOW + 10) == "identify.key_rotated"
     assert lookup.identify(second.key.text, NOW) == second.record
     publish(store, path, HASH_KEY)
     lookup.swap(KeyFile(path, HASH_KEY))
     assert len(lookup) == 0
     desk.do(keys.revoke, "default", second.key.key_id, NOW, successors=True)
     follow(store, lookup)
-    assert refusal(lookup, second.key) == "api_key.revoked"
+    assert refusal(lookup, second.key) == "identify.key_revoked"
 
 
 def follow(store: DatabaseStore, lookup: KeyLookup) -> None:
