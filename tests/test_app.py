@@ -9,6 +9,7 @@ from typing import Any
 from sidecar.app import Fittings, LimitLedger, fittings
 from sidecar.certs import dev
 from sidecar.config.load import build
+from sidecar.wiring import UNTOLD
 
 RULE = {"identities": ["spiffe://example.org/*"], "methods": ["/**"]}
 
@@ -22,7 +23,7 @@ def fitted(directory: Path, before: Fittings | None = None, **changes: Any) -> F
         **changes,
     }
     config = build(data, directory, {}).effective()
-    return fittings({"config": config, "directory": str(directory)}, LimitLedger(), before)
+    return fittings({"config": config, "directory": str(directory)}, LimitLedger(), UNTOLD, before)
 
 
 def test_rules_that_have_not_changed_are_not_compiled_again(tmp_path: Path) -> None:
