@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import math
 import secrets
 import socket
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,10 @@ from sidecar.config.load import build
 from sidecar.config.model import Config
 from sidecar.errors import SidecarError
 from sidecar.identity.held import Held, Told
+from sidecar.identity.keys_hash import FileHashKeys
+from sidecar.identity.keys_known import KeysKnown
+from sidecar.identity.keys_model import FILE, USED
+from sidecar.identity.keys_model import KEYS as API_KEYS
 from sidecar.identity.sources import KEYS
 from sidecar.internal.mac import SealError
 from sidecar.internal.paths import short
@@ -65,6 +70,7 @@ log = Log("app")
 
 CALLS: Final = "calls.sock"  # of the services process, in the run directory
 STREAMS: Final = "streams.sock"
+HAND_IN_S: Final = 30.0
 LISTEN: Final = "listen-"  # how the names of the listening descriptors begin
 
 CHANGED: Final = Deny(Code.PERMISSION_DENIED, "authorize.changed", "permission denied")
@@ -120,8 +126,11 @@ def _limits_trouble(refusal: str) -> None:
     log.warning("limits_unavailable", refusal=refusal, detail="calls are refused because their limits cannot be kept")
 
 
-def fittings(settings: dict[str, Any], ledger: LimitLedger, told: Told, before: Fittings | None = None) -> Fittings:
-    """told: of issuers' keys.  before: those in force, whose rules are not compiled again where they have not changed.
+def fittings(
+    settings: dict[str, Any], ledger: LimitLedger, told: Told, known: KeysKnown, before: Fittings | None = None
+) -> Fittings:
+    """told: of issuers' keys.  known: API keys.  before: those in force, whose rules are not compiled again where they
+    have not changed.
 
     Raises SidecarError where they cannot be made.
     """
@@ -130,7 +139,7 @@ def fittings(settings: dict[str, Any], ledger: LimitLedger, told: Told, before: 
     server, client = wiring.server_tls(config), wiring.client_tls(config)
     kept = before.authorize if before and before.config.authorization == config.authorization else None
     held = wiring.keys(config, told)
-    identify, authorize = wiring.identification(config, held), kept or wiring.authorization(config)
+    identify, authorize = wiring.identification(config, held, known), kept or wiring.authorization(config)
     return Fittings(
         config,
         front_settings(config),
@@ -153,18 +162,24 @@ class _Worker:
         self._services_pid = 0  # 0 while there is no such process
         self._follower: Follower | None = None  # until there is a loop
         self._told = Told(lambda: math.inf if self._follower is None else self._follower.age())
-        self._now = fittings(birth.start.settings, self._ledger, self._told)
+        self._known_keys = KeysKnown(self._told.age, self._recheck_soon)
+        self._rechecking = False
+        self._now = fittings(birth.start.settings, self._ledger, self._told, self._known_keys)
         self._next: tuple[int, Fittings] | None = None  # prepared, with its generation
         self._making = 0  # the generation that is being prepared
         self._wanted = 0  # the generation to switch to as soon as it is
 
     async def run(self) -> int:
-        loop, now = asyncio.get_running_loop(), self._now
+        loop, now, known = asyncio.get_running_loop(), self._now, self._known_keys
+        if now.config.authentication.api_keys is not None:
+            known.configure(FileHashKeys(now.config.hash_key_file))
         self._recorder = recorder = RemoteRecorder(loop)
         jitter = Random(secrets.randbits(64)).random  # noqa: S311 - spreads reconnects and samples, guards nothing
         watched = Watched.of(self._birth.descriptors, loop, now.config.telemetry.access_log, self._known, jitter)
         meter, spans = (UNMETERED, None) if watched is None else (watched.meter, watched.spans)
-        follower = self._follower = Follower(loop, boot_clock, {KEYS: self._told.listen})
+        follower = self._follower = Follower(
+            loop, boot_clock, {KEYS: self._told.listen, FILE: known.listen_file, API_KEYS: known.listen}
+        )
         answers = Answers(loop, {TakeAll: self._ledger.take_all, FetchKeys: self._fetch_keys})
         self._relay = relay = Relay(loop, now.front, now.chain, now.codecs, recorder, spans, answers, meter, jitter)
         relay.resident = resident
@@ -193,6 +208,7 @@ class _Worker:
             if watched is not None:
                 watched.begin(self._gauges())
             settle()
+            self._hand_in()
             return await self._serve(control)
         finally:
             follower.close()
@@ -269,7 +285,7 @@ class _Worker:
         assert isinstance(message, Prepare)
         self._next, self._making, self._wanted = None, message.generation, 0
         made = asyncio.get_running_loop().run_in_executor(
-            None, fittings, message.settings, self._ledger, self._told, self._now
+            None, fittings, message.settings, self._ledger, self._told, self._known_keys, self._now
         )
         made.add_done_callback(partial(self._prepared, message.generation))
 
@@ -309,9 +325,28 @@ class _Worker:
         before, (_, now) = self._now, self._next
         self._now, self._next = now, None
         self._relay.switch(now.front, now.chain, now.codecs)
-        self._front.recheck(self._vouch, Standing(now.standing, self._relay.wall))
+        self._recheck()
         if now.client_tls and before.client_tls and now.client_tls.digest != before.client_tls.digest:
             self._pool.renew(self._dial())
+
+    def _recheck_soon(self) -> None:
+        """Something that calls rest on has changed."""
+        if not self._rechecking:
+            self._rechecking = True
+            asyncio.get_running_loop().call_soon(self._recheck)
+
+    def _recheck(self) -> None:
+        """Ask again of every open call, and end those that would not be let in now."""
+        self._rechecking = False
+        self._front.recheck(self._vouch, Standing(self._now.standing, self._relay.wall))
+
+    def _hand_in(self) -> None:
+        """Which API keys were used."""
+        used = self._known_keys.used.take()
+        loop = asyncio.get_running_loop()
+        loop.call_later(HAND_IN_S, self._hand_in)
+        if used and self._follower is not None:
+            self._handing = loop.create_task(_quietly(self._follower.ask(USED, used)))
 
     def _vouch(self, channel: TlsChannel | None) -> PeerCertificate | None:
         """What the peer of an open connection is by the settings in force. Raises TlsRefused."""
@@ -393,6 +428,12 @@ class _Worker:
         for fault in found.faults:
             log.error("upstream_exposed", detail=str(fault))
         return "it can be reached around the sidecar" if found.faults else None
+
+
+async def _quietly(asked: Awaitable[None]) -> None:
+    """When a key was used last is worth no more than a try."""
+    with contextlib.suppress(AnswerError):
+        await asked
 
 
 class Standing:

@@ -25,6 +25,7 @@ from sidecar.check.report import Finding, RefusedError, Report, of_error
 from sidecar.config.addresses import TcpAddress, UnixAddress
 from sidecar.config.model import Config
 from sidecar.errors import SettingError
+from sidecar.identity import keys_hash
 from sidecar.logs import Log
 from sidecar.processes.listeners import Listeners, TcpListeners, UnixListener
 from sidecar.processes.notify import Notify
@@ -33,6 +34,8 @@ from sidecar.processes.rundir import RunDirectory
 from sidecar.processes.spawn import Nursery
 from sidecar.processes.supervisor import Supervisor
 from sidecar.reloading import restarts, watched
+from sidecar.state.files import make_directory
+from sidecar.state.ports import StateError
 from sidecar.telemetry import metrics
 from sidecar.telemetry.board import Board
 from sidecar.telemetry.pulse import boot_clock
@@ -118,6 +121,7 @@ class _Sidecar:
 
     async def run(self) -> int:
         config = self._config
+        make_hash_key(config)
         with contextlib.ExitStack() as opened:
             run_directory = _run_directory(config)
             opened.callback(run_directory.close)
@@ -188,6 +192,7 @@ class _Sidecar:
                 "services": {
                     "model_server": overview.model_server(config),
                     "key_sources": [source.plain() for source in wiring.sources(config)],
+                    "api_keys": api_keys(config),
                 },
                 "telemetry": telemetry_settings(config).plain(),
                 "worker": {"config": config.effective(), "directory": str(self._directory)},
@@ -255,6 +260,26 @@ class _Sidecar:
                 recorded.set_result(error)
 
         self._recorder.record(Event(kind, time.time(), Durability.COMMIT, tenant="", reason=reason), done)
+
+
+def make_hash_key(config: Config) -> None:
+    """The first time that API keys are on. Raises SettingError."""
+    given, file = config.authentication.api_keys, config.hash_key_file
+    if given is None or given.hash_key is not None or file.exists():
+        return
+    try:
+        make_directory(file.parent)
+        keys_hash.make(file)
+    except StateError as error:
+        raise SettingError("authentication.api_keys", str(error)) from None
+
+
+def api_keys(config: Config) -> dict[str, str] | None:
+    """As the services process takes them; None where they are off."""
+    if config.authentication.api_keys is None:
+        return None
+    state = config.state
+    return {"directory": str(state.directory), "url": state.url, "hash_key": str(config.hash_key_file)}
 
 
 def listen(config: Config) -> Listeners:

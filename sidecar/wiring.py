@@ -26,6 +26,7 @@ from sidecar.identity import jwks
 from sidecar.identity.credentials import Credentials
 from sidecar.identity.held import Followed, Held, Told
 from sidecar.identity.jwks import KeySet
+from sidecar.identity.keys_known import KeysKnown
 from sidecar.identity.model import Issuer
 from sidecar.identity.sources import KeySource
 from sidecar.identity.tokens import Tokens
@@ -111,12 +112,15 @@ def standing(config: Config, identify: Identify, authorize: Authorize) -> Chain:
     return Chain([identify, authorize], config.unsafe_observe_only)
 
 
-def identification(config: Config, held: Held) -> Identify:
-    """The link of the config's ways to know callers. held: its issuers' keys."""
-    mtls, issuers = config.authentication.mtls, config.authentication.jwt
+def identification(config: Config, held: Held, known: KeysKnown | None = None) -> Identify:
+    """The link of the config's ways to know callers. held: its issuers' keys.  known: API keys."""
+    mtls, issuers, api_keys = config.authentication.mtls, config.authentication.jwt, config.authentication.api_keys
     domains = [domain.name for domain in mtls.trust_domains] if mtls else []
-    tokens = Credentials(Tokens(map(issuer, issuers), held, lambda who, digest: False)) if issuers else None
-    return Identify(domains, bool(mtls and mtls.allow_common_name), tokens)
+    credentials: Credentials | None = None
+    if issuers or api_keys is not None:
+        tokens = Tokens(map(issuer, issuers), held, lambda who, digest: False) if issuers else None
+        credentials = Credentials(tokens, None if api_keys is None else known, config.state.max_staleness)
+    return Identify(domains, bool(mtls and mtls.allow_common_name), credentials)
 
 
 def keys(config: Config, told: Told) -> Held:

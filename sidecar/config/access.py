@@ -134,6 +134,16 @@ class TokenIssuer(Section):
     )
 
 
+class ApiKeys(Section):
+    """Callers are identified by API keys, which the sidecar makes, keeps and takes back."""
+
+    hash_key: FilePath | None = Field(
+        None,
+        description="File with the key of their hashes, 32 bytes or more, which nobody else may read; made in "
+        "`state.directory` where unset. Sidecars that share a database need the same.",
+    )
+
+
 class Authentication(Section):
     """How callers prove who they are."""
 
@@ -142,6 +152,11 @@ class Authentication(Section):
         (),
         description="By a token in `authorization: Bearer …`, signed by one of these issuers. With any, the header is "
         "ours: it is taken off every call, and a call whose token is not good is refused.",
+    )
+    api_keys: ApiKeys | None = Field(
+        None,
+        description="By an API key in `authorization: Bearer ltk_…`; the header is ours, as with `jwt`. `{}` turns them "
+        "on with all defaults.",
     )
 
 

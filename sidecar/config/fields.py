@@ -185,6 +185,30 @@ KeysUrl: TypeAlias = Annotated[
     str, PlainValidator(_keys_url), WithJsonSchema({"type": "string", "title": "URL", "format": "uri"})
 ]
 
+STATE_URL_EXPECTED = '"sqlite", or a postgresql:// URL without a password, such as postgresql://sidecar@db/langtrain'
+
+
+def _state_url(value: Any) -> str:
+    if value == "sqlite":
+        return value  # type: ignore[no-any-return]
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or len(value) > 2048:
+        raise expected(STATE_URL_EXPECTED)
+    try:
+        parts = urlsplit(value)
+        password = parts.password is not None or "password" in parts.query.lower()
+    except ValueError:
+        raise expected(STATE_URL_EXPECTED, came="another, withheld") from None
+    if password:
+        raise expected(STATE_URL_EXPECTED, came="one with a password, withheld", hint="set passfile= in its query")
+    if parts.scheme != "postgresql":
+        raise expected(STATE_URL_EXPECTED)
+    return value
+
+
+StateUrl: TypeAlias = Annotated[
+    str, PlainValidator(_state_url), WithJsonSchema({"type": "string", "title": "sqlite or URL"})
+]
+
 CLASS = re.compile(r"([^\x00-\x1f\x7f-\x9f]+\.py|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):[A-Za-z_]\w*", re.ASCII)
 CLASS_EXPECTED = 'a class, as "./path/file.py:Class" or "package.module:Class"'
 

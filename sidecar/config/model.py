@@ -20,6 +20,7 @@ from sidecar.config.fields import (
     FilePath,
     Many,
     Section,
+    StateUrl,
     Within,
     section_or_defaults,
     written,
@@ -33,12 +34,18 @@ from sidecar.config.upstream import Upstream
 STATE_DIRECTORY = "./state"
 EVENTS_FILE = Path("audit", "events.jsonl")
 LIMITS_FILE = Path("limits.bin")
+HASH_KEY_FILE = Path("api-keys.key")
 
 
 class State(Section):
     """What the sidecar keeps."""
 
     directory: FilePath = Field(written(STATE_DIRECTORY), description="Directory for everything it keeps.")
+    url: StateUrl = Field(
+        written("sqlite"),
+        description="Where what is administered is kept: `sqlite`, a file in `directory`, or `postgresql://…`, whose "
+        "password is in a file that `passfile=` names.",
+    )
     max_staleness: Annotated[Duration, Within(Duration(1), Duration(60))] = Field(
         written("5s"),
         description="How long a worker relies on what it was told of keys and revocations, where nobody says that it "
@@ -131,6 +138,12 @@ class Config(Section):
     def events_file(self) -> Path:
         """Where events are recorded."""
         return self.audit.file or self.state.directory / EVENTS_FILE
+
+    @property
+    def hash_key_file(self) -> Path:
+        """With the key of API keys' hashes."""
+        given = self.authentication.api_keys
+        return given.hash_key if given and given.hash_key else self.state.directory / HASH_KEY_FILE
 
     @property
     def limits_file(self) -> Path:

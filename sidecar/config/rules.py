@@ -41,7 +41,8 @@ class CrossRule:
 
 MTLS = ("authentication", "mtls")
 JWT = ("authentication", "jwt")
-PROVED = "this or authentication.jwt proves them"
+API_KEYS = ("authentication", "api_keys")
+PROVED = "this, authentication.jwt or authentication.api_keys proves them"
 TLS = ("listen", "tls")
 RULES = ("authorization", "rules")
 LIMITS: Place = ("limits",)
@@ -127,7 +128,7 @@ def identities_can_occur(config: Config) -> Iterator[Breach]:
 
 
 def _nobody_is_known(authentication: Authentication) -> bool:
-    return authentication.mtls is None and not authentication.jwt
+    return authentication.mtls is None and not authentication.jwt and authentication.api_keys is None
 
 
 def _impossible(identity: str, authentication: Authentication, place: Place) -> Iterator[Breach]:
@@ -140,7 +141,8 @@ def _impossible(identity: str, authentication: Authentication, place: Place) -> 
         if "*" in said:
             possible = {said} if possible else possible
     elif kind == "key":
-        wanted, possible, said = "another identity: API keys are not served yet", set(), name
+        wanted, said = "no API key where authentication.api_keys is not set", kind
+        possible = set() if authentication.api_keys is None else {kind}
     elif kind == "spiffe":
         wanted, said = "a trust domain of authentication.mtls.trust_domains", name.removeprefix("//").partition("/")[0]
         possible = {domain.name for domain in authentication.mtls.trust_domains} if authentication.mtls else set()
@@ -297,7 +299,7 @@ CROSS_RULES: tuple[CrossRule, ...] = (
     CrossRule((TLS, MTLS), certificates_are_asked_for),
     CrossRule((TLS, MTLS), certificates_have_a_ca),
     CrossRule((MTLS,), domains_are_distinct),
-    CrossRule((MTLS, JWT), identities_can_occur),
+    CrossRule((MTLS, JWT, API_KEYS), identities_can_occur),
     CrossRule((JWT,), issuers_are_distinct),
     CrossRule((JWT,), issuers_have_keys),
     CrossRule((("upstream", "protocol"), ("upstream", "services")), rules_can_tell_models),
@@ -305,7 +307,7 @@ CROSS_RULES: tuple[CrossRule, ...] = (
     CrossRule((LIMITS,), limits_have_their_unit),
     CrossRule((LIMITS,), limits_refill),
     CrossRule((LIMITS, ("upstream", "protocol"), ("upstream", "services")), limits_can_tell),
-    CrossRule((LIMITS, MTLS, JWT), limits_can_identify),
+    CrossRule((LIMITS, MTLS, JWT, API_KEYS), limits_can_identify),
     CrossRule(
         (("upstream", "address"), ("upstream", "tls"), ("upstream", "unsafe_open_upstream")), remote_upstreams_have_tls
     ),

@@ -1,23 +1,37 @@
-"""The `interceptors.tokens.Tokens` of a process: whoever presents a token of an issuer that the config names."""
+"""The `interceptors.tokens.Tokens` of a process: tokens of issuers that the config names, and API keys of ours."""
 
 from __future__ import annotations
 
-from interceptors.contract import Deny
+from typing import Final
+
+from interceptors.contract import Code, Deny
 from interceptors.facts import Credential, Principal
 from interceptors.tokens import Finding, KeysWanted, Proven
+from sidecar.identity.api_keys import PREFIX, ApiKeyError
 from sidecar.identity.jws import TokenError
+from sidecar.identity.keys_known import KeysKnown
+from sidecar.identity.keys_model import KeyRecord
 from sidecar.identity.model import Identified
 from sidecar.identity.tokens import Tokens, UnknownKeyError
 
+NO_TOKENS: Final = Deny(Code.UNAUTHENTICATED, "identify.token_issuer", TokenError.public)
+NO_KEYS: Final = Deny(Code.UNAUTHENTICATED, "identify.key_unknown", ApiKeyError.public)
+
 
 class Credentials:
-    """Used on the event loop's thread."""
+    """Used on the event loop's thread. tokens, keys: None where none are taken.  max_staleness_s: of keys."""
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens | None, keys: KeysKnown | None, max_staleness_s: float) -> None:
         self._tokens = tokens
+        self._keys = keys
+        self._max_staleness_s = max_staleness_s
 
     def identify(self, text: str, fingerprint: str, now: float) -> Finding:
         """As the port's."""
+        if text.startswith(PREFIX):
+            return self._by_key(text, now)
+        if self._tokens is None:
+            return NO_TOKENS
         try:
             who = self._tokens.identify(text, bytes.fromhex(fingerprint), "", now)
         except UnknownKeyError as error:
@@ -26,6 +40,14 @@ class Credentials:
             return _refusal(error)
         return _proven(who)
 
+    def _by_key(self, text: str, now: float) -> Finding:
+        if self._keys is None:
+            return NO_KEYS
+        try:
+            return _holder(self._keys.identify(text, now, self._max_staleness_s))
+        except ApiKeyError as error:
+            return _refusal(error)
+
 
 def _proven(who: Identified) -> Proven:
     """Names of callers begin with their issuer's title, so that no issuer can name another's."""
@@ -33,5 +55,11 @@ def _proven(who: Identified) -> Proven:
     return Proven(principal, Credential("token", who.issued, who.expires))
 
 
-def _refusal(error: TokenError) -> Deny:
+def _holder(record: KeyRecord) -> Proven:
+    """Named after the first of the keys that succeeded each other, so that a rotation changes nobody's name."""
+    principal = Principal("key", f"key:{record.line}", record.tenant)
+    return Proven(principal, Credential("api_key", record.created, record.ends))
+
+
+def _refusal(error: TokenError | ApiKeyError) -> Deny:
     return Deny(error.code, error.reason, error.public)

@@ -25,7 +25,7 @@ from sidecar.identity.keys_model import (
     NotOwnerError,
     bucket,
 )
-from sidecar.identity.keys_ports import KeysStore
+from sidecar.identity.keys_ports import KeysReading, KeysStore
 
 LONGEST: Final = 256  # characters of a name, a title, a pattern
 MOST_PATTERNS: Final = 64
@@ -95,7 +95,7 @@ def create(store: KeysStore, wanted: Wanted, hash_key: HashKey, now: float, rand
     return Made(record, key)
 
 
-def get(store: KeysStore, tenant: str, key_id: str) -> KeyRecord:
+def get(store: KeysReading, tenant: str, key_id: str) -> KeyRecord:
     """Raises KeyNotFoundError, for a key of another tenant as well."""
     record = store.get(key_id)
     if record is None or record.tenant != tenant:
@@ -103,7 +103,7 @@ def get(store: KeysStore, tenant: str, key_id: str) -> KeyRecord:
     return record
 
 
-def page(store: KeysStore, tenant: str, owner: str = "", after: str = "", most: int = MOST_PAGE) -> Page:
+def page(store: KeysReading, tenant: str, owner: str = "", after: str = "", most: int = MOST_PAGE) -> Page:
     """By id. owner: "" for anyone's.  after: of the page before."""
     most = min(max(most, 1), MOST_PAGE)
     records = store.page(tenant, owner, after, most + 1)

@@ -36,6 +36,11 @@ class KeyLookup:
         """How many keys have changed since the file was made: the more, the sooner another is due."""
         return len(self._changed)
 
+    @property
+    def sequence_of_file(self) -> int:
+        """Up to which change the file is."""
+        return self._file.sequence
+
     def identify(self, text: str, now: float) -> KeyRecord:
         """text: the key.  now: Unix seconds. Raises ApiKeyError, and KeyFileError where it cannot be known.
 

@@ -19,6 +19,8 @@ DUE_S: Final = 7 * 86400.0  # before a key expires, or a quarter of its life whe
 NUMBERS: Final = Struct("<dddd??32s")
 FIELD, ITEM = "\x1f", "\x1e"  # neither is printable
 DOMAIN, KIND = "identity", "api_key"  # of its changes
+KEYS, FILE = "api_keys", "api_keys_file"  # topics under which workers are told
+USED = "api_keys_used"  # what workers hand in
 
 
 class KeyNotFoundError(SidecarError):

@@ -8,8 +8,8 @@ from typing import Protocol
 from sidecar.identity.keys_model import HashKey, KeyRecord
 
 
-class KeysStore(Protocol):
-    """The records, within one transaction."""
+class KeysReading(Protocol):
+    """The records, as they are at one moment."""
 
     def get(self, key_id: str) -> KeyRecord | None: ...
 
@@ -18,6 +18,10 @@ class KeysStore(Protocol):
 
     def due(self, now: float, most: int) -> list[KeyRecord]:
         """Those of which a successor is to be prepared, as of `KeyRecord.due`, the earliest first."""
+
+
+class KeysStore(KeysReading, Protocol):
+    """The records, within one transaction."""
 
     def add(self, record: KeyRecord) -> None:
         """Followers learn of it. Raises ConflictError where its id is taken."""

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
 from interceptors.events import Event
+from sidecar.audit.ports import AuditError
 from sidecar.audit.recorder_remote import RemoteRecorder
-from sidecar.changes.publisher import Publisher
+from sidecar.changes.publisher import Answerer, Publisher
 from sidecar.identity.keeping import Keeping
+from sidecar.identity.keys_desk import KeyDesk
+from sidecar.identity.keys_hash import FileHashKeys
+from sidecar.identity.keys_keeping import KeyKeeping, Tell
+from sidecar.identity.keys_model import USED
 from sidecar.identity.sources import KEYS, KeySource
 from sidecar.identity.sources_https import fetch
 from sidecar.operations.operations_supervisor import SupervisorOperations
@@ -25,11 +32,15 @@ from sidecar.processes.messages import Abandon, Answer, Attach, Commit, Prepare,
 from sidecar.services.guard import Refusal
 from sidecar.services.model_server_grpc import GrpcModelServer
 from sidecar.services.server import Services, Settings
+from sidecar.state.opening import open_store
+
+KEYS_FILE: Final = "api-keys.bin"
+RECORDED_S: Final = 5.0
 
 
 def main(birth: Birth) -> int:
     """settings: {"model_server": {"address": "host:port" or "unix:path", "tls": None or files by their role},
-    "key_sources": of `sources.KeySource`}.
+    "key_sources": of `sources.KeySource`, "api_keys": None or {"directory", "url", "hash_key"}}.
     """
     return asyncio.run(_run(birth))
 
@@ -56,7 +67,11 @@ async def _run(birth: Birth) -> int:
     boot_clock = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
     jitter = Random(secrets.randbits(64)).random  # noqa: S311 - spreads fetches, guards nothing
     keeping = Keeping(loop, fetch, keep, time.monotonic, jitter)
-    publisher = Publisher(loop, boot_clock, {KEYS: keeping.refresh})
+    keys = ApiKeys.of(start.settings["api_keys"], loop, recorder, lambda *told: publisher.publish(*told))
+    answers: dict[str, Answerer] = {KEYS: keeping.refresh}
+    if keys is not None:
+        answers[USED] = keys.touch
+    publisher = Publisher(loop, boot_clock, answers)
     now = InForce(start.settings, lambda settings: keeping.configure(key_sources(settings)))
     handlers = {Answer: answered, Prepare: now.prepare, Commit: now.commit, Abandon: now.abandon}
     control = Control(loop, birth, handlers, attach)
@@ -68,12 +83,17 @@ async def _run(birth: Birth) -> int:
         GrpcModelServer(lambda: channel(now.settings["model_server"])),
         refused,
         boot_clock,
+        None if keys is None else keys.desk,
     )
     services.start()
+    if keys is not None:
+        keys.start()
     control.send(Ready())
     await control.draining.wait()
     keeping.close()
     await loop.run_in_executor(None, services.stop, control.grace)
+    if keys is not None:
+        await loop.run_in_executor(None, keys.close)
     publisher.close()
     recorder.close()
     return 0
@@ -82,6 +102,57 @@ async def _run(birth: Birth) -> int:
 def _record(recorder: RemoteRecorder, refusal: Refusal) -> None:
     """Those of one reason are counted into one event: whoever is at the socket must not fill the disk."""
     recorder.record(Event("internal.refused", time.time(), reason=refusal.reason, method=refusal.method, fold=True))
+
+
+class ApiKeys:
+    """All of API keys that is in this process. tell: into the feed, on the loop's thread. Raises StateError."""
+
+    def __init__(
+        self, settings: dict[str, str], loop: asyncio.AbstractEventLoop, recorder: RemoteRecorder, tell: Tell
+    ) -> None:
+        directory, hash_keys = Path(settings["directory"]), FileHashKeys(Path(settings["hash_key"]))
+
+        def telling(*changes: Any) -> None:
+            loop.call_soon_threadsafe(tell, *changes)
+
+        self._loop = loop
+        self._store = open_store(directory, settings["url"], lambda sequence: self._keeping.committed(sequence))
+        self.desk = KeyDesk(self._store, hash_keys, partial(record_durably, loop, recorder), time.time, os.urandom)
+        self._keeping = KeyKeeping(self._store, self.desk, directory / KEYS_FILE, hash_keys, telling)
+
+    @classmethod
+    def of(
+        cls, settings: dict[str, str] | None, loop: asyncio.AbstractEventLoop, recorder: RemoteRecorder, tell: Tell
+    ) -> ApiKeys | None:
+        return None if settings is None else cls(settings, loop, recorder, tell)
+
+    def start(self) -> None:
+        self._keeping.start()
+
+    async def touch(self, used: Any) -> None:
+        """used: Unix seconds by key id, as a worker has gathered them."""
+        await self._loop.run_in_executor(None, self.desk.touch, dict(used))
+
+    def close(self) -> None:
+        self._keeping.close()
+        self._store.close()
+
+
+def record_durably(loop: asyncio.AbstractEventLoop, recorder: RemoteRecorder, event: Event) -> None:
+    """From any thread but the loop's; returns once it is on disk. Raises AuditError."""
+    recorded: Future[None] = Future()
+
+    def done(error: BaseException | None) -> None:
+        if error is None:
+            recorded.set_result(None)
+        else:
+            recorded.set_exception(error)
+
+    loop.call_soon_threadsafe(recorder.record, event, done)
+    try:
+        recorded.result(RECORDED_S)
+    except TimeoutError:
+        raise AuditError("what was done could not be recorded in time") from None
 
 
 class InForce:

@@ -17,8 +17,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from interceptors.contract import Code
-from langtrain.v1 import sidecar_pb2_grpc
+from langtrain.v1 import api_keys_pb2_grpc, sidecar_pb2_grpc
 from sidecar.errors import SidecarError
+from sidecar.identity.keys_desk import KeyDesk
+from sidecar.identity.service import ApiKeyService
 from sidecar.internal.paths import short
 from sidecar.internal.replays import Replays
 from sidecar.operations.ports import Operations
@@ -59,7 +61,7 @@ class Settings:
 class Services:
     """Both servers. key: of this boot.  refused: told of calls that did not prove themselves.
 
-    clock: seconds of CLOCK_BOOTTIME, for proofs.
+    clock: seconds of CLOCK_BOOTTIME, for proofs.  api_keys: None where they are off.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Services:
         model_server: ModelServer,
         refused: Callable[[Refusal], None],
         clock: Callable[[], float],
+        api_keys: KeyDesk | None = None,
     ) -> None:
         self._directory = settings.directory
         catalogue.rpcs()  # fails now rather than at the first call
@@ -79,9 +82,10 @@ class Services:
         shares = Shares(settings.streams, settings.streams_each)
         self._calls = self._server(settings.calls, Guard(key, replays, clock, refused))
         self._streams = self._server(settings.streams + SPARE, Guard(key, replays, clock, refused, shares))
-        service = SidecarService(operations)
+        service, keys = SidecarService(operations), ApiKeyService(api_keys)
         for server in (self._calls, self._streams):
             sidecar_pb2_grpc.add_SidecarServiceServicer_to_server(service, server)
+            api_keys_pb2_grpc.add_ApiKeyServiceServicer_to_server(keys, server)
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         self._streams.add_generic_rpc_handlers(Reflection(model_server).handlers())
 
