@@ -56,6 +56,17 @@ class Credential:
     expires: float
 
 
+@dataclass(frozen=True, slots=True)
+class KeyGrant:
+    """What an API key permits, and all that its holder may do. permissions: patterns, dotted.
+
+    resources: patterns such as "models/fraud-*", relative to the holder's tenant; () for all of it.
+    """
+
+    permissions: tuple[str, ...]
+    resources: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class TraceContext:
     """The sidecar's own span within a W3C trace. Ids are lower-case hex of 16 and 8 bytes.

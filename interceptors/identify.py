@@ -71,6 +71,8 @@ def _settle(call: Call, found: Finding) -> Verdict:
         return found if isinstance(found, Deny) else KEYS_UNAVAILABLE
     call.put(found.principal)
     call.put(found.credential)
+    for fact in found.also:
+        call.put(fact)
     if found.credential.kind != "certificate":  # with which its connection ends, and all calls there
         call.expires = min(call.expires, found.credential.expires)
     return PASS

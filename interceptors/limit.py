@@ -70,6 +70,19 @@ class Budget:
     models: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OwnBudget:
+    """A fact: a budget that a credential brings along, charged as one of calls."""
+
+    budget: Budget
+    charge: Charge
+
+    @classmethod
+    def of(cls, name: str, bucket: Bucket, *parts: str) -> OwnBudget:
+        """name: as of Budget, and no other budget's.  parts: what the bucket is kept under."""
+        return cls(Budget(name, bucket, ()), Charge(_key((name, *parts)), bucket, 1))
+
+
 class Limit(Interceptor):
     """Denies RESOURCE_EXHAUSTED what is beyond a budget, and UNAVAILABLE where the ledger cannot tell.
 
@@ -82,9 +95,16 @@ class Limit(Interceptor):
     needs = frozenset({Principal})
 
     def __init__(
-        self, budgets: Sequence[Budget], ledger: Ledger, methods: Collection[str] = (), models: Collection[str] = ()
+        self,
+        budgets: Sequence[Budget],
+        ledger: Ledger,
+        methods: Collection[str] = (),
+        models: Collection[str] = (),
+        own: bool = False,
     ) -> None:
         """methods, models: those that have buckets of their own; every other method shares one, other models some.
+
+        own: whether callers may bring an OwnBudget.
 
         Raises PatternError, and ValueError for two budgets of one name.
         """
@@ -95,6 +115,7 @@ class Limit(Interceptor):
         self._ledger = ledger
         self._methods = frozenset(methods)
         self._models = frozenset(models)
+        self._own = own
         self._known: Bounded[str, _Applying] = Bounded(MOST_REMEMBERED)
         self._sources: Bounded[str, str] = Bounded(MOST_REMEMBERED)
         self._folded: Bounded[str, str] = Bounded(MOST_REMEMBERED)
@@ -102,12 +123,13 @@ class Limit(Interceptor):
 
     def depth(self, method: Method, obligations: frozenset[str]) -> View | None:
         applying = self._applying(method.path)
-        return View.BYTES if applying.late or (applying.early and not method.unary_request) else None
+        by_headers = applying.early or self._own
+        return View.BYTES if applying.late or (by_headers and not method.unary_request) else None
 
     def on_start(self, call: Call) -> Hook:
         applying = self._applying(call.method.path)
         # Where the one message is charged as well, all waits for it, so that a refusal takes nothing.
-        if not applying.early or (applying.late and call.method.unary_request):
+        if not (applying.early or self._own) or (applying.late and call.method.unary_request):
             return PASS
         return self._take(self._by_headers(call, applying.early))
 
@@ -143,8 +165,11 @@ class Limit(Interceptor):
 
     def _by_headers(self, call: Call, budgets: Sequence[_Compiled]) -> _Due:
         """What budgets of calls that ask for no model are charged. budgets: those of the call's method."""
-        if not budgets:
-            return NOTHING
+        due = self._by_config(call, budgets) if budgets else NOTHING
+        own = call.find(OwnBudget) if self._own else None
+        return due if own is None else due.and_also(((own.budget, own.charge),))
+
+    def _by_config(self, call: Call, budgets: Sequence[_Compiled]) -> _Due:
         principal = call.find(Principal)
         tenant, name = ("", "") if principal is None else (principal.tenant, principal.name)
         key = (tenant, name, call.method.path, call.peer.source)
@@ -293,9 +318,12 @@ class _Compiled:
         return _any(self._models, model)
 
     def charge(self, parts: Sequence[str], cost: int) -> Charge:
-        # With its length before each part, no two lists of parts spell the same key.
-        key = "".join([f"{len(part)}:{part}" for part in (*self._prefix, *parts)])
-        return Charge(key.encode("utf-8", "surrogatepass"), self.said.bucket, cost)
+        return Charge(_key((*self._prefix, *parts)), self.said.bucket, cost)
+
+
+def _key(parts: Sequence[str]) -> bytes:
+    """With its length before each part, so that no two lists of parts spell the same key."""
+    return "".join([f"{len(part)}:{part}" for part in parts]).encode("utf-8", "surrogatepass")
 
 
 class _Due(NamedTuple):

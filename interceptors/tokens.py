@@ -9,10 +9,11 @@ from interceptors.facts import Credential, Principal
 
 
 class Proven(NamedTuple):
-    """Who presents a good credential."""
+    """Who presents a good credential. also: what else it says of the call, facts."""
 
     principal: Principal
     credential: Credential
+    also: tuple[object, ...] = ()
 
 
 class KeysWanted(NamedTuple):

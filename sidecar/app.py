@@ -106,7 +106,7 @@ class LimitLedger:
 
     def of(self, config: Config) -> Ledger:
         """Raises LedgerError."""
-        if config.limits and self._ledger is None:
+        if config.limited and self._ledger is None:
             self._ledger = MmapLedger(config.limits_file, _limits_trouble)
             self._waiting = Waiting(self._ledger, time.monotonic)
         return self._ledger or NoLedger()

@@ -94,7 +94,7 @@ def chain(
         Trace(random_bytes, config.telemetry.sample) if config.telemetry.otlp else Correlate(),
         identify or identification(config, keys(config, UNTOLD)),
         authorize or authorization(config),
-        *([_limit(config, ledger)] if config.limits else ()),
+        *([_limit(config, ledger)] if config.limited else ()),
     ]
     last = Record()
     links += [*_own(config, {link.name for link in (*links, last)}), last]
@@ -191,7 +191,8 @@ def _limit(config: Config, ledger: Ledger) -> Limit:
     methods = [method for each in said for method in each.methods or () if "*" not in method]
     models = [model for each in said for model in each.models or () if not WILD.intersection(model)]
     known = registry(config.upstream.protocol, config.upstream.services).paths
-    return Limit([budget(limit) for limit in config.limits], ledger, known.union(methods), models)
+    own = config.authentication.api_keys is not None
+    return Limit([budget(limit) for limit in config.limits], ledger, known.union(methods), models, own)
 
 
 def budget(limit: ConfigLimit) -> Budget:

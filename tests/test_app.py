@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from sidecar.app import Fittings, LimitLedger, fittings
 from sidecar.certs import dev
 from sidecar.config.load import build
+from sidecar.identity.keys_known import KeysKnown
 from sidecar.wiring import UNTOLD
 
 RULE = {"identities": ["spiffe://example.org/*"], "methods": ["/**"]}
@@ -23,7 +25,13 @@ def fitted(directory: Path, before: Fittings | None = None, **changes: Any) -> F
         **changes,
     }
     config = build(data, directory, {}).effective()
-    return fittings({"config": config, "directory": str(directory)}, LimitLedger(), UNTOLD, before)
+    return fittings(
+        {"config": config, "directory": str(directory)},
+        LimitLedger(),
+        UNTOLD,
+        KeysKnown(lambda: inf, lambda: None),
+        before,
+    )
 
 
 def test_rules_that_have_not_changed_are_not_compiled_again(tmp_path: Path) -> None:

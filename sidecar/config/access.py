@@ -155,8 +155,8 @@ class Authentication(Section):
     )
     api_keys: ApiKeys | None = Field(
         None,
-        description="By an API key in `authorization: Bearer ltk_…`; the header is ours, as with `jwt`. `{}` turns them "
-        "on with all defaults.",
+        description="By an API key in `authorization: Bearer ltk_…`; the header is ours, as with `jwt`. `{}` turns "
+        "them on with all defaults.",
     )
 
 

@@ -140,6 +140,11 @@ class Config(Section):
         return self.audit.file or self.state.directory / EVENTS_FILE
 
     @property
+    def limited(self) -> bool:
+        """Whether any caller may have a budget."""
+        return bool(self.limits) or self.authentication.api_keys is not None
+
+    @property
     def hash_key_file(self) -> Path:
         """With the key of API keys' hashes."""
         given = self.authentication.api_keys

@@ -174,7 +174,8 @@ def rules_can_tell_models(config: Config) -> Iterator[Breach]:
 
 
 def limits_are_distinct(config: Config) -> Iterator[Breach]:
-    titles: set[str] = set()
+    # That of keys' own rates.
+    titles = set() if config.authentication.api_keys is None else {"api-key"}
     for index, limit in enumerate(config.limits):
         if limit.title in titles:
             place: Place = ("limits", index, "name") if limit.name else ("limits", index)
@@ -303,7 +304,7 @@ CROSS_RULES: tuple[CrossRule, ...] = (
     CrossRule((JWT,), issuers_are_distinct),
     CrossRule((JWT,), issuers_have_keys),
     CrossRule((("upstream", "protocol"), ("upstream", "services")), rules_can_tell_models),
-    CrossRule((LIMITS,), limits_are_distinct),
+    CrossRule((LIMITS, API_KEYS), limits_are_distinct),
     CrossRule((LIMITS,), limits_have_their_unit),
     CrossRule((LIMITS,), limits_refill),
     CrossRule((LIMITS, ("upstream", "protocol"), ("upstream", "services")), limits_can_tell),

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from interceptors.contract import Code, Deny
-from interceptors.facts import Credential, Principal
+from interceptors.facts import Credential, KeyGrant, Principal
+from interceptors.limit import OwnBudget
 from interceptors.tokens import Finding, KeysWanted, Proven
 from sidecar.identity.api_keys import PREFIX, ApiKeyError
 from sidecar.identity.jws import TokenError
 from sidecar.identity.keys_known import KeysKnown
-from sidecar.identity.keys_model import KeyRecord
+from sidecar.identity.keys_model import KeyRecord, bucket
 from sidecar.identity.model import Identified
 from sidecar.identity.tokens import Tokens, UnknownKeyError
 
+BUDGET: Final = "api-key"  # the reason of refusals beyond a key's own rate is "limit.api-key"
 NO_TOKENS: Final = Deny(Code.UNAUTHENTICATED, "identify.token_issuer", TokenError.public)
 NO_KEYS: Final = Deny(Code.UNAUTHENTICATED, "identify.key_unknown", ApiKeyError.public)
 
@@ -58,7 +60,10 @@ def _proven(who: Identified) -> Proven:
 def _holder(record: KeyRecord) -> Proven:
     """Named after the first of the keys that succeeded each other, so that a rotation changes nobody's name."""
     principal = Principal("key", f"key:{record.line}", record.tenant)
-    return Proven(principal, Credential("api_key", record.created, record.ends))
+    also: tuple[object, ...] = (KeyGrant(record.permissions, record.resources),)
+    if record.rate:
+        also = (*also, OwnBudget.of(BUDGET, bucket(record.rate), record.tenant, record.line))
+    return Proven(principal, Credential("api_key", record.created, record.ends), also)
 
 
 def _refusal(error: TokenError | ApiKeyError) -> Deny:

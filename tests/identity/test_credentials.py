@@ -23,7 +23,7 @@ LOGIN = Issuer(
 
 def credentials() -> Credentials:
     held = Held({"login": jwks.read(key_set(jwk("ES256")))}, {}, Told(lambda: inf), 5.0)
-    return Credentials(Tokens((LOGIN,), held, lambda who, digest: False))
+    return Credentials(Tokens((LOGIN,), held, lambda who, digest: False), None, 5.0)
 
 
 def test_a_caller_is_named_after_the_issuer_and_what_it_says() -> None:

@@ -27,7 +27,7 @@ from interceptors.contract import (
 )
 from interceptors.facts import Principal
 from interceptors.ledger import TAKEN, Bucket, Charge, TakeAll, Taken
-from interceptors.limit import MOST_MODELS, Budget, Limit, network_of
+from interceptors.limit import MOST_MODELS, Budget, Limit, OwnBudget, network_of
 from interceptors.retry import retry_info
 from tests.playbook import PEER, Playbook, denied, end, half_close, nothing, request, response, run
 
@@ -82,18 +82,21 @@ def read(raw: bytes) -> list[bytes]:
 
 
 class Known(Interceptor):
-    """Gives every call the same principal, or none at all."""
+    """Gives every call the same principal, or none at all, and what its credential brings along."""
 
     name = "known"
     gives = frozenset({Principal})
 
-    def __init__(self, who: str = "spiffe://example.org/a") -> None:
+    def __init__(self, who: str = "spiffe://example.org/a", *also: object) -> None:
         self.who = who
+        self.also = also
 
     def on_start(self, call: Call) -> Verdict:
         if not self.who:
             return Deny(Code.UNAUTHENTICATED, "known.nobody")
         call.put(Principal("spiffe", self.who))
+        for fact in self.also:
+            call.put(fact)
         return PASS
 
 
@@ -356,3 +359,40 @@ def test_the_clock_of_the_call_plays_no_part() -> None:
 def test_budgets_that_say_nothing_are_refused(make: Callable[[], Limit], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         make()
+
+
+def bringing(ledger: Ledger, burst: int, *budgets: Budget, line: str = "k1") -> Chain:
+    own = OwnBudget.of("api-key", Bucket(burst, DAY_S, burst), "default", line)
+    return Chain([Known("key:k1", own), Limit(budgets, ledger, PATHS, own=True)])
+
+
+@pytest.mark.parametrize("method", SHAPES, ids=lambda method: method.path)
+def test_a_budget_that_a_credential_brings_along_is_charged_for_calls_of_any_shape(method: Method) -> None:
+    links = bringing(Ledger(), 2)
+    assert [calls(links, method) for _ in range(3)] == ["", "", "limit.api-key"]
+
+
+def test_every_message_of_a_stream_counts_towards_it() -> None:
+    book = Playbook(bringing(Ledger(), 2), BOTH)
+    refused = denied(Code.RESOURCE_EXHAUSTED, "limit.api-key")
+    assert book >> request(b"1") << b"1" >> request(b"2") << b"2" >> request(b"3") << refused
+
+
+def test_it_stands_beside_those_of_the_config_and_what_one_refuses_takes_from_none() -> None:
+    ledger = Ledger()
+    links = bringing(ledger, 2, budget(burst=3), budget("bytes", 100, weight="bytes"))
+    assert [calls(links) for _ in range(3)] == ["", "", "limit.api-key"]
+    assert sorted(ledger.taken.values()) == [2, 2, 2]  # two calls, and a byte of each
+
+
+def test_another_credentials_budget_is_another() -> None:
+    ledger = Ledger()
+    assert calls(bringing(ledger, 1)) == calls(bringing(ledger, 1, line="k2")) == ""
+    assert calls(bringing(ledger, 1)) == "limit.api-key"
+
+
+def test_without_one_nothing_is_charged() -> None:
+    ledger = Ledger()
+    links = Chain([Known(), Limit((), ledger, PATHS, own=True)])
+    assert [calls(links, method) for method in SHAPES] == ["", "", "", ""]
+    assert not ledger.taken

@@ -1,0 +1,190 @@
+"""What a worker makes of what it is told of API keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from interceptors.contract import Code, Deny
+from interceptors.facts import KeyGrant
+from interceptors.ledger import Bucket
+from interceptors.limit import OwnBudget
+from interceptors.tokens import Proven
+from sidecar.identity import keys_known as module
+from sidecar.identity.api_keys import ApiKeyError
+from sidecar.identity.credentials import Credentials
+from sidecar.identity.keys_known import KeysKnown, StaleKeysError
+from sidecar.identity.keys_model import FILE, KeyRecord, encode
+from tests.identity.key_files import written
+from tests.identity.keyring import HASH_KEY, NOW, OTHER_HASH_KEY, made
+from tests.identity.test_keys_lookup import Keyring
+
+STALENESS_S = 5.0
+
+
+class Scene:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.age = 0.0
+        self.changes = 0
+        self.known = KeysKnown(lambda: self.age, self._changed)
+        self.known.configure(Keyring(HASH_KEY))
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def tell_file(self, *records: KeyRecord, sequence: int) -> None:
+        written(self.path, records, sequence).close()
+        self.known.listen_file(FILE, (str(self.path), sequence))
+
+    def tell(self, sequence: int, record: KeyRecord) -> None:
+        self.known.listen(record.key_id, (sequence, encode(record)))
+
+    def reason(self, text: str) -> str:
+        try:
+            self.known.identify(text, NOW, STALENESS_S)
+        except ApiKeyError as error:
+            return error.reason
+        return ""
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():  # noqa: ASYNC110 - what a thread does has no event here
+                await asyncio.sleep(0.005)
+
+
+def play(tmp_path: Path, scene: Callable[[Scene], Awaitable[None]]) -> None:
+    async def run() -> None:
+        await scene(Scene(tmp_path / "api-keys.bin"))
+
+    asyncio.run(run())
+
+
+def test_keys_of_the_file_and_those_that_changed_since(tmp_path: Path) -> None:
+    (one, one_record), (two, two_record) = made(1), made(2)
+
+    async def scene(at: Scene) -> None:
+        assert at.reason(one.text) == "identify.key_stale"  # nothing was told yet
+        at.tell(9, two_record)  # before the file is open
+        at.tell_file(one_record, sequence=7)
+        await at.until(lambda: at.reason(one.text) == "")
+        assert at.reason(two.text) == ""
+        at.tell(10, one_record._replace(revoked=NOW))
+        await at.until(lambda: at.reason(one.text) == "identify.key_revoked")
+        assert at.reason(two.text) == ""
+        assert at.known.used.take() == {one.key_id: NOW, two.key_id: NOW}
+
+    play(tmp_path, scene)
+
+
+def test_another_file_takes_over_what_was_told(tmp_path: Path) -> None:
+    (one, one_record), (two, two_record) = made(1), made(2)
+    revoked = one_record._replace(revoked=NOW)
+
+    async def scene(at: Scene) -> None:
+        at.tell_file(one_record, sequence=7)
+        await at.until(lambda: at.reason(one.text) == "")
+        at.tell(8, revoked)
+        await at.until(lambda: at.reason(one.text) == "identify.key_revoked")
+        at.tell_file(revoked, two_record, sequence=9)
+        at.known.listen(one.key_id, None)  # the file has it
+        await at.until(lambda: at.reason(two.text) == "")
+        assert at.reason(one.text) == "identify.key_revoked"
+
+    play(tmp_path, scene)
+
+
+def test_what_calls_rest_on_is_asked_about_again(tmp_path: Path) -> None:
+    one, record = made(1)
+
+    async def scene(at: Scene) -> None:
+        at.tell_file(record, sequence=7)
+        await at.until(lambda: at.reason(one.text) == "")
+        before = at.changes
+        at.tell(8, record._replace(revoked=NOW))
+        await at.until(lambda: at.changes > before)
+        assert at.reason(one.text) == "identify.key_revoked"
+
+    play(tmp_path, scene)
+
+
+def test_what_may_have_changed_is_not_relied_upon(tmp_path: Path) -> None:
+    one, record = made(1)
+
+    async def scene(at: Scene) -> None:
+        at.tell_file(record, sequence=7)
+        await at.until(lambda: at.reason(one.text) == "")
+        at.age = STALENESS_S + 0.001
+        with pytest.raises(StaleKeysError) as raised:
+            at.known.identify(one.text, NOW, STALENESS_S)
+        assert raised.value.code is Code.UNAVAILABLE
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"x" * 4_096])
+def test_a_file_that_cannot_be_used_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: bytes
+) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    one, record = made(1)
+
+    async def scene(at: Scene) -> None:
+        at.path.touch(0o600)
+        at.path.write_bytes(spoilt)
+        at.known.listen_file(FILE, (str(at.path), 7))
+        await asyncio.sleep(0.1)
+        assert at.reason(one.text) == "identify.key_stale"
+        written(at.path, [record]).close()
+        await at.until(lambda: at.reason(one.text) == "")
+
+    play(tmp_path, scene)
+
+
+def test_a_file_of_another_hash_key_lets_nobody_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    one, record = made(1, OTHER_HASH_KEY)
+
+    async def scene(at: Scene) -> None:
+        written(at.path, [record], hash_key=OTHER_HASH_KEY).close()
+        at.known.listen_file(FILE, (str(at.path), 7))
+        await asyncio.sleep(0.1)
+        assert at.reason(one.text) == "identify.key_stale"
+
+    play(tmp_path, scene)
+
+
+def test_the_chain_is_told_who_holds_it_and_what_it_permits(tmp_path: Path) -> None:
+    one, record = made(1)
+    successor, after = made(2)
+
+    async def scene(at: Scene) -> None:
+        at.tell_file(record, after._replace(line=record.line, rate=""), sequence=7)
+        credentials = Credentials(None, at.known, STALENESS_S)
+        await at.until(lambda: isinstance(credentials.identify(one.text, "", NOW), Proven))
+        found = credentials.identify(one.text, "", NOW)
+        assert isinstance(found, Proven)
+        assert (found.principal.kind, found.principal.name) == ("key", f"key:{one.key_id}")
+        grant = KeyGrant(("models.inference",), ("models/fraud-*",))
+        own = OwnBudget.of("api-key", Bucket(1000, 3600, 1000), "default", one.key_id)
+        assert found.also == (grant, own)
+        later = credentials.identify(successor.text, "", NOW)
+        assert isinstance(later, Proven)
+        assert (later.principal.name, later.also) == (f"key:{one.key_id}", (grant,))
+        wrong = credentials.identify(one.text[:-1] + "!", "", NOW)
+        assert wrong == Deny(Code.UNAUTHENTICATED, "identify.key_malformed", "API key is not valid")
+        assert credentials.identify("eyJ.a.b", "", NOW) == no_token("identify.token_issuer")
+
+    play(tmp_path, scene)
+
+
+def no_token(reason: str) -> Deny:
+    return Deny(Code.UNAUTHENTICATED, reason, "token is not valid")
+
+
+def test_where_no_keys_are_taken_one_is_unknown() -> None:
+    found = Credentials(None, None, STALENESS_S).identify(made(1)[0].text, "", NOW)
+    assert found == Deny(Code.UNAUTHENTICATED, "identify.key_unknown", "API key is not valid")
