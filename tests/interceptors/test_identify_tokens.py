@@ -50,7 +50,7 @@ def session(
 def test_a_good_one_says_who_calls_and_goes_no_further(scheme: bytes, found: Proven) -> None:
     tokens = Known(t1=found)
     run = session(tokens, (b"authorization", scheme + b" t1"))
-    assert (run.call.get(Principal), run.call.get(Credential)) == found
+    assert Proven(run.call.get(Principal), run.call.get(Credential)) == found
     assert run.told.upstream_headers == ((b"x", b"y"),)
     assert tokens.asked == [("t1", CERTIFICATE.fingerprint)]
 
