@@ -242,7 +242,7 @@ def write(file: Path, found: Sequence[Figure]) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.api_keys", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15, help="rounds that count")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds that count")
     parser.add_argument("--many", type=int, default=MANY, help="keys, where not a million")
     parser.add_argument("--folder", type=Path, help="where the keys are; made there the first time, and kept")
     parser.add_argument("--out", type=Path, default=RESULTS / "api-keys.json", help="where the results go")

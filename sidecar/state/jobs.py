@@ -22,11 +22,12 @@ class Stage(Enum):
 
 
 class Job:
-    """One work, and one thread that waits for it. until: monotonic seconds."""
+    """One work, and one thread that waits for it. until: monotonic seconds.  attempts: that lost the database."""
 
     def __init__(self, work: Callable[[Any], Any], until: float) -> None:
         self.work = work
         self.until = until
+        self.attempts = 0
         self._stage = Stage.WAITING
         self._lock = threading.Lock()
         self._done = threading.Event()

@@ -26,6 +26,7 @@ T = TypeVar("T")
 GROUP: Final = 128  # works of one commit
 READERS: Final = 4
 CLOSE_S: Final = 5.0
+ATTEMPTS: Final = 3  # in which the database was lost over one work: then it is the work's fault
 
 
 class DatabaseStore:
@@ -168,6 +169,9 @@ def _did(job: Job, work: Work) -> tuple[object, BaseException | None]:
         work.end()
     except BaseException as error:
         if isinstance(work.failed, LostError):
+            job.attempts += 1
+            if job.attempts == ATTEMPTS:
+                job.fail(work.failed)
             raise work.failed from None
         return None, error
     return value, None

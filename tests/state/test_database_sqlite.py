@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from sidecar.state.database_sqlite import FILE, LOCK, SqliteDatabase
-from sidecar.state.ports import StateError
+from sidecar.state.ports import LostError, StateError, Transaction
 from tests.state.engines import Sqlite, opened
 from tests.state.test_store import put
 
@@ -49,6 +50,24 @@ def test_the_log_is_on_disk_before_a_commit_returns(on_sqlite: Sqlite) -> None:
     with opened(on_sqlite) as store:
         assert store.write(lambda transaction: transaction.row("PRAGMA synchronous")) == (2,)
         assert store.read(lambda reading: reading.row("PRAGMA journal_mode")) == ("wal",)
+
+
+def test_what_is_too_much_for_the_disk_fails_by_itself_and_keeps_nobody_waiting(on_sqlite: Sqlite) -> None:
+    """The bound on pages stands for a full disk: SQLite gives up the whole transaction in either case."""
+
+    def fill(transaction: Transaction) -> None:
+        transaction.rows("PRAGMA max_page_count = 30")
+        for number in range(30):
+            transaction.run("INSERT INTO things (name, body) VALUES (?, ?)", f"full {number}", bytes(8192))
+
+    with opened(on_sqlite) as store, ThreadPoolExecutor(9) as threads:
+        full = [threads.submit(store.write, fill, 600.0) for _ in range(2)]
+        others = [threads.submit(store.write, put(f"thing {number}"), 600.0) for number in range(20)]
+        assert sorted(other.result() for other in others) == list(range(1, 21))
+        for each in full:
+            with pytest.raises(LostError, match="full"):
+                each.result()
+        assert store.read(lambda reading: reading.row("SELECT count(*) FROM things")) == (20,)
 
 
 @pytest.mark.parametrize("mode", [0o750, 0o701, 0o777])
