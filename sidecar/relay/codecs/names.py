@@ -1,19 +1,22 @@
 """Ways in which a message names models, read as protobuf's parsers read them.
 
-Of a singular field the last occurrence counts, a singular message field's occurrences are merged, each
-occurrence of a repeated one stands for itself. So what is authorised is what the server will see.
+Where parsers might read it otherwise, because what may stand once stands there twice, it is not read at all; each
+occurrence of a repeated field stands for itself. So what is authorised is what the server will see.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from interceptors.contract import ModelName
+from interceptors.bounded import Bounded
+from interceptors.contract import CodecError, ModelName
 from sidecar.relay.codecs.wire import LENGTH, Slot, Walk, expect
 
 Find: TypeAlias = Callable[[bytes], tuple[ModelName, ...]]  # raises CodecError
 
+MOST_KNOWN: Final = 1024  # names that are remembered, for callers choose them
+LONGEST_KNOWN: Final = 512  # bytes of one of them
 UNNAMED = (ModelName(""),)
 SPEC = frozenset((1, 2, 4))
 ONE = frozenset((1,))
@@ -27,11 +30,28 @@ def none(raw: bytes) -> tuple[ModelName, ...]:
 def pair(name: int, version: int | None = None) -> Find:
     """string name; string version."""
     wanted = frozenset((name,) if version is None else (name, version))
+    known: Bounded[tuple[bytes, bytes], tuple[ModelName, ...]] = Bounded(MOST_KNOWN)
 
     def find(raw: bytes) -> tuple[ModelName, ...]:
-        walk = Walk(raw)
-        found = {slot.number: walk.text(slot) for slot in walk.slots(0, len(raw), wanted)}
-        return (ModelName(found.get(name, ""), found.get(version, "") if version is not None else ""),)
+        named: bytes | None = None
+        versioned: bytes | None = None
+        for slot in Walk(raw).slots(0, len(raw), wanted):
+            number, kind, begin, end = slot
+            if kind != LENGTH:
+                expect(slot, LENGTH)
+            if (named if number == name else versioned) is not None:
+                raise CodecError(f"field {number} occurs twice")
+            if number == name:
+                named = raw[begin:end]
+            else:
+                versioned = raw[begin:end]
+        key = named or b"", versioned or b""
+        found = known.get(key)
+        if found is None:
+            found = (ModelName(*map(_text, key)),)
+            if len(key[0]) + len(key[1]) <= LONGEST_KNOWN:
+                known.keep(key, found)
+        return found
 
     return find
 
@@ -42,8 +62,8 @@ def either(*numbers: int) -> Find:
 
     def find(raw: bytes) -> tuple[ModelName, ...]:
         walk = Walk(raw)
-        found = {slot.number: walk.text(slot) for slot in walk.slots(0, len(raw), wanted)}
-        return tuple(ModelName(name) for name in dict.fromkeys(found.values()) if name) or UNNAMED
+        found = [walk.text(slot) for slot in walk.once(0, len(raw), wanted).values()]
+        return tuple(ModelName(name) for name in dict.fromkeys(found) if name) or UNNAMED
 
     return find
 
@@ -54,7 +74,7 @@ def spec(number: int) -> Find:
 
     def find(raw: bytes) -> tuple[ModelName, ...]:
         walk = Walk(raw)
-        return (model_spec(walk, walk.slots(0, len(raw), wanted)),)
+        return (model_spec(walk, walk.once(0, len(raw), wanted).get(number)),)
 
     return find
 
@@ -68,7 +88,7 @@ def each_spec(outer: int, inner: int) -> Find:
         found: dict[ModelName, None] = {}
         for slot in walk.slots(0, len(raw), wanted):
             expect(slot, LENGTH)
-            found[model_spec(walk, walk.slots(slot.begin, slot.end, within))] = None
+            found[model_spec(walk, walk.once(slot.begin, slot.end, within).get(inner))] = None
         return tuple(found) or UNNAMED
 
     return find
@@ -120,24 +140,28 @@ def streamed(raw: bytes) -> tuple[ModelName, ...]:
     return (ModelName(name, version),) if wrapped else ()
 
 
-def model_spec(walk: Walk, slots: Sequence[Slot]) -> ModelName:
+def model_spec(walk: Walk, slot: Slot | None) -> ModelName:
     """tensorflow.serving.ModelSpec { string name = 1; oneof { Int64Value version = 2; string version_label = 4; } }
 
-    slots: all occurrences of the field, merged here.
+    slot: the field, or None where it is absent.
     """
-    name = ""
-    version: int | None = None
-    label = ""
-    for slot in slots:
-        expect(slot, LENGTH)
-        for field in walk.slots(slot.begin, slot.end, SPEC):
-            if field.number == 1:
-                name = walk.text(field)
-            elif field.number == 4:
-                label, version = walk.text(field), None
-            else:
-                expect(field, LENGTH)
-                label, version = "", version or 0  # another of the oneof clears; the same merges
-                for value in walk.slots(field.begin, field.end, ONE):
-                    version = walk.int64(value)
-    return ModelName(name, label if version is None else str(version))
+    if slot is None:
+        return UNNAMED[0]
+    expect(slot, LENGTH)
+    said = walk.once(slot.begin, slot.end, SPEC)
+    name = walk.text(said[1]) if 1 in said else ""
+    version, label = said.get(2), said.get(4)
+    if version is None:
+        return ModelName(name, walk.text(label) if label is not None else "")
+    if label is not None:
+        raise CodecError("fields 2 and 4 stand together, expected one of them")
+    expect(version, LENGTH)
+    value = walk.once(version.begin, version.end, ONE).get(1)
+    return ModelName(name, str(walk.int64(value)) if value is not None else "0")
+
+
+def _text(payload: bytes) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        raise CodecError("a name is not UTF-8") from None

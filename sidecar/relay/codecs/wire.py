@@ -36,11 +36,12 @@ class Slot(NamedTuple):
 class Walk:
     """Reads one message; its fields are counted over all calls. Raises CodecError, as every method here."""
 
-    __slots__ = ("_left", "data")
+    __slots__ = ("_left", "_most", "data")
 
-    def __init__(self, data: Buffer) -> None:
+    def __init__(self, data: Buffer, most: int = MOST_FIELDS) -> None:
+        """most: fields that are read."""
         self.data = data
-        self._left = MOST_FIELDS
+        self._left = self._most = most
 
     def slots(self, begin: int, end: int, wanted: frozenset[int] | None = None) -> list[Slot]:
         """The fields of the message data[begin:end] in order; of all are checked, those `wanted` are given."""
@@ -49,7 +50,7 @@ class Walk:
             while at < end:
                 left -= 1
                 if left < 0:
-                    raise CodecError(f"message has more than {MOST_FIELDS} fields")
+                    raise CodecError(f"message has more than {self._most} fields")
                 tag = data[at]
                 at += 1
                 if tag > 0x7F:
@@ -87,6 +88,18 @@ class Walk:
         except IndexError:
             raise CodecError("message ends within a field") from None
         self._left = left
+        return found
+
+    def once(self, begin: int, end: int, wanted: frozenset[int]) -> dict[int, Slot]:
+        """Singular fields of the message data[begin:end], by number; that one stands there twice is a fault.
+
+        Of two the last counts, says the specification; whoever reads the first sees another message.
+        """
+        found: dict[int, Slot] = {}
+        for slot in self.slots(begin, end, wanted):
+            if slot.number in found:
+                raise CodecError(f"field {slot.number} occurs twice")
+            found[slot.number] = slot
         return found
 
     def text(self, slot: Slot) -> str:
