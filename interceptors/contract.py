@@ -464,6 +464,9 @@ class Interceptor:
     gives: ClassVar[frozenset[type]] = frozenset()  # facts written
     honours: ClassVar[frozenset[str]] = frozenset()  # obligations it can meet
     observer: ClassVar[bool] = False  # sees every outcome, and an exception in it lets the call go on
+    # A fact without which its message hooks pass answers as they are. By the end of a unary request it is known whether
+    # there is one; where there is none, answers stream through unless another link looks at them.
+    awaits: ClassVar[type | None] = None
 
     def depth(self, method: Method, obligations: frozenset[str]) -> View | None:
         """How deep this link looks into calls of `method`.

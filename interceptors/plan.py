@@ -45,12 +45,13 @@ def overrides(link: Interceptor, hook: str) -> bool:
 class Plan:
     """How calls of one kind are run.
 
-    request_view, response_view: how deep the links look into that side's messages; METADATA streams through.
+    request_view, response_view: how deep the links look into that side's messages at most; METADATA streams through.
     edits_headers, edits_trailers: some link looks at the upstream's headers, or its trailers.
     refusal: why no call may go on under this plan; `start` gives it by itself.
     """
 
     __slots__ = (
+        "_awaited",
         "_ends",
         "_flushes",
         "_headers",
@@ -59,6 +60,7 @@ class Plan:
         "_refusals",
         "_starts",
         "_trailers",
+        "_unawaited",
         "edits_headers",
         "edits_trailers",
         "refusal",
@@ -91,6 +93,13 @@ class Plan:
         requests = _side(links, depths, method.unary_request, False, observe)
         responses = _side(links[::-1], depths[::-1], method.unary_response, True, observe)
         self._flushes = (requests.flush, responses.flush)
+        looking = [
+            (link.awaits, depth)
+            for link, depth in zip(links, depths, strict=True)
+            if depth and (overrides(link, "on_response") or overrides(link, "on_flush"))
+        ]
+        self._awaited = tuple(fact for fact, _ in looking if fact is not None) if method.unary_request else ()
+        self._unawaited = max((depth for fact, depth in looking if fact is None), default=View.METADATA)
         self.edits_headers = bool(self._headers)
         self.edits_trailers = bool(self._trailers)
         self.request_view = requests.view
@@ -120,6 +129,12 @@ class Plan:
     def headers(self, call: Call, headers: Headers) -> Refused | Steps[Refused]:
         """Show the upstream's response headers to the links, which may edit them in place."""
         return settle(self._inspect(call, "on_headers", self._headers, headers)) if self._headers else None
+
+    def answers_view(self, call: Call) -> View:
+        """How deep the links look into the answers to `call`, whose request is on its way."""
+        if self._awaited and call.facts.keys().isdisjoint(self._awaited):
+            return self._unawaited
+        return self.response_view
 
     def trailers(self, call: Call, trailers: Trailers) -> Refused | Steps[Refused]:
         """Show how the upstream ended the call to the links, which may edit that in place."""

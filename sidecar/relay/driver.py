@@ -215,7 +215,7 @@ class Exchange:
 
     def _make_response_side(self) -> Side:
         limit, unary = self.relay.settings.response_message, self.call.method.unary_response
-        if self.plan.response_view is _METADATA:
+        if self.plan.answers_view(self.call) is _METADATA:
             return Passing(self, RESPONSES, limit, unary)
         return Inspecting(self, RESPONSES, limit, unary)
 
@@ -321,7 +321,7 @@ class Exchange:
     def _open(self, wire: UpstreamWire) -> None:
         """Open the upstream stream, unless the deadline has passed."""
         request = self.request
-        if request.understood is not None and self.plan.response_view is not _METADATA:
+        if request.understood is not None and self.plan.answers_view(self.call) is not _METADATA:
             # Links look at the answer's messages: it must not come in an encoding that we do not know.
             self.call.headers.edit(_ACCEPT, request.understood)
         block = request.block(self.call.headers)

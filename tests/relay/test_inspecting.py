@@ -7,7 +7,21 @@ from typing import Any
 import pytest
 from h2.settings import SettingCodes
 
-from interceptors.contract import HOLD, PASS, Call, Code, CodecError, Deny, Forward, Message, ModelName, NoCodec, View
+from interceptors.contract import (
+    HOLD,
+    PASS,
+    Call,
+    Code,
+    CodecError,
+    Deny,
+    Forward,
+    Interceptor,
+    Message,
+    ModelName,
+    NoCodec,
+    Verdict,
+    View,
+)
 from sidecar.relay.settings import FrontSettings
 from tests.interceptors.links import appends, asks, gives, scripted
 from tests.relay.ends import CANCEL, Tapped, framed
@@ -282,3 +296,48 @@ def test_a_message_that_does_not_decode() -> None:
             assert call.status == (Code.INTERNAL if response else Code.INVALID_ARGUMENT)
             assert call.messages == []
             assert bool(world.tap) is response
+
+
+class Seen:
+    """A request that asks for its answers to be looked at."""
+
+
+class Awaiting(Interceptor):
+    name = "awaiting"
+    view = View.BYTES
+    awaits = Seen
+
+    def on_request(self, call: Call, message: Message) -> Verdict:
+        if message.raw == b"look":
+            call.put(Seen())
+        return PASS
+
+    def on_response(self, call: Call, message: Message) -> Verdict:
+        return Forward((Message(message.raw + b"!"),))
+
+
+@pytest.mark.parametrize(
+    ("shape", "raw", "looked"), [("unary", b"look", True), ("unary", b"pass", False), ("bidi", b"pass", True)]
+)
+def test_answers_are_looked_at_where_the_request_has_led_to_what_is_awaited(
+    shape: str, raw: bytes, looked: bool
+) -> None:
+    """Where they are not, they may come in any encoding, and stream through."""
+    with World([Awaiting()]) as world:
+        world.answer = lambda call: call.answer(b"pong")
+        call = world.call(shape, (b"grpc-accept-encoding", b"identity,gzip,zstd"))
+        call.message(raw, end=True)
+        world.settle()
+        assert call.messages == [b"pong!" if looked else b"pong"]
+        encodings = dict(world.tap[0].headers)[b"grpc-accept-encoding"]
+        assert (b"zstd" in encodings) is not looked
+
+
+def test_another_link_that_looks_is_not_passed_over() -> None:
+    with World([scripted("also", on_response=appends(b"?")), Awaiting()]) as world:
+        world.answer = lambda call: call.answer(b"pong")
+        call = world.call("unary")
+        call.message(b"pass", end=True)
+        world.settle()
+        (answer,) = call.messages
+        assert answer.endswith(b"?")
