@@ -1,11 +1,16 @@
-"""Who may call what: static rules, each of which allows; what none allows is denied."""
+"""Who may call what: static rules, each of which allows; what none allows is denied.
+
+A call needs its method's permission, and what its messages demand beyond, each on every model that is named. Rules add
+up: each of these may be granted by another.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
+from interceptors.access import SENSITIVE, covers
 from interceptors.bounded import Bounded
 from interceptors.contract import (
     PASS,
@@ -53,19 +58,24 @@ class Rule:
 
     identities: path-like patterns typed by their form, "spiffe://…", "dns:…" or "cn:…".
     methods: path-like patterns of "/package.Service/Method".  models: name patterns; None allows every message.
+    permissions: patterns of those that it grants, no others; None for all that are not sensitive.
     """
 
     identities: tuple[str, ...]
     methods: tuple[str, ...]
     models: tuple[str, ...] | None = None
+    permissions: tuple[str, ...] | None = None
 
 
-class Permission:
-    """What a principal may do with a method. models: patterns of which each message's model matches one, or None."""
+Models: TypeAlias = "tuple[Pattern, ...] | None"
+
+
+class Scope:
+    """On which models something is granted. models: patterns of which each model's name matches one; None for all."""
 
     __slots__ = ("_known", "models")
 
-    def __init__(self, models: tuple[Pattern, ...] | None) -> None:
+    def __init__(self, models: Models) -> None:
         self.models = models
         self._known: Bounded[str, bool] = Bounded(MOST_MODELS)
 
@@ -81,70 +91,131 @@ class Permission:
         return known
 
 
+class Permit:
+    """What a principal may do with a method.
+
+    scope: of the method's permission.  special: by permission, of what its messages may demand beyond.
+    """
+
+    __slots__ = ("scope", "special")
+
+    def __init__(self, scope: Scope, special: Mapping[str, Scope]) -> None:
+        self.scope = scope
+        self.special = special
+
+    def keeps(self, earlier: Permit | None) -> bool:
+        """Whether whoever was let in by `earlier`, or by none, may go on so: each scope is free now, or as it was."""
+        if earlier is None:
+            return self.scope.models is None
+        now, before = {"": self.scope, **self.special}, {"": earlier.scope, **earlier.special}
+        return all(
+            name in now and (now[name].models is None or now[name].models == scope.models)
+            for name, scope in before.items()
+        )
+
+
 class Authorize(Interceptor):
-    """Denies what no rule allows; where the rule names models, every request message is checked."""
+    """Denies what no rule allows; where a message decides, every request message is checked."""
 
     name = "authorize"
     view = View.BYTES
     needs = frozenset({Principal})
+    gives = frozenset({Permit})
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         """Raises RuleError, its field "rules[0].methods[1]", for a rule that cannot be read."""
-        compiled = [_Compiled(rule, f"rules[{at}]") for at, rule in enumerate(rules)]
-        self._rules = _Index(compiled)
+        self._all = [_Compiled(rule, f"rules[{at}]") for at, rule in enumerate(rules)]
+        self._rules = _Index(self._all)
         # Patterns are shared by the rules that spell them alike.
-        self._naming = {pattern: None for rule in compiled if rule.models is not None for pattern in rule.methods}
-        self._decisions: Bounded[tuple[str, str, str], Permission | Deny] = Bounded(MOST_DECISIONS)
-        self._permissions: Bounded[tuple[Pattern, ...] | None, Permission] = Bounded(MOST_MODELS)
+        self._naming = {pattern: None for rule in self._all if rule.models is not None for pattern in rule.methods}
+        self._decisions: Bounded[tuple[str, str, str], Permit | Deny] = Bounded(MOST_DECISIONS)
+        self._scopes: Bounded[Models, Scope] = Bounded(MOST_MODELS)
 
     def depth(self, method: Method, obligations: frozenset[str]) -> View | None:
-        return View.BYTES if any(pattern.matches(method.path) for pattern in self._naming) else None
+        if method.lists:
+            return None  # it names no model, and whoever may read some sees these in the answer (`visible`)
+        if any(pattern.matches(method.path) for pattern in self._naming):
+            return View.BYTES
+        return View.BYTES if method.special and self._withholds(method) else None
 
     def on_start(self, call: Call) -> Verdict:
         principal = call.find(Principal)
         if principal is None:
             return NO_PRINCIPAL
         key = (principal.kind, principal.name, call.method.path)
-        decision = self._decisions.get(key) or self._decisions.keep(key, self._decide(principal, call.method.path))
+        decision = self._decisions.get(key) or self._decisions.keep(key, self._decide(principal, call.method))
         if isinstance(decision, Deny):
             return decision
-        if decision.models is not None and not _routed_within(call, decision):
+        if decision.scope.models is not None and not _routed_within(call, decision.scope):
             return MODEL
         call.put(decision)
         return PASS
 
     def on_request(self, call: Call, message: Message) -> Verdict:
-        permission = call.find(Permission)
-        free = permission is None or permission.models is None  # without one the chain only observes
+        permit = call.find(Permit)
+        free = permit is None or permit.scope.models is None  # without one the chain only observes
+        codec, raw = call.codec, message.raw
         try:
-            models = call.codec.models(message.raw, False)
+            special = codec.special(raw)
         except CodecError:
-            return PASS if free else MALFORMED
+            return PASS if permit is None else MALFORMED
+        try:
+            models = codec.models(raw, False)
+        except CodecError:
+            return PASS if free and not special else MALFORMED
         for model in models:
             _note(call, model)
-            if permission is not None and not permission.covers(model.name):
+            if permit is not None and not permit.scope.covers(model.name):
                 return MODEL
+        if permit is not None:
+            for permission in special:
+                scope = permit.special.get(permission)
+                if scope is None or not _within(scope, models):
+                    return missing(permission)
         return PASS if models or free else MODEL
 
-    def _decide(self, principal: Principal, path: str) -> Permission | Deny:
-        models: list[Pattern] = []
-        matching = [rule for rule in self._rules.near(principal) if rule.of(principal) and rule.about(path)]
+    def _withholds(self, method: Method) -> bool:
+        """Whether some rule about `method` does not grant all that its messages may demand, on every model."""
+        return any(
+            rule.models is not None or not all(map(rule.grants, method.special))
+            for rule in self._all
+            if rule.about(method.path)
+        )
+
+    def _decide(self, principal: Principal, method: Method) -> Permit | Deny:
+        matching = [rule for rule in self._rules.near(principal) if rule.of(principal) and rule.about(method.path)]
         if not matching:
             return NO_RULE
-        for rule in matching:
-            if rule.models is None:
-                return self._permission(None)
-            models += rule.models
-        return self._permission(tuple(models))
+        scope = self._scope(matching, method.permission)
+        if scope is None:
+            return missing(method.permission)
+        special = {name: self._scope(matching, name) for name in method.special}
+        return Permit(scope, {name: granted for name, granted in special.items() if granted is not None})
 
-    def _permission(self, models: tuple[Pattern, ...] | None) -> Permission:
-        return self._permissions.get(models) or self._permissions.keep(models, Permission(models))
+    def _scope(self, rules: Sequence[_Compiled], permission: str) -> Scope | None:
+        """On which models `rules` grant `permission`; None where none does."""
+        granted = [rule.models for rule in rules if rule.grants(permission)]
+        if not granted:
+            return None
+        named = [models for models in granted if models is not None]
+        key = tuple([pattern for models in named for pattern in models]) if len(named) == len(granted) else None
+        return self._scopes.get(key) or self._scopes.keep(key, Scope(key))
 
 
-def _routed_within(call: Call, permission: Permission) -> bool:
+def missing(permission: str) -> Deny:
+    """The denial of what needs a permission that no rule grants."""
+    return Deny(Code.PERMISSION_DENIED, f"authorize.permission:{permission}", "permission denied")
+
+
+def _within(scope: Scope, models: Sequence[ModelName]) -> bool:
+    """Whether all of a message is in scope; one that names no model concerns all."""
+    return scope.models is None or (bool(models) and all(scope.covers(model.name) for model in models))
+
+
+def _routed_within(call: Call, scope: Scope) -> bool:
     """Whether metadata that chooses a model, in place of the message's own name, chooses one that is allowed."""
     for name, value in call.headers.fields:
-        if name in ROUTING and not permission.covers(value.decode("ascii", "replace")):
+        if name in ROUTING and not scope.covers(value.decode("ascii", "replace")):
             return False
         if name in ROUTING_BINARY:  # base64 of what a rule would have to be read against: nobody needs it
             return False
@@ -160,7 +231,7 @@ def _note(call: Call, model: ModelName) -> None:
 class _Compiled:
     """A rule, its patterns compiled. identities: by kind, so that kinds never compare across each other."""
 
-    __slots__ = ("identities", "methods", "models")
+    __slots__ = ("identities", "methods", "models", "permissions")
 
     def __init__(self, rule: Rule, place: str) -> None:
         self.identities: dict[str, list[Pattern]] = {}
@@ -182,6 +253,13 @@ class _Compiled:
         self.models: list[Pattern] | None = None
         if rule.models is not None:
             self.models = [_pattern(text, f"{place}.models[{at}]", True) for at, text in enumerate(rule.models)]
+
+        self.permissions = rule.permissions
+
+    def grants(self, permission: str) -> bool:
+        if self.permissions is None:
+            return permission not in SENSITIVE
+        return any(covers(pattern, permission) for pattern in self.permissions)
 
     def about(self, path: str) -> bool:
         return any(pattern.matches(path) for pattern in self.methods)

@@ -7,7 +7,7 @@ caller is `interceptors.facts`.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, ClassVar, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar, cast
@@ -16,6 +16,9 @@ from mypy_extensions import mypyc_attr
 
 T = TypeVar("T")
 RawField: TypeAlias = tuple[bytes, bytes]
+Parameter: TypeAlias = int | str  # an integer as unsigned 64 bits, however it was spelt
+# What becomes of a parameter: a value of the same type, or None where it goes.
+Change: TypeAlias = Callable[[Parameter], "Parameter | None"]
 
 
 class View(IntEnum):
@@ -61,8 +64,25 @@ class Codec(Protocol):
         () only where the protocol's message has no place for one (ServerLive), or concerns models that it does not
         name (reloading the whole config): a rule that names models does not allow it. A place left empty gives
         ModelName(""), which is the server's default and must be allowed like any other name.
-        Raises CodecError on a malformed message.
+        Raises CodecError on a malformed message, and where a field that may stand once stands there twice: whatever
+        counts then, another parser may read the other.
         """
+
+    def special(self, raw: bytes) -> tuple[str, ...]:
+        """The permissions that a request message demands beyond its method's, of `Method.special`; most demand none.
+
+        Raises CodecError where a message seems to say what demands one and cannot be read.
+        """
+
+    def with_parameter(self, raw: bytes, response: bool, name: str, change: Change) -> bytes:
+        """`raw` with what `change` makes of the value of the call's parameter `name`, of the same type.
+
+        Where there is none, or it stays as it is, that is `raw` itself. Raises CodecError where the message seems to
+        have the parameter and cannot be read.
+        """
+
+    def without_models(self, raw: bytes, hidden: Callable[[ModelName], bool]) -> bytes:
+        """An answer that lists models, less those that are `hidden`. Raises CodecError on a malformed message."""
 
     def batch(self, raw: bytes) -> int:
         """How many inferences a request message asks for, from 1; 1 where the protocol does not tell.
@@ -83,15 +103,24 @@ class ModelName:
     version: str = ""
 
 
+OPAQUE: Final = "upstream.opaque"  # the permission that methods need of which nothing is known
+
+
 class Method(NamedTuple):
     """A gRPC method; one of unknown shape counts as streaming on both sides.
 
     unary_request and unary_response: exactly one message travels on that side.
+    permission: what a call of it needs.  special: what its messages may demand beyond (`Codec.special`).
+    parameters: its messages may have parameters of the call.  lists: its answers list models.
     """
 
     path: str  # "/package.Service/Method"
     unary_request: bool = False
     unary_response: bool = False
+    permission: str = OPAQUE
+    special: tuple[str, ...] = ()
+    parameters: bool = False
+    lists: bool = False
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -301,6 +330,15 @@ class NoCodec:
 
     def models(self, raw: bytes, response: bool) -> tuple[ModelName, ...]:
         return ()
+
+    def special(self, raw: bytes) -> tuple[str, ...]:
+        return ()
+
+    def with_parameter(self, raw: bytes, response: bool, name: str, change: Change) -> bytes:
+        return raw
+
+    def without_models(self, raw: bytes, hidden: Callable[[ModelName], bool]) -> bytes:
+        raise CodecError("this protocol's messages are opaque: they list no models")
 
     def batch(self, raw: bytes) -> int:
         return 1

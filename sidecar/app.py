@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import uvloop
 
-from interceptors.authorize import Authorize, Permission
+from interceptors.authorize import Authorize, Permit
 from interceptors.chain import Chain
 from interceptors.contract import AnswerError, Call, Code, Deny, Headers, Peer
 from interceptors.events import Event
@@ -129,15 +129,15 @@ def _limits_trouble(refusal: str) -> None:
 def fittings(
     settings: dict[str, Any], ledger: LimitLedger, told: Told, known: KeysKnown, before: Fittings | None = None
 ) -> Fittings:
-    """told: of issuers' keys.  known: API keys.  before: those in force, whose rules are not compiled again where they
-    have not changed.
+    """told: of issuers' keys.  known: API keys.  before: those in force, whose rules are not compiled again where
+    neither they nor what methods need has changed.
 
     Raises SidecarError where they cannot be made.
     """
     config = build(settings["config"], Path(settings["directory"]), {})
     now = time.time()
     server, client = wiring.server_tls(config), wiring.client_tls(config)
-    kept = before.authorize if before and before.config.authorization == config.authorization else None
+    kept = before.authorize if before and _asks(before.config) == _asks(config) else None
     held = wiring.keys(config, told)
     identify, authorize = wiring.identification(config, held, known), kept or wiring.authorization(config)
     return Fittings(
@@ -151,6 +151,11 @@ def fittings(
         ServerTls(server, now) if server is not None else None,
         ClientTls(client, now) if client is not None else None,
     )
+
+
+def _asks(config: Config) -> tuple[object, ...]:
+    """All that decides on who may call what."""
+    return config.authorization, config.upstream.protocol, config.upstream.services
 
 
 class _Worker:
@@ -371,7 +376,7 @@ class _Worker:
         return None if tls is None else lambda host: tls.channel(given or host)
 
     def _known(self, path: str) -> bool:
-        return self._now.codecs.method(path) is not None
+        return self._now.codecs.knows(path)
 
     def _gauges(self) -> dict[Gauge, Callable[[], float]]:
         """What is so at a moment, for whoever watches."""
@@ -451,9 +456,9 @@ class Standing:
             return UNDECIDED
         if verdict is not None:
             return verdict  # type: ignore[no-any-return]
-        before, now = call.find(Permission), probe.find(Permission)
+        before, now = call.find(Permit), probe.find(Permit)
         # Its messages go on being checked by what it was let in with: where that is not the same, it begins anew.
-        same = now is None or now.models is None or (before is not None and before.models == now.models)
+        same = now is None or now.keeps(before)
         return None if same and call.find(Principal) == probe.find(Principal) else CHANGED
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
+from interceptors.access import covers
 from interceptors.authorize import Authorize, Rule, RuleError
 from interceptors.chain import Chain, ChainError
 from interceptors.contract import Interceptor
@@ -14,6 +15,7 @@ from interceptors.ledger import Bucket, Ledger
 from interceptors.limit import Budget, Limit
 from interceptors.record import Record
 from interceptors.trace import Trace
+from interceptors.visible import Visible
 from sidecar import plugins
 from sidecar.config.access import Rule as ConfigRule
 from sidecar.config.access import TokenIssuer
@@ -84,8 +86,8 @@ def chain(
     identify: Identify | None = None,
     authorize: Authorize | None = None,
 ) -> Chain:
-    """Trace (or correlate, where no spans are exported), identify, authorize, limit (where there are limits), the
-    config's own interceptors, record.
+    """Trace (or correlate, where no spans are exported), identify, authorize, visible, limit (where there are limits),
+    the config's own interceptors, record.
 
     random_bytes: as of random.Random.randbytes, for ids of spans.  ledger: of the limits.  identify, authorize: those
     links of this config's, where they have been made.  Raises WiringError.
@@ -94,6 +96,7 @@ def chain(
         Trace(random_bytes, config.telemetry.sample) if config.telemetry.otlp else Correlate(),
         identify or identification(config, keys(config, UNTOLD)),
         authorize or authorization(config),
+        *(() if config.unsafe_observe_only else [Visible()]),
         *([_limit(config, ledger)] if config.limited else ()),
     ]
     last = Record()
@@ -176,8 +179,15 @@ def issuer(said: TokenIssuer) -> Issuer:
 
 
 def authorization(config: Config) -> Authorize:
-    """The link of the config's rules. Raises WiringError for one that cannot be read."""
-    rules = [Rule(rule.identities, rule.methods, rule.models) for rule in config.authorization.rules]
+    """The link of the config's rules. Raises WiringError for one that cannot be read, or names what nobody needs."""
+    needed = registry(config.upstream.protocol, config.upstream.services).permissions
+    for at, said in enumerate(config.authorization.rules):
+        for number, pattern in enumerate(said.permissions or ()):
+            if not any(covers(pattern, permission) for permission in needed):
+                place = f"authorization.rules[{at}].permissions[{number}]"
+                problem = f"expected a permission that some method needs, came '{pattern}'"
+                raise WiringError(place, f"{problem}; there are {', '.join(sorted(needed))}")
+    rules = [Rule(rule.identities, rule.methods, rule.models, rule.permissions) for rule in config.authorization.rules]
     try:
         return Authorize(rules)
     except RuleError as error:

@@ -40,8 +40,11 @@ def test_rules_that_have_not_changed_are_not_compiled_again(tmp_path: Path) -> N
     first = fitted(tmp_path)
     second = fitted(tmp_path, first, telemetry={"sample": 0.5})
     third = fitted(tmp_path, second, authorization={"rules": [{**RULE, "models": ["m"]}]})
+    services = [{"service": "acme.v1.Scorer", "permission": "models.load_config"}]
+    fourth = fitted(tmp_path, first, upstream={"services": services})
     assert second.authorize is first.authorize
     assert third.authorize is not second.authorize
-    for each in (first, second, third):
+    assert fourth.authorize is not first.authorize  # what it remembers of methods need not be so any more
+    for each in (first, second, third, fourth):
         assert each.authorize in each.chain.links
         assert each.authorize in each.standing.links

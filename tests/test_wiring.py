@@ -64,6 +64,7 @@ def test_the_order_of_the_chain(tmp_path: Path, telemetry: str, first: str) -> N
     (tmp_path / "late.py").write_text(SOURCE.format(needs=""))
     config = load(f"{SOUND}{telemetry}interceptors: [{{use: '{tmp_path}/late.py:Late'}}]\nunsafe_observe_only: true")
     chain = wiring.chain(config, Random(0).randbytes, NoLedger())
+    # Who only observes takes nothing out of answers.
     assert [link.name for link in chain.links] == [first, "identify", "authorize", "late", "record"]
     assert chain.observe_only
 
@@ -78,9 +79,10 @@ limits:
 
 def test_limits_stand_behind_authorization() -> None:
     names = [link.name for link in wiring.chain(load(SOUND), Random(0).randbytes, NoLedger()).links]
-    assert names == ["correlate", "identify", "authorize", "record"]
+    assert names == ["correlate", "identify", "authorize", "visible", "record"]
     chain = wiring.chain(load(SOUND + LIMITS), Random(0).randbytes, NoLedger())
-    assert [link.name for link in chain.links] == ["correlate", "identify", "authorize", "limit", "record"]
+    names = [link.name for link in chain.links]
+    assert names == ["correlate", "identify", "authorize", "visible", "limit", "record"]
     # Bytes are counted of every message, so that none is passed through unseen.
     assert chain.plan(Method("/a.B/C", True, True)).request_view is View.BYTES
 
@@ -115,3 +117,25 @@ def test_a_rule_that_the_chain_cannot_read_is_a_fault() -> None:
     config = load(f"{SOUND}authorization: {{rules: [{rule}]}}")
     with pytest.raises(wiring.WiringError, match=r"^authorization.rules\[0\].methods\[0\]: "):
         wiring.chain(config, Random(0).randbytes, NoLedger())
+
+
+@pytest.mark.parametrize(
+    ("permissions", "fault"),
+    [
+        ("[models.*, sidecar.drain, upstream.opaque, acme.score, acme.reload]", ""),
+        ("[models.read, models.shared_memroy]", "authorization.rules[0].permissions[1]"),
+        ("[model.*]", "authorization.rules[0].permissions[0]"),
+    ],
+)
+def test_a_permission_that_nothing_needs_is_a_fault(permissions: str, fault: str) -> None:
+    rule = f"{{identities: ['dns:a'], methods: ['/**'], permissions: {permissions}}}"
+    methods = "[{name: Reload, permission: acme.reload}]"
+    services = f"[{{service: acme.v1.Scorer, permission: acme.score, methods: {methods}}}]"
+    config = load(f"{SOUND}upstream: {{services: {services}}}\nauthorization: {{rules: [{rule}]}}")
+    if not fault:
+        link = wiring.authorization(config)
+        assert link.depth(Method("/a.B/C"), frozenset()) is None
+        return
+    with pytest.raises(wiring.WiringError, match="expected a permission that some method needs") as raised:
+        wiring.authorization(config)
+    assert [path for path, _ in raised.value.faults] == [fault]

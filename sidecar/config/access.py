@@ -15,6 +15,7 @@ from sidecar.config.fields import (
     MethodPattern,
     Name,
     OneOrMore,
+    PermissionPattern,
     Section,
     Spelt,
     Title,
@@ -171,7 +172,16 @@ class Rule(Section):
         description="What: method patterns such as `/inference.GRPCInferenceService/*`, or `/**` for all."
     )
     models: OneOrMore[Name] | None = Field(
-        None, description="Only calls that name one of these models (patterns); unset, any call."
+        None,
+        description="Only calls that name one of these models (patterns); unset, any call. Answers that list models "
+        "hold these alone.",
+    )
+    permissions: OneOrMore[PermissionPattern] | None = Field(
+        None,
+        description="Grants these and no others: names such as `models.inference`, `models.*` for all below, `*` for "
+        "all. Unset, all but `models.shared_memory`, `models.trace_settings`, `models.log_settings`, "
+        "`models.load_files`, `models.load_config` and `upstream.unknown`, which go around other checks "
+        "([permissions](permissions.md)).",
     )
 
 

@@ -152,6 +152,17 @@ _method = _matching(
 )
 MethodPattern: TypeAlias = Annotated[str, _method[0], _method[1]]
 
+_PERMISSION = r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+"
+_permission = _matching(_PERMISSION, 'a permission such as "models.inference"', "permission")
+PermissionName: TypeAlias = Annotated[str, _permission[0], _permission[1]]
+
+_permissions = _matching(
+    rf"{_PERMISSION}|[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*\.\*|\*",
+    'a permission such as "models.inference", "models.*" for all below, or "*" for all',
+    "permission pattern",
+)
+PermissionPattern: TypeAlias = Annotated[str, _permissions[0], _permissions[1]]
+
 _name = _matching(r"[^\x00-\x1f\x7f-\x9f]{1,255}", "a text of 1 to 255 printable characters", "text")
 Name: TypeAlias = Annotated[str, _name[0], _name[1]]
 

@@ -13,6 +13,7 @@ from sidecar.config.fields import (
     Many,
     MethodName,
     Name,
+    PermissionName,
     Section,
     ServiceName,
     Spelt,
@@ -37,6 +38,7 @@ class OpaqueMethod(Section):
     name: MethodName = Field(description="Its name, such as `Classify`.")
     unary_request: bool = Field(False, description="Exactly one request message.")
     unary_response: bool = Field(False, description="Exactly one response message.")
+    permission: PermissionName | None = Field(None, description="What a call needs; unset, as of the service.")
 
 
 class OpaqueService(Section):
@@ -50,6 +52,9 @@ class OpaqueService(Section):
         (),
         description="Where request messages name the model: protobuf field numbers from the outside in, such as "
         "`[1]` or `[2, 1]`. Empty where they name none.",
+    )
+    permission: PermissionName | None = Field(
+        None, description="What a call needs, such as `models.inference`; unset, `upstream.opaque`."
     )
 
 

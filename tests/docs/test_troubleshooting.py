@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 from sidecar.config.model import Config
 from sidecar.config.shape import field_at
+from sidecar.relay.codecs.registry import registry
 from sidecar.relay.upstream.dial import DialError
 from sidecar.telemetry.metrics import ABUSE_CLOSURES
 from tests.processes import REPOSITORY
@@ -29,6 +30,8 @@ OTHER_TEXTS = {
 }  # fmt: skip
 # Reasons that are spelt like a key of the config.
 ALSO_KEYS = {"upstream.queue_timeout"}
+# Kinds that are spelt like a permission.
+ALSO_PERMISSIONS = {"sidecar.drain"}
 # As OTHER_TEXTS, of texts that are put together.
 OTHER_FORMS = {"authorization.{}", "batch.{}", "sidecar.{}", "{}.certificate", "{}.pem", "{}.{}"}
 # Reasons that helpers put together, and the helper that is given the rest of each.
@@ -71,7 +74,8 @@ def dotted() -> set[str]:
         for node in nodes(ast.Constant)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts
     }
-    found = {text for text in found if DOTTED.fullmatch(text)} - OTHER_TEXTS
+    permissions = registry("auto").permissions - ALSO_PERMISSIONS
+    found = {text for text in found if DOTTED.fullmatch(text)} - OTHER_TEXTS - permissions
     found = {text for text in found if text in ALSO_KEYS or field_at(Config, tuple(text.split("."))) is None}
     forms = {form(node) for node in nodes(ast.JoinedStr) if isinstance(node, ast.JoinedStr)}
     forms = {each for each in forms if FORM.fullmatch(each)} - OTHER_FORMS

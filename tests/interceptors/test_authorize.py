@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interceptors.authorize import MOST_DECISIONS, Authorize, Rule, RuleError
+from interceptors.authorize import MOST_DECISIONS, Authorize, Permit, Rule, RuleError
 from interceptors.chain import Chain
 from interceptors.contract import (
     PASS,
@@ -33,6 +33,7 @@ INFER = Method("/inference.GRPCInferenceService/ModelInfer", True, True)
 STREAM = Method("/inference.GRPCInferenceService/ModelStreamInfer")
 A = Principal("spiffe", "spiffe://example.org/team/a")
 NO_RULE = Deny(Code.PERMISSION_DENIED, "authorize.no_rule", "permission denied")
+MALFORMED = Deny(Code.INVALID_ARGUMENT, "authorize.malformed", "request message cannot be read")
 NO_MODEL = Deny(Code.PERMISSION_DENIED, "authorize.model", "permission denied")
 
 
@@ -135,7 +136,7 @@ def test_without_a_principal_nobody_is_allowed(monkeypatch: pytest.MonkeyPatch) 
         (["*"], b"-", NO_MODEL),
         ([], b"digits", NO_MODEL),
         (["*"], b"m" * 257, NO_MODEL),
-        (["digits"], b"broken", Deny(Code.INVALID_ARGUMENT, "authorize.malformed", "request message cannot be read")),
+        (["digits"], b"broken", MALFORMED),
     ],
 )
 def test_models(models: list[str], raw: bytes, denial: Deny | None) -> None:
@@ -296,3 +297,158 @@ def test_a_tighter_set_of_rules_never_allows_more(some: list[Rule], data: st.Dat
 def test_a_call_ends_well_where_it_is_allowed() -> None:
     links = [known(A), Authorize([rule(models=["digits"])])]
     assert Playbook(links, INFER, codec=Names()) >> request(b"digits") << b"digits" >> end
+
+
+DEPLOY = Method(
+    "/inference.GRPCInferenceService/RepositoryModelLoad", True, True, "models.deploy", ("models.load_files",)
+)
+SHARED = Method("/inference.GRPCInferenceService/SystemSharedMemoryRegister", True, True, "models.shared_memory")
+UNARY = INFER._replace(permission="models.inference", special=("models.shared_memory",))
+STREAMED = STREAM._replace(permission="models.inference", special=("models.shared_memory",))
+NO_INFERENCE = Deny(Code.PERMISSION_DENIED, "authorize.permission:models.inference", "permission denied")
+NO_SHARED_MEMORY = Deny(Code.PERMISSION_DENIED, "authorize.permission:models.shared_memory", "permission denied")
+
+
+class Demanding(Names):
+    """Of a message that begins with "+", what follows demands shared memory as well; "+?" cannot be told."""
+
+    def special(self, raw: bytes) -> tuple[str, ...]:
+        if raw == b"+?":
+            raise CodecError("cannot be told")
+        return ("models.shared_memory",) if raw.startswith(b"+") else ()
+
+    def models(self, raw: bytes, response: bool) -> tuple[ModelName, ...]:
+        return super().models(raw.removeprefix(b"+"), response)
+
+
+def granting(*permissions: str, models: Sequence[str] | None = None) -> Rule:
+    return Rule(
+        ("spiffe://example.org/team/*",), ("/**",), None if models is None else tuple(models), permissions or None
+    )
+
+
+@pytest.mark.parametrize(
+    ("permissions", "method", "denied_for"),
+    [
+        ((), UNARY, ""),
+        ((), Method("/a.B/C"), ""),
+        ((), SHARED, "models.shared_memory"),
+        ((), INFER._replace(permission="models.trace_settings"), "models.trace_settings"),
+        ((), INFER._replace(permission="models.log_settings"), "models.log_settings"),
+        ((), INFER._replace(permission="models.load_config"), "models.load_config"),
+        ((), INFER._replace(permission="upstream.unknown"), "upstream.unknown"),
+        (("models.inference",), UNARY, ""),
+        (("models.inference",), DEPLOY, "models.deploy"),
+        (("models.inference",), SHARED, "models.shared_memory"),
+        (("models.inference",), Method("/a.B/C"), "upstream.opaque"),
+        (("models.shared_memory",), SHARED, ""),
+        (("models.shared_memory",), UNARY, "models.inference"),
+        (("models.*",), SHARED, ""),
+        (("models.*",), Method("/a.B/C"), "upstream.opaque"),
+        (("models",), UNARY, "models.inference"),
+        (("model.*",), UNARY, "models.inference"),
+        (("models.infer",), UNARY, "models.inference"),
+        (("*",), SHARED, ""),
+        (("upstream.opaque",), Method("/a.B/C"), ""),
+    ],
+)
+def test_a_rule_grants_what_it_says(permissions: tuple[str, ...], method: Method, denied_for: str) -> None:
+    """One that says nothing grants all but what goes around other checks."""
+    told = run(chain(granting(*permissions)), method, [b"m"], codec=Names())
+    denial = Deny(Code.PERMISSION_DENIED, f"authorize.permission:{denied_for}", "permission denied")
+    assert told.denied == (denial if denied_for else None)
+
+
+@pytest.mark.parametrize(
+    ("rules", "raw", "denial"),
+    [
+        ([granting()], b"m", None),
+        ([granting()], b"+m", NO_SHARED_MEMORY),
+        ([granting()], b"+broken", MALFORMED),
+        ([granting()], b"+?", MALFORMED),
+        ([granting()], b"broken", None),
+        ([granting("models.inference", "models.shared_memory")], b"+m", None),
+        ([granting(), granting("models.shared_memory")], b"+m", None),
+        ([granting(), granting("models.shared_memory", models=["m"])], b"+m", None),
+        ([granting(), granting("models.shared_memory", models=["m"])], b"+n", NO_SHARED_MEMORY),
+        ([granting(), granting("models.shared_memory", models=["m"])], b"n", None),
+        ([granting(), granting("models.shared_memory", models=["*"])], b"+-", NO_SHARED_MEMORY),
+        ([granting(models=["m"]), granting("models.shared_memory")], b"+n", NO_MODEL),
+        ([granting("models.shared_memory")], b"+m", NO_INFERENCE),
+    ],
+)  # fmt: skip
+def test_what_a_message_demands_beyond_its_method(rules: list[Rule], raw: bytes, denial: Deny | None) -> None:
+    told = run(chain(*rules), UNARY, [raw], codec=Demanding())
+    assert told.denied == denial
+    assert told.upstream == ([] if denial else [raw])
+
+
+def test_the_second_message_of_a_stream_that_demands_more_is_denied() -> None:
+    book = Playbook(chain(granting()), STREAMED, codec=Demanding()) >> request(b"m") << b"m"
+    assert book >> request(b"+m") << denied(Code.PERMISSION_DENIED, "authorize.permission:models.shared_memory")
+    assert book.session.told.upstream == [b"m"]
+    assert book.session.told.reset
+
+
+def test_messages_are_looked_at_unless_all_is_granted() -> None:
+    assert chain(granting()).plan(UNARY).request_view is View.BYTES
+    assert chain(granting("models.*")).plan(UNARY).request_view is View.METADATA
+    assert chain(granting("models.*", models=["m"])).plan(UNARY).request_view is View.BYTES
+    assert chain(granting("models.*"), rule()).plan(UNARY).request_view is View.BYTES
+    assert chain(granting("models.*"), rule(methods="/a.B/*")).plan(UNARY).request_view is View.METADATA
+    assert chain(granting()).plan(Method("/a.B/C")).request_view is View.METADATA
+
+
+def test_observing_notes_what_is_missing() -> None:
+    session = Session(chain(granting(), observe_only=True), STREAMED, codec=Demanding())
+    for raw in (b"+m", b"+?"):
+        session.request(raw)
+    assert [denial.reason for denial in session.call.would_deny] == [
+        "authorize.permission:models.shared_memory", "authorize.malformed",
+    ]  # fmt: skip
+    assert session.told.upstream == [b"+m", b"+?"]
+    session = Session(chain(rule("dns:x"), observe_only=True), STREAMED, codec=Demanding())
+    session.request(b"+?")
+    assert session.told.upstream == [b"+?"]
+
+
+permissions = st.sampled_from(["models.inference", "models.shared_memory", "models.*", "*"])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.lists(permissions, max_size=2), max_size=3),
+    st.lists(st.sampled_from([b"m", b"+m", b"+n"]), min_size=1, max_size=3),
+)  # fmt: skip
+def test_a_rule_less_never_grants_more(lists: list[list[str]], messages: list[bytes]) -> None:
+    some = [granting(*each) for each in lists]
+    loose = run(chain(*some), STREAMED, messages, codec=Demanding())
+    tight = run(chain(*some[1:]), STREAMED, messages, codec=Demanding())
+    assert tight.upstream == loose.upstream[: len(tight.upstream)]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "keeps"),
+    [
+        ([granting()], [granting()], True),
+        ([granting(models=["m"])], [granting()], True),
+        ([granting()], [granting(models=["m"])], False),
+        ([granting("models.*")], [granting()], False),
+        ([granting()], [granting("models.*")], True),
+        ([granting("models.*")], [granting("models.*", models=["m"])], False),
+        ([granting("models.*")], [granting(), granting("models.shared_memory", models=["m"])], False),
+    ],
+)
+def test_whether_who_was_let_in_may_go_on(before: list[Rule], now: list[Rule], keeps: bool) -> None:
+    earlier, later = permit(before), permit(now)
+    assert later.keeps(earlier) is keeps
+    assert later.keeps(later)
+    assert permit([granting()]).keeps(None)
+    assert not permit([granting(models=["m"])]).keeps(None)
+
+
+def permit(rules: list[Rule]) -> Permit:
+    call = Call(UNARY, Headers(()), PEER, 0.0)
+    call.put(A)
+    assert Authorize(rules).on_start(call) == PASS
+    return call.get(Permit)

@@ -9,6 +9,7 @@ from google.protobuf import descriptor_pb2
 
 from langtrain.v1 import permissions_pb2
 from sidecar.relay import routes
+from sidecar.relay.codecs.tables import OWN
 from sidecar.services import catalogue
 from tests.processes import REPOSITORY
 
@@ -42,6 +43,10 @@ def test_the_permissions_of_the_sidecar() -> None:
         f"{service}SetLogLevel": "sidecar.logs.write",
     }
     assert catalogue.streams() == {f"{service}WatchStatus"} == routes.STREAMS.difference(routes.REFLECTION)
+
+
+def test_the_relay_knows_what_our_own_methods_need() -> None:
+    assert catalogue.permissions() == OWN
 
 
 def test_the_protocol_files_are_no_package() -> None:

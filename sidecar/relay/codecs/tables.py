@@ -1,26 +1,48 @@
-"""The methods of each known service, as data: which sides are unary, and how their messages name models.
+"""The methods of each known service, as data: which sides are unary, what a call needs, how its messages name models.
 
 Field numbers are those of Triton's grpc_service.proto, MLServer's dataplane.proto, KServe's grpc_predict_v2.proto
 and tensorflow_serving/apis/*.proto. What stands in none of them is not known: streaming on both sides, naming
-no model, so that a rule that names models refuses it.
+no model, so that a rule that names models refuses it, and in need of a permission that only rules give that name it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
+from interceptors.access import (
+    DEPLOY,
+    INFERENCE,
+    LOAD_CONFIG,
+    LOAD_FILES,
+    LOG_SETTINGS,
+    READ,
+    SHARED_MEMORY,
+    TRACE_SETTINGS,
+)
 from sidecar.relay.codecs.batches import Count, examples, one, shapes, tensors
 from sidecar.relay.codecs.names import Find, each_spec, either, none, pair, spec, streamed
+from sidecar.relay.codecs.parameters import Demand, nothing, of_load, shared_memory
 
 
 class Row(NamedTuple):
-    """request, response: how messages on that side name models.  count: how a request says its batch size."""
+    """permission: what a call needs.  request, response: how messages on that side name models.
 
+    count: how a request says its batch size.  demand: what else a request demands, of `special`.
+    parameters: its messages may have parameters of the call; wrapped: its answers a level deeper.
+    lists: its answers list models.
+    """
+
+    permission: str
     request: Find = none
     response: Find = none
     unary_request: bool = True
     unary_response: bool = True
     count: Count = one
+    demand: Demand = nothing
+    special: tuple[str, ...] = ()
+    parameters: bool = False
+    wrapped: bool = False
+    lists: bool = False
 
 
 Service: TypeAlias = dict[str, Row]
@@ -34,65 +56,82 @@ EXAMPLES = examples(2)
 # A map's entry has its value in field 2, as NamedTensorProto has its tensor.
 TENSORS = tensors((2, 2))
 
+INFER = Row(
+    INFERENCE, MODEL, MODEL, count=BATCH, demand=shared_memory, special=(SHARED_MEMORY,), parameters=True
+)  # fmt: skip
+STREAM = INFER._replace(response=streamed, unary_request=False, unary_response=False, wrapped=True)
+LOAD = Row(DEPLOY, REPOSITORY_MODEL, demand=of_load, special=(LOAD_FILES, LOAD_CONFIG))
+INDEX = Row(READ, lists=True)
+
 OPEN_INFERENCE: dict[str, Service] = {
     "inference.GRPCInferenceService": {
-        "ServerLive": Row(),
-        "ServerReady": Row(),
-        "ServerMetadata": Row(),
-        "ModelReady": Row(MODEL),
-        "ModelMetadata": Row(MODEL, pair(1)),
-        "ModelInfer": Row(MODEL, MODEL, count=BATCH),
-        "ModelStreamInfer": Row(MODEL, streamed, False, False, BATCH),
-        "ModelConfig": Row(MODEL),
-        "ModelStatistics": Row(MODEL),
-        "RepositoryIndex": Row(),
-        "RepositoryModelLoad": Row(REPOSITORY_MODEL),
-        "RepositoryModelUnload": Row(REPOSITORY_MODEL),
-        "SystemSharedMemoryStatus": Row(),
-        "SystemSharedMemoryRegister": Row(),
-        "SystemSharedMemoryUnregister": Row(),
-        "CudaSharedMemoryStatus": Row(),
-        "CudaSharedMemoryRegister": Row(),
-        "CudaSharedMemoryUnregister": Row(),
-        "TraceSetting": Row(pair(2)),
-        "LogSettings": Row(),
+        "ServerLive": Row(READ),
+        "ServerReady": Row(READ),
+        "ServerMetadata": Row(READ),
+        "ModelReady": Row(READ, MODEL),
+        "ModelMetadata": Row(READ, MODEL, pair(1)),
+        "ModelInfer": INFER,
+        "ModelStreamInfer": STREAM,
+        "ModelConfig": Row(READ, MODEL),
+        "ModelStatistics": Row(READ, MODEL),
+        "RepositoryIndex": INDEX,
+        "RepositoryModelLoad": LOAD,
+        "RepositoryModelUnload": Row(DEPLOY, REPOSITORY_MODEL),
+        "SystemSharedMemoryStatus": Row(SHARED_MEMORY),
+        "SystemSharedMemoryRegister": Row(SHARED_MEMORY),
+        "SystemSharedMemoryUnregister": Row(SHARED_MEMORY),
+        "CudaSharedMemoryStatus": Row(SHARED_MEMORY),
+        "CudaSharedMemoryRegister": Row(SHARED_MEMORY),
+        "CudaSharedMemoryUnregister": Row(SHARED_MEMORY),
+        "TraceSetting": Row(TRACE_SETTINGS, pair(2)),
+        "LogSettings": Row(LOG_SETTINGS),
     },
     "inference.model_repository.ModelRepositoryService": {
-        "RepositoryIndex": Row(),
-        "RepositoryModelLoad": Row(pair(2)),
-        "RepositoryModelUnload": Row(pair(2)),
+        "RepositoryIndex": INDEX,
+        "RepositoryModelLoad": LOAD._replace(request=pair(2)),
+        "RepositoryModelUnload": Row(DEPLOY, pair(2)),
     },
 }
 
 TF_SERVING: dict[str, Service] = {
     "tensorflow.serving.PredictionService": {
-        "Classify": Row(spec(1), spec(2), count=EXAMPLES),
-        "Regress": Row(spec(1), spec(2), count=EXAMPLES),
-        "Predict": Row(spec(1), spec(2), count=TENSORS),
-        "MultiInference": Row(each_spec(1, 1), each_spec(1, 1), count=EXAMPLES),
-        "GetModelMetadata": Row(spec(1), spec(1)),
+        "Classify": Row(INFERENCE, spec(1), spec(2), count=EXAMPLES),
+        "Regress": Row(INFERENCE, spec(1), spec(2), count=EXAMPLES),
+        "Predict": Row(INFERENCE, spec(1), spec(2), count=TENSORS),
+        "MultiInference": Row(INFERENCE, each_spec(1, 1), each_spec(1, 1), count=EXAMPLES),
+        "GetModelMetadata": Row(READ, spec(1), spec(1)),
     },
     "tensorflow.serving.ModelService": {
-        "GetModelStatus": Row(spec(1)),
-        # It unloads every model that it does not name, so it concerns all.
-        "HandleReloadConfigRequest": Row(),
+        "GetModelStatus": Row(READ, spec(1)),
+        # It says from where models are loaded, and unloads every one that it does not name, so it concerns all.
+        "HandleReloadConfigRequest": Row(LOAD_CONFIG),
     },
     "tensorflow.serving.SessionService": {
-        "SessionRun": Row(spec(1), spec(3), count=TENSORS),
+        "SessionRun": Row(INFERENCE, spec(1), spec(3), count=TENSORS),
     },
 }
 
 # What any server may have beside its own protocol.
 COMMON: dict[str, Service] = {
     "grpc.health.v1.Health": {
-        "Check": Row(),
-        "List": Row(),
-        "Watch": Row(unary_response=False),
+        "Check": Row(READ),
+        "List": Row(READ),
+        "Watch": Row(READ, unary_response=False),
     },
     "grpc.reflection.v1.ServerReflection": {
-        "ServerReflectionInfo": Row(unary_request=False, unary_response=False),
+        "ServerReflectionInfo": Row(READ, unary_request=False, unary_response=False),
     },
     "grpc.reflection.v1alpha.ServerReflection": {
-        "ServerReflectionInfo": Row(unary_request=False, unary_response=False),
+        "ServerReflectionInfo": Row(READ, unary_request=False, unary_response=False),
     },
+}
+
+# The sidecar's own, as the protocol files have them.
+OWN: Final[dict[str, str]] = {
+    "/langtrain.v1.SidecarService/GetStatus": "sidecar.status",
+    "/langtrain.v1.SidecarService/WatchStatus": "sidecar.status",
+    "/langtrain.v1.SidecarService/CheckConfig": "sidecar.config.check",
+    "/langtrain.v1.SidecarService/Drain": "sidecar.drain",
+    "/langtrain.v1.SidecarService/GetLogLevel": "sidecar.logs.read",
+    "/langtrain.v1.SidecarService/SetLogLevel": "sidecar.logs.write",
 }

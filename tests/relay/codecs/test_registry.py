@@ -28,6 +28,7 @@ class Shape:
     name: str
     unary_request: bool = False
     unary_response: bool = False
+    permission: str | None = None
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Described:
     service: str
     methods: tuple[Shape, ...] = ()
     model_field: tuple[int, ...] = ()
+    permission: str | None = None
 
 
 SCORER = Described("acme.v1.Scorer", (Shape("Score", True, True), Shape("Watch", True)), (2, 1))
@@ -57,7 +59,86 @@ SCORER = Described("acme.v1.Scorer", (Shape("Score", True, True), Shape("Watch",
     ],
 )
 def test_shapes(path: str, request_unary: bool, response_unary: bool) -> None:
-    assert registry("auto").method(path) == Method(path, request_unary, response_unary)
+    found = registry("auto").method(path)
+    assert found is not None
+    assert (found.unary_request, found.unary_response) == (request_unary, response_unary)
+
+
+MR = "inference.model_repository.ModelRepositoryService/"
+NEEDS = {
+    "models.read": [
+        *(f"{OIP}{name}" for name in ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata")),
+        *(f"{OIP}{name}" for name in ("ModelConfig", "ModelStatistics", "RepositoryIndex")),
+        f"/{MR}RepositoryIndex", f"{TF}PredictionService/GetModelMetadata", f"{TF}ModelService/GetModelStatus",
+        *(f"/grpc.health.v1.Health/{name}" for name in ("Check", "List", "Watch")),
+        *(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo" for version in ("v1", "v1alpha")),
+    ],
+    "models.inference": [
+        OIP + "ModelInfer", OIP + "ModelStreamInfer", f"{TF}SessionService/SessionRun",
+        *(f"{TF}PredictionService/{name}" for name in ("Predict", "Classify", "Regress", "MultiInference")),
+    ],
+    "models.deploy": [
+        *(f"{OIP}{name}" for name in ("RepositoryModelLoad", "RepositoryModelUnload")),
+        *(f"/{MR}{name}" for name in ("RepositoryModelLoad", "RepositoryModelUnload")),
+    ],
+    "models.shared_memory": [
+        f"{OIP}{kind}SharedMemory{name}" for kind in ("System", "Cuda") for name in ("Status", "Register", "Unregister")
+    ],
+    "models.trace_settings": [OIP + "TraceSetting"],
+    "models.log_settings": [OIP + "LogSettings"],
+    "models.load_config": [f"{TF}ModelService/HandleReloadConfigRequest"],
+}  # fmt: skip
+
+
+def test_what_each_method_needs() -> None:
+    codecs = registry("auto")
+    assert {path: codecs.method(path).permission for path in codecs.paths} == {  # type: ignore[union-attr]
+        path: permission for permission, paths in NEEDS.items() for path in paths
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "permission", "known"),
+    [
+        (OIP + "Unheard", "upstream.unknown", False),  # a newer server may have it, for whatever purpose
+        ("/grpc.health.v1.Health/Unheard", "upstream.unknown", False),
+        ("/langtrain.v1.SidecarService/Drain", "sidecar.drain", False),
+        ("/acme.v1.Scorer/Score", "models.inference", True),
+        ("/acme.v1.Scorer/Reload", "models.deploy", True),
+        ("/acme.v1.Scorer/Unheard", "models.inference", True),
+        ("/acme.v1.Other/Unheard", "upstream.opaque", True),
+    ],
+)
+def test_what_else_needs(path: str, permission: str, known: bool) -> None:
+    methods = (Shape("Score", True, True), Shape("Reload", permission="models.deploy"))
+    scorer = Described("acme.v1.Scorer", methods, (2, 1), "models.inference")
+    codecs = registry("auto", [scorer, Described("acme.v1.Other")])
+    method = codecs.method(path)
+    assert method is not None
+    assert method.permission == permission
+    assert codecs.knows(path) is known  # by what callers call, no metric grows
+    assert permission in codecs.permissions
+
+
+def test_nothing_is_known_of_a_service_that_nobody_described() -> None:
+    assert registry("open-inference").method(TF + "PredictionService/Predict") is None
+    assert Method("/a.B/C").permission == "upstream.opaque"
+
+
+def test_which_methods_carry_more() -> None:
+    methods = [registry("auto").method(path) for path in sorted(registry("auto").paths)]
+    assert {method.path: method.special for method in methods if method and method.special} == {
+        OIP + "ModelInfer": ("models.shared_memory",),
+        OIP + "ModelStreamInfer": ("models.shared_memory",),
+        OIP + "RepositoryModelLoad": ("models.load_files", "models.load_config"),
+        f"/{MR}RepositoryModelLoad": ("models.load_files", "models.load_config"),
+    }
+    assert {method.path for method in methods if method and method.parameters} == {
+        OIP + "ModelInfer", OIP + "ModelStreamInfer",
+    }  # fmt: skip
+    assert {method.path for method in methods if method and method.lists} == {
+        OIP + "RepositoryIndex", f"/{MR}RepositoryIndex",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -114,7 +195,7 @@ def test_a_protocol_knows_its_own_services_and_the_common_ones(protocol: str, kn
 
 def test_what_nobody_described_is_not_known() -> None:
     codecs = registry("auto")
-    for path in (OIP + "Unheard", "/acme.v1.Scorer/Score", "/inference.GRPCInferenceService.ModelInfer/ModelInfer"):
+    for path in ("/acme.v1.Scorer/Score", "/inference.GRPCInferenceService.ModelInfer/ModelInfer"):
         assert codecs.method(path) is None
         assert codecs.codec(path) is NO_CODEC
 
@@ -155,7 +236,8 @@ def test_a_described_service_that_names_none() -> None:
 def test_what_the_config_says_replaces_what_was_known() -> None:
     codecs = registry("auto", [Described("inference.GRPCInferenceService", (Shape("ModelInfer", True),), (9,))])
     assert codecs.method(OIP + "ModelInfer") == Method(OIP + "ModelInfer", True, False)
-    assert codecs.method(OIP + "ModelReady") == Method(OIP + "ModelReady")
+    # No rule that does not name it lets through what is not described: it may be SystemSharedMemoryRegister.
+    assert codecs.method(OIP + "ModelReady") == Method(OIP + "ModelReady", permission="upstream.unknown")
     assert codecs.codec(OIP + "ModelReady").models(b"\x4a\x01m", False) == (ModelName("m"),)
 
 
