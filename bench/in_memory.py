@@ -23,7 +23,9 @@ from interceptors.contract import Peer
 from interceptors.facts import PeerCertificate
 from interceptors.identify import Identify
 from interceptors.record import Record
+from interceptors.sequences import KEY, Sequences
 from interceptors.trace import Trace
+from interceptors.visible import Visible
 from sidecar.build import of as build
 from sidecar.relay.codecs.registry import registry
 from sidecar.relay.front import Front
@@ -121,7 +123,8 @@ class Bench:
         self._loop = loop
         self.recorder: Any = Recorder()
         rules = (Rule(("spiffe://example.org/bench/*",), ("/inference.GRPCInferenceService/ModelInfer",)),)
-        chain = Chain([Trace(self._random.randbytes, 0.0), Identify(["example.org"]), Authorize(rules), Record()])
+        trace, identify = Trace(self._random.randbytes, 0.0), Identify(["example.org"])
+        chain = Chain([trace, identify, Authorize(rules), Visible(), Sequences(bytes(KEY)), Record()])
         no_answers: Any = None
         relay = Relay(
             loop, FrontSettings(), chain, registry("open-inference"), self.recorder, None, no_answers

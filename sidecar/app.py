@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -25,6 +26,7 @@ from interceptors.contract import AnswerError, Call, Code, Deny, Headers, Peer
 from interceptors.events import Event
 from interceptors.facts import PeerCertificate, Principal
 from interceptors.ledger import Ledger, NoLedger, TakeAll, Taken
+from interceptors.sequences import KEY
 from interceptors.tokens import FetchKeys
 from sidecar import wiring
 from sidecar.answers import Answers
@@ -126,11 +128,21 @@ def _limits_trouble(refusal: str) -> None:
     log.warning("limits_unavailable", refusal=refusal, detail="calls are refused because their limits cannot be kept")
 
 
-def fittings(
-    settings: dict[str, Any], ledger: LimitLedger, told: Told, known: KeysKnown, before: Fittings | None = None
-) -> Fittings:
-    """told: of issuers' keys.  known: API keys.  before: those in force, whose rules are not compiled again where
-    neither they nor what methods need has changed.
+@dataclass(frozen=True, slots=True)
+class Lasting:
+    """What outlives a generation of the config.
+
+    told: of issuers' keys.  known: API keys.  sequence_key: as of Sequences.
+    """
+
+    ledger: LimitLedger
+    told: Told
+    known: KeysKnown
+    sequence_key: bytes
+
+
+def fittings(settings: dict[str, Any], lasting: Lasting, before: Fittings | None = None) -> Fittings:
+    """before: those in force, whose rules are not compiled again where neither they nor what methods need has changed.
 
     Raises SidecarError where they cannot be made.
     """
@@ -138,13 +150,13 @@ def fittings(
     now = time.time()
     server, client = wiring.server_tls(config), wiring.client_tls(config)
     kept = before.authorize if before and _asks(before.config) == _asks(config) else None
-    held = wiring.keys(config, told)
-    identify, authorize = wiring.identification(config, held, known), kept or wiring.authorization(config)
+    held = wiring.keys(config, lasting.told)
+    identify, authorize = wiring.identification(config, held, lasting.known), kept or wiring.authorization(config)
     return Fittings(
         config,
         front_settings(config),
         authorize,
-        wiring.chain(config, ids(), ledger.of(config), identify, authorize),
+        wiring.chain(config, ids(), lasting.ledger.of(config), lasting.sequence_key, identify, authorize),
         wiring.standing(config, identify, authorize),
         codecs(config),
         held,
@@ -158,6 +170,11 @@ def _asks(config: Config) -> tuple[object, ...]:
     return config.authorization, config.upstream.protocol, config.upstream.services
 
 
+def sequence_key(boot_key: bytes) -> bytes:
+    """As of Sequences: the same in every worker of this boot, wherever a sequence's requests come in."""
+    return blake2b(digest_size=KEY, key=boot_key, person=b"sequences").digest()
+
+
 class _Worker:
     """One running relay."""
 
@@ -169,7 +186,9 @@ class _Worker:
         self._told = Told(lambda: math.inf if self._follower is None else self._follower.age())
         self._known_keys = KeysKnown(self._told.age, self._recheck_soon)
         self._rechecking = False
-        self._now = fittings(birth.start.settings, self._ledger, self._told, self._known_keys)
+        key = sequence_key(bytes.fromhex(birth.start.key))
+        self._lasting = Lasting(self._ledger, self._told, self._known_keys, key)
+        self._now = fittings(birth.start.settings, self._lasting)
         self._next: tuple[int, Fittings] | None = None  # prepared, with its generation
         self._making = 0  # the generation that is being prepared
         self._wanted = 0  # the generation to switch to as soon as it is
@@ -289,9 +308,7 @@ class _Worker:
         """Make the parts in a thread: files are read and contexts made, for which no call is to wait."""
         assert isinstance(message, Prepare)
         self._next, self._making, self._wanted = None, message.generation, 0
-        made = asyncio.get_running_loop().run_in_executor(
-            None, fittings, message.settings, self._ledger, self._told, self._known_keys, self._now
-        )
+        made = asyncio.get_running_loop().run_in_executor(None, fittings, message.settings, self._lasting, self._now)
         made.add_done_callback(partial(self._prepared, message.generation))
 
     def _prepared(self, generation: int, made: asyncio.Future[Fittings]) -> None:

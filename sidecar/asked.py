@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from interceptors.ledger import NoLedger
+from interceptors.sequences import KEY
 from sidecar import logs, overview, wiring
 from sidecar.check import offline
 from sidecar.config.faults import ConfigError
@@ -137,5 +138,5 @@ def _read(config: Config) -> tuple[Any, ...]:
     """The chains and the certificates of a config."""
     from sidecar.services import catalogue  # protobuf, which the supervisor needs for nothing else
 
-    chain = wiring.chain(config, Random(0).randbytes, NoLedger())  # noqa: S311 - no call runs through it
+    chain = wiring.chain(config, Random(0).randbytes, NoLedger(), bytes(KEY))  # noqa: S311 - no call runs through it
     return overview.chains(chain, codecs(config), catalogue.permissions()), overview.certificates(config)

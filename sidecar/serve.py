@@ -16,6 +16,7 @@ from typing import Final
 
 from interceptors.events import Durability, Event
 from interceptors.ledger import NoLedger
+from interceptors.sequences import KEY
 from sidecar import build, overview, wiring
 from sidecar.asked import Asked
 from sidecar.audit.ports import AuditError
@@ -88,7 +89,7 @@ def tried(load: Callable[[], Config]) -> Config:
         log.warning("weak", path=finding.path, detail=finding.problem)
     if found.faults:
         raise RefusedError(found)
-    wiring.chain(config, Random(0).randbytes, NoLedger())  # noqa: S311 - no call runs through it
+    wiring.chain(config, Random(0).randbytes, NoLedger(), bytes(KEY))  # noqa: S311 - no call runs through it
     return config
 
 

@@ -14,6 +14,7 @@ from interceptors.identify import Identify
 from interceptors.ledger import Bucket, Ledger
 from interceptors.limit import Budget, Limit
 from interceptors.record import Record
+from interceptors.sequences import Sequences
 from interceptors.trace import Trace
 from interceptors.visible import Visible
 from sidecar import plugins
@@ -83,14 +84,15 @@ def chain(
     config: Config,
     random_bytes: Callable[[int], bytes],
     ledger: Ledger,
+    sequence_key: bytes,
     identify: Identify | None = None,
     authorize: Authorize | None = None,
 ) -> Chain:
     """Trace (or correlate, where no spans are exported), identify, authorize, visible, limit (where there are limits),
-    the config's own interceptors, record.
+    the config's own interceptors, sequences, record.
 
-    random_bytes: as of random.Random.randbytes, for ids of spans.  ledger: of the limits.  identify, authorize: those
-    links of this config's, where they have been made.  Raises WiringError.
+    random_bytes: as of random.Random.randbytes, for ids of spans.  ledger: of the limits.  sequence_key: as of
+    Sequences.  identify, authorize: those links of this config's, where they have been made.  Raises WiringError.
     """
     links: list[Interceptor] = [
         Trace(random_bytes, config.telemetry.sample) if config.telemetry.otlp else Correlate(),
@@ -99,8 +101,12 @@ def chain(
         *(() if config.unsafe_observe_only else [Visible()]),
         *([_limit(config, ledger)] if config.limited else ()),
     ]
-    last = Record()
-    links += [*_own(config, {link.name for link in (*links, last)}), last]
+    last: list[Interceptor] = [
+        # Nearest to the model server: the config's own links see what callers say, and hear what callers will.
+        *(() if config.authorization.unsafe_shared_sequences else [Sequences(sequence_key)]),
+        Record(),
+    ]
+    links += [*_own(config, {link.name for link in (*links, *last)}), *last]
     try:
         return Chain(links, config.unsafe_observe_only)
     except ChainError as error:

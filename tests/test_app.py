@@ -7,7 +7,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from sidecar.app import Fittings, LimitLedger, fittings
+from interceptors.sequences import KEY
+from sidecar.app import Fittings, Lasting, LimitLedger, fittings, sequence_key
 from sidecar.certs import dev
 from sidecar.config.load import build
 from sidecar.identity.keys_known import KeysKnown
@@ -25,13 +26,8 @@ def fitted(directory: Path, before: Fittings | None = None, **changes: Any) -> F
         **changes,
     }
     config = build(data, directory, {}).effective()
-    return fittings(
-        {"config": config, "directory": str(directory)},
-        LimitLedger(),
-        UNTOLD,
-        KeysKnown(lambda: inf, lambda: None),
-        before,
-    )
+    lasting = Lasting(LimitLedger(), UNTOLD, KeysKnown(lambda: inf, lambda: None), bytes(32))
+    return fittings({"config": config, "directory": str(directory)}, lasting, before)
 
 
 def test_rules_that_have_not_changed_are_not_compiled_again(tmp_path: Path) -> None:
@@ -48,3 +44,10 @@ def test_rules_that_have_not_changed_are_not_compiled_again(tmp_path: Path) -> N
     for each in (first, second, third, fourth):
         assert each.authorize in each.chain.links
         assert each.authorize in each.standing.links
+
+
+def test_the_workers_of_a_boot_make_the_same_sequences() -> None:
+    key = sequence_key(bytes(32))
+    assert key == sequence_key(bytes(32))
+    assert len(key) == KEY
+    assert key not in (bytes(32), sequence_key(b"\1" * 32))

@@ -63,9 +63,9 @@ class Late(Interceptor):
 def test_the_order_of_the_chain(tmp_path: Path, telemetry: str, first: str) -> None:
     (tmp_path / "late.py").write_text(SOURCE.format(needs=""))
     config = load(f"{SOUND}{telemetry}interceptors: [{{use: '{tmp_path}/late.py:Late'}}]\nunsafe_observe_only: true")
-    chain = wiring.chain(config, Random(0).randbytes, NoLedger())
+    chain = wiring.chain(config, Random(0).randbytes, NoLedger(), bytes(32))
     # Who only observes takes nothing out of answers.
-    assert [link.name for link in chain.links] == [first, "identify", "authorize", "late", "record"]
+    assert [link.name for link in chain.links] == [first, "identify", "authorize", "late", "sequences", "record"]
     assert chain.observe_only
 
 
@@ -78,11 +78,11 @@ limits:
 
 
 def test_limits_stand_behind_authorization() -> None:
-    names = [link.name for link in wiring.chain(load(SOUND), Random(0).randbytes, NoLedger()).links]
-    assert names == ["correlate", "identify", "authorize", "visible", "record"]
-    chain = wiring.chain(load(SOUND + LIMITS), Random(0).randbytes, NoLedger())
+    names = [link.name for link in wiring.chain(load(SOUND), Random(0).randbytes, NoLedger(), bytes(32)).links]
+    assert names == ["correlate", "identify", "authorize", "visible", "sequences", "record"]
+    chain = wiring.chain(load(SOUND + LIMITS), Random(0).randbytes, NoLedger(), bytes(32))
     names = [link.name for link in chain.links]
-    assert names == ["correlate", "identify", "authorize", "visible", "limit", "record"]
+    assert names == ["correlate", "identify", "authorize", "visible", "limit", "sequences", "record"]
     # Bytes are counted of every message, so that none is passed through unseen.
     assert chain.plan(Method("/a.B/C", True, True)).request_view is View.BYTES
 
@@ -99,7 +99,7 @@ def test_a_wrong_order_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(
         wiring.WiringError, match="link 'late' needs the fact int; it is given by no link of this chain"
     ):
-        wiring.chain(config, Random(0).randbytes, NoLedger())
+        wiring.chain(config, Random(0).randbytes, NoLedger(), bytes(32))
 
 
 def test_an_interceptor_that_does_not_load_is_named_by_its_place(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_an_interceptor_that_does_not_load_is_named_by_its_place(tmp_path: Path)
     uses = ["interceptors.record:Record", f"{tmp_path}/none.py:A", f"{tmp_path}/late.py:Late", f"{tmp_path}/late.py:No"]
     config = load(SOUND + f"interceptors: [{', '.join(f'{{use: {use!r}}}' for use in uses)}]")
     with pytest.raises(wiring.WiringError) as raised:
-        wiring.chain(config, Random(0).randbytes, NoLedger())
+        wiring.chain(config, Random(0).randbytes, NoLedger(), bytes(32))
     assert [path for path, _ in raised.value.faults] == ["interceptors[0]", "interceptors[1]", "interceptors[3]"]
     assert raised.value.faults[0][1] == "expected a name that no other link has, came 'record'"
 
@@ -116,7 +116,15 @@ def test_a_rule_that_the_chain_cannot_read_is_a_fault() -> None:
     rule = f"{{identities: ['dns:a'], methods: ['/a.B/{'c' * 3000}']}}"
     config = load(f"{SOUND}authorization: {{rules: [{rule}]}}")
     with pytest.raises(wiring.WiringError, match=r"^authorization.rules\[0\].methods\[0\]: "):
-        wiring.chain(config, Random(0).randbytes, NoLedger())
+        wiring.chain(config, Random(0).randbytes, NoLedger(), bytes(32))
+
+
+def test_sequences_are_shared_where_the_config_says_so() -> None:
+    config = load(SOUND + "authorization: {unsafe_shared_sequences: true}")
+    assert "sequences" not in [
+        link.name for link in wiring.chain(config, Random(0).randbytes, NoLedger(), bytes(32)).links
+    ]
+    assert config.warnings() == ("authorization.unsafe_shared_sequences",)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import random
 from datetime import datetime
 
 from interceptors.ledger import NoLedger
+from interceptors.sequences import KEY
 from sidecar import wiring
 from sidecar.check import exposure, material, places
 from sidecar.check.report import Report, of_error, total, warning
@@ -27,7 +28,7 @@ def run(config: Config, now: datetime) -> Report:
 
 def _chain(config: Config) -> Report:
     try:
-        wiring.chain(config, random.Random(0).randbytes, NoLedger())  # noqa: S311  # no call runs through it
+        wiring.chain(config, random.Random(0).randbytes, NoLedger(), bytes(KEY))  # noqa: S311  # no call runs through it
     except SidecarError as error:
         return of_error(error)
     return Report()

@@ -189,3 +189,8 @@ class Authorization(Section):
     """What callers may do: nothing, but for what a rule allows."""
 
     rules: Many[Rule] = Field((), description="Each allows something; a call that none allows is denied.")
+    unsafe_shared_sequences: bool = Field(
+        False,
+        description="UNSAFE: let `sequence_id` through as callers say it, so that each can enter another's sequence of "
+        "requests, if he knows or guesses its id.",
+    )

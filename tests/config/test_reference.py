@@ -57,7 +57,7 @@ def test_every_setting_outside_a_list_has_a_default() -> None:
 
 def test_whatever_is_unsafe_is_off_and_says_so() -> None:
     unsafe = {name: field for name, field in fields() if ".unsafe_" in name}
-    assert len(unsafe) == 5
+    assert len(unsafe) == 6
     assert all(field["default"] is False and field["description"].startswith("UNSAFE: ") for field in unsafe.values())
 
 

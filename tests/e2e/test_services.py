@@ -65,7 +65,7 @@ def test_status_tells_of_every_process(sidecar: Sidecar, certificates: Certifica
         (upstream,) = status.upstreams
         assert (upstream.state, upstream.connections) == (pb.UPSTREAM_STATE_READY, 1)
         chains = {chain.method: [link.name for link in chain.links] for chain in status.chains}
-        links = ["correlate", "identify", "authorize", "visible", "record"]
+        links = ["correlate", "identify", "authorize", "visible", "sequences", "record"]
         assert chains["/langtrain.v1.SidecarService/Drain"] == links
         assert chains["/inference.GRPCInferenceService/ModelInfer"] == links
         assert {each.setting for each in status.certificates} == {"listen.tls.certificate", "listen.tls.client_ca"}

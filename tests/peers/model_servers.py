@@ -39,7 +39,9 @@ def free_ports(count: int) -> list[int]:
 
 
 def write_repository(directory: Path, grpc_port: int, http_port: int) -> None:
-    """MLServer's folder: settings, the classifier `digits`, and a text model by two names, `words` and `secret`."""
+    """MLServer's folder: settings, the classifier `digits`, a text model as `words` and `secret`, and `sums`,
+    whose answers depend on earlier ones.
+    """
     settings = {
         "host": "127.0.0.1",
         "grpc_port": grpc_port,
@@ -52,6 +54,7 @@ def write_repository(directory: Path, grpc_port: int, http_port: int) -> None:
     _json(directory / "settings.json", settings)
     models = {"digits": ("mlserver_sklearn.SKLearnModel", {"uri": "./model.joblib", "version": "v1"})}
     models |= dict.fromkeys(("words", "secret"), ("words.Words", {"version": "v1"}))
+    models["sums"] = ("sums.Sums", {"version": "v1"})
     for name, (implementation, parameters) in models.items():
         folder = directory / name
         folder.mkdir()
@@ -59,8 +62,9 @@ def write_repository(directory: Path, grpc_port: int, http_port: int) -> None:
             folder / "model-settings.json",
             {"name": name, "implementation": implementation, "parameters": parameters},
         )
+        source = implementation.partition(".")[0] + ".py"
         if name != "digits":
-            shutil.copy(FOREIGN / "words.py", folder / "words.py")
+            shutil.copy(FOREIGN / source, folder / source)
     training = [venvs.python("mlserver"), str(FOREIGN / "train_digits.py"), str(directory / "digits" / "model.joblib")]
     with Process(training) as process:
         assert process.wait(DEADLINE) == 0, process.tail()

@@ -37,7 +37,9 @@ def before(certificates: Certificates, start_sidecar: StartSidecar) -> Any:
     """`with before(server, models=[...]) as (target, sidecar):` a sidecar that lets the client use these models."""
 
     @contextmanager
-    def open_front(server: ModelServer, models: list[str] | None = None) -> Iterator[tuple[Target, Any]]:
+    def open_front(
+        server: ModelServer, models: list[str] | None = None, rules: list[dict[str, Any]] | None = None
+    ) -> Iterator[tuple[Target, Any]]:
         if DIRECT:
             yield server.target, None
             return
@@ -51,6 +53,8 @@ def before(certificates: Certificates, start_sidecar: StartSidecar) -> Any:
                 {"identities": [CLIENT], "methods": named, "models": models},
                 {"identities": [CLIENT], "methods": [f"{SERVICE}/Server*"]},
             ]
+        if rules:
+            config["authorization"]["rules"] = rules
         with start_sidecar(config) as sidecar:
             yield Target(sidecar.address, certificates), sidecar
 
@@ -110,3 +114,34 @@ def test_every_message_of_a_stream_is_authorised(mlserver: ModelServer, before: 
     with before(mlserver, ["words"]) as (target, _):
         answer = client("mlserver", "mlserver_stream.py", "ADDRESS", "words,secret,words", target=target)
     assert (answer["words"], answer["status"]) == (["ONE", "TWO", "THREE"], "PERMISSION_DENIED")
+
+
+@needs_sidecar
+def test_nobody_enters_the_sequences_of_another(mlserver: ModelServer, before: Any) -> None:
+    """Both call their sequences alike; each has its own, and hears its own id."""
+    number, text = {"int64_param": "42"}, {"string_param": "forty-two"}
+    own = {"42": [[1, number], [3, number]], "forty-two": [[1, text], [3, text]]}
+    with before(mlserver, rules=[{"identities": [CLIENT, STRANGER], "methods": ["/**"]}]) as (target, _):
+        first = client("mlserver", "triton_client.py", "sums", "ADDRESS", target=target)
+        second = client("mlserver", "triton_client.py", "sums", "ADDRESS", target=target, stranger=True)
+        again = client("mlserver", "triton_client.py", "sums", "ADDRESS", target=target)
+    assert first["sums"] == second["sums"] == own
+    assert [each[0] for each in again["sums"]["42"]] == [4, 6]
+
+
+@needs_sidecar
+def test_ways_around_messages_are_denied_unless_named(mlserver: ModelServer, before: Any) -> None:
+    plain = {"identities": [CLIENT], "methods": ["/**"], "models": ["digits", "words"]}
+    with before(mlserver, rules=[plain]) as (target, sidecar):
+        denied = client("mlserver", "triton_client.py", "around", "ADDRESS", target=target)["around"]
+        reasons = [event["reason"] for event in sidecar.events() if event["kind"] == "call.denied"]
+    assert denied.pop("index") == ["digits", "words"]
+    assert denied.pop("plain") == ["OK"]
+    assert {name: answer[0] for name, answer in denied.items()} == dict.fromkeys(denied, "StatusCode.PERMISSION_DENIED")
+    assert [reason.removeprefix("authorize.permission:models.") for reason in reasons] == [
+        *["shared_memory"] * 5, "trace_settings", "log_settings", "load_config", "load_files",
+    ]  # fmt: skip
+    with before(mlserver, rules=[plain, {**plain, "permissions": ["models.*"]}]) as (target, _):
+        named = client("mlserver", "triton_client.py", "around", "ADDRESS", target=target)["around"]
+    # What it is now refused for is the model server's to say.
+    assert "StatusCode.PERMISSION_DENIED" not in [named[name][0] for name in ("input", "output", "config", "files")]

@@ -1,6 +1,7 @@
 """Triton's client, unmodified: python triton_client.py CASES ADDRESS [CA CERTIFICATE KEY]
 
-Runs the cases of `CASES` (digits, words, double, refused) and writes one JSON object, what each gave, to stdout.
+Runs the cases of `CASES` (digits, words, double, sums, around, refused) and writes one JSON object, what each gave, to
+stdout.
 """
 
 import json
@@ -88,6 +89,44 @@ def words(client: Any) -> dict[str, Any]:
 def double(client: Any) -> dict[str, Any]:
     numbers = np.random.default_rng(SEED).random((500, 3), dtype=np.float32)
     return {**state(client, "double"), "doubled": infer(client, "double", numbers, "FP32", "doubled")}
+
+
+def sums(client: Any) -> dict[str, Any]:
+    """Two sequences of a model that keeps state, one by number and one by text; what it says they are called."""
+    found: dict[str, Any] = {}
+    for name in (42, "forty-two"):
+        for value in (1, 2):
+            tensor = triton.InferInput("input", [1], "INT64")
+            tensor.set_data_from_numpy(np.array([value]))
+            result = client.infer("sums", [tensor], client_timeout=TIMEOUT, sequence_id=name)
+            said = result.get_response(as_json=True)["parameters"]["sequence_id"]
+            found.setdefault(str(name), []).append([*result.as_numpy("sum").reshape(-1).tolist(), said])
+    return found
+
+
+def around(client: Any) -> dict[str, Any]:
+    """Inputs, outputs and code by other ways than messages; and what there is."""
+    there = triton.InferInput("input", [1, 64], "FP64")
+    there.set_shared_memory("region", 512)
+    here = triton.InferInput("input", [1, 64], "FP64")
+    here.set_data_from_numpy(np.zeros((1, 64)))
+    out = triton.InferRequestedOutput("predict")
+    out.set_shared_memory("region", 8)
+    options: dict[str, Any] = {"client_timeout": TIMEOUT}
+    index = client.get_model_repository_index(as_json=True, client_timeout=TIMEOUT)
+    return {
+        "index": sorted(model["name"] for model in index["models"]),
+        "input": error(lambda: client.infer("digits", [there], **options)),
+        "output": error(lambda: client.infer("digits", [here], outputs=[out], **options)),
+        "register": error(lambda: client.register_system_shared_memory("region", "/region", 512, **options)),
+        "status": error(lambda: client.get_system_shared_memory_status(**options)),
+        "cuda": error(lambda: client.unregister_cuda_shared_memory(**options)),
+        "trace": error(lambda: client.get_trace_settings(**options)),
+        "log": error(lambda: client.update_log_settings({"log_verbose_level": 1}, **options)),
+        "config": error(lambda: client.load_model("digits", config="{}", **options)),
+        "files": error(lambda: client.load_model("digits", config="{}", files={"file:1/model.py": b""}, **options)),
+        "plain": error(lambda: client.infer("digits", [here], **options))[:1],
+    }
 
 
 def refused(client: Any) -> dict[str, Any]:
