@@ -1,7 +1,8 @@
 """Who may call what: static rules, each of which allows; what none allows is denied.
 
 A call needs its method's permission, and what its messages demand beyond, each on every model that is named. Rules add
-up: each of these may be granted by another.
+up: each of these may be granted by another. The holder of an API key may do what the key permits, and rules neither add
+to that nor take from it.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from interceptors.contract import (
     Verdict,
     View,
 )
-from interceptors.facts import CalledModel, Principal
+from interceptors.facts import CalledModel, KeyGrant, Principal
 from interceptors.patterns import Pattern, PatternError, name_pattern, path_pattern
 
 # Kind of principal → how its names begin.
 KINDS: Final = {"spiffe": "spiffe://", "dns": "dns:", "cn": "cn:", "user": "user:", "key": "key:"}
+MODELS, EVERYTHING = "models", "**"  # in patterns of resources
 MOST_DECISIONS: Final = 16384  # remembered by principal and method
 MOST_MODELS: Final = 1024  # answers remembered for each set of model patterns
 LONGEST_MODEL: Final = 256  # characters; a longer name is no model of ours
@@ -122,19 +124,25 @@ class Authorize(Interceptor):
     needs = frozenset({Principal})
     gives = frozenset({Permit})
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        """Raises RuleError, its field "rules[0].methods[1]", for a rule that cannot be read."""
+    def __init__(self, rules: Sequence[Rule], keys: bool = False) -> None:
+        """keys: whether callers may hold API keys.
+
+        Raises RuleError, its field "rules[0].methods[1]", for a rule that cannot be read.
+        """
+        self._keys = keys
         self._all = [_Compiled(rule, f"rules[{at}]") for at, rule in enumerate(rules)]
         self._rules = _Index(self._all)
         # Patterns are shared by the rules that spell them alike.
         self._naming = {pattern: None for rule in self._all if rule.models is not None for pattern in rule.methods}
         self._decisions: Bounded[tuple[str, str, str], Permit | Deny] = Bounded(MOST_DECISIONS)
+        self._granted: Bounded[tuple[KeyGrant, str], Permit | Deny] = Bounded(MOST_DECISIONS)
         self._scopes: Bounded[Models, Scope] = Bounded(MOST_MODELS)
 
     def depth(self, method: Method, obligations: frozenset[str]) -> View | None:
         if method.lists:
             return None  # it names no model, and whoever may read some sees these in the answer (`visible`)
-        if any(pattern.matches(method.path) for pattern in self._naming):
+        # A key may be for some models only, whichever method its holder calls.
+        if self._keys or any(pattern.matches(method.path) for pattern in self._naming):
             return View.BYTES
         return View.BYTES if method.special and self._withholds(method) else None
 
@@ -142,8 +150,11 @@ class Authorize(Interceptor):
         principal = call.find(Principal)
         if principal is None:
             return NO_PRINCIPAL
-        key = (principal.kind, principal.name, call.method.path)
-        decision = self._decisions.get(key) or self._decisions.keep(key, self._decide(principal, call.method))
+        if principal.kind == "key":
+            decision = self._by_key(call)
+        else:
+            key = (principal.kind, principal.name, call.method.path)
+            decision = self._decisions.get(key) or self._decisions.keep(key, self._decide(principal, call.method))
         if isinstance(decision, Deny):
             return decision
         if decision.scope.models is not None and not _routed_within(call, decision.scope):
@@ -192,6 +203,23 @@ class Authorize(Interceptor):
         special = {name: self._scope(matching, name) for name in method.special}
         return Permit(scope, {name: granted for name, granted in special.items() if granted is not None})
 
+    def _by_key(self, call: Call) -> Permit | Deny:
+        grant, method = call.find(KeyGrant), call.method
+        if grant is None:
+            return NO_RULE
+        key = (grant, method.path)
+        return self._granted.get(key) or self._granted.keep(key, self._grant(grant, method))
+
+    def _grant(self, grant: KeyGrant, method: Method) -> Permit | Deny:
+        def granted(permission: str) -> bool:
+            return any(covers(pattern, permission) for pattern in grant.permissions)
+
+        if not granted(method.permission):
+            return missing(method.permission)
+        models = models_of(grant.resources)
+        scope = self._scopes.get(models) or self._scopes.keep(models, Scope(models))
+        return Permit(scope, {name: scope for name in method.special if granted(name)})
+
     def _scope(self, rules: Sequence[_Compiled], permission: str) -> Scope | None:
         """On which models `rules` grant `permission`; None where none does."""
         granted = [rule.models for rule in rules if rule.grants(permission)]
@@ -200,6 +228,19 @@ class Authorize(Interceptor):
         named = [models for models in granted if models is not None]
         key = tuple([pattern for models in named for pattern in models]) if len(named) == len(granted) else None
         return self._scopes.get(key) or self._scopes.keep(key, Scope(key))
+
+
+def models_of(resources: Sequence[str]) -> Models:
+    """Which models patterns of resources cover: none of them where they are about something else, None for all."""
+    found: list[Pattern] = []
+    for resource in resources or (EVERYTHING,):
+        kind, _, name = resource.partition("/")
+        if resource == EVERYTHING or (kind == MODELS and name == EVERYTHING):
+            return None
+        # Of a version alone nothing can be granted here: a rule covers a model with all of them.
+        if kind == MODELS and name and "/" not in name and EVERYTHING not in name:
+            found.append(name_pattern(name))
+    return tuple(found)
 
 
 def missing(permission: str) -> Deny:

@@ -195,7 +195,7 @@ def authorization(config: Config) -> Authorize:
                 raise WiringError(place, f"{problem}; there are {', '.join(sorted(needed))}")
     rules = [Rule(rule.identities, rule.methods, rule.models, rule.permissions) for rule in config.authorization.rules]
     try:
-        return Authorize(rules)
+        return Authorize(rules, config.authentication.api_keys is not None)
     except RuleError as error:
         place, _, problem = str(error).partition(": ")
         raise WiringError(f"authorization.{place}", problem) from error

@@ -124,7 +124,11 @@ def identities_can_occur(config: Config) -> Iterator[Breach]:
         return
     for index, rule in enumerate(config.authorization.rules):
         for number, identity in enumerate(rule.identities):
-            yield from _impossible(identity, config.authentication, (*RULES, index, "identities", number))
+            place = (*RULES, index, "identities", number)
+            if identity.startswith("key:"):
+                yield Breach(place, "no API key: what its holder may do is said by the key", f"'{visible(identity)}'")
+            else:
+                yield from _impossible(identity, config.authentication, place)
 
 
 def _nobody_is_known(authentication: Authentication) -> bool:

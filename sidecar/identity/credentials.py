@@ -60,7 +60,9 @@ def _proven(who: Identified) -> Proven:
 def _holder(record: KeyRecord) -> Proven:
     """Named after the first of the keys that succeeded each other, so that a rotation changes nobody's name."""
     principal = Principal("key", f"key:{record.line}", record.tenant)
-    also: tuple[object, ...] = (KeyGrant(record.permissions, record.resources),)
+    home = f"tenants/{record.tenant}/"
+    resources = tuple([resource.removeprefix(home) for resource in record.resources])
+    also: tuple[object, ...] = (KeyGrant(record.permissions, resources),)
     if record.rate:
         also = (*also, OwnBudget.of(BUDGET, bucket(record.rate), record.tenant, record.line))
     return Proven(principal, Credential("api_key", record.created, record.ends), also)

@@ -25,10 +25,7 @@ from tests.sidecars import Sidecar, guarded
 from tests.waiting import eventually
 
 CODE = grpc.StatusCode
-RULES = [
-    {"identities": [CLIENT], "methods": ["/langtrain.v1.ApiKeyService/*"]},
-    {"identities": ["key:*"], "methods": ["/e2e.Echo/*"]},
-]
+RULES = [{"identities": [CLIENT], "methods": ["/langtrain.v1.ApiKeyService/*"]}]
 
 
 class Scene:
@@ -41,7 +38,7 @@ class Scene:
         self.keys = ApiKeyServiceStub(opened)
 
     def create(self, **wanted: Any) -> Any:
-        said = {"owner": "user:login/alice", "permissions": ["models.inference"], **wanted}
+        said = {"owner": "user:login/alice", "permissions": ["upstream.opaque"], **wanted}
         return self.keys.CreateApiKey(pb.CreateApiKeyRequest(**said), timeout=30, wait_for_ready=True)
 
     def call(self, text: str) -> CODE:
@@ -158,6 +155,27 @@ def test_while_the_services_process_is_stopped_keys_end_with_the_staleness(
         os.kill(pid, signal.SIGSTOP)
         eventually(lambda: at.call(made.text) is CODE.UNAVAILABLE, "refused")
         eventually(lambda: at.accepted(made.text), "another process has taken its place", 60)
+
+
+def test_a_key_is_for_what_it_permits_and_for_no_longer_than_it_lives(
+    tmp_path: Path, certificates: Certificates
+) -> None:
+    with scene(tmp_path, certificates) as at:
+        other = at.create(permissions=["models.inference"])
+        some = at.create(resources=["models/fraud-*"])  # and an echo names no model
+        short = at.create(lifetime=Duration(seconds=3))
+        few = at.create(rate="2/day")
+        eventually(lambda: at.call(other.text) is CODE.PERMISSION_DENIED, "the keys are known")
+        assert at.call(some.text) is CODE.PERMISSION_DENIED
+        assert [at.call(few.text) for _ in range(3)] == [CODE.OK, CODE.OK, CODE.RESOURCE_EXHAUSTED]
+        eventually(lambda: at.call(short.text) is CODE.UNAUTHENTICATED, "it has expired")
+        wanted = {"authorize.permission:upstream.opaque", "authorize.model", "limit.api-key", "identify.key_expired"}
+        eventually(lambda: wanted <= at.reasons(), "recorded")
+        with pytest.raises(grpc.RpcError) as raised:  # and no key manages keys unless it permits that
+            at.keys.ListApiKeys(
+                pb.ListApiKeysRequest(), metadata=[("authorization", f"Bearer {some.text}")], timeout=30
+            )
+        assert code_of(raised) is CODE.PERMISSION_DENIED
 
 
 def test_rotation_and_the_same_request_again(tmp_path: Path, certificates: Certificates) -> None:
