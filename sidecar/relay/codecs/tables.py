@@ -128,6 +128,12 @@ COMMON: dict[str, Service] = {
 
 # The sidecar's own, as the protocol files have them.
 OWN: Final[dict[str, str]] = {
+    "/langtrain.v1.ApiKeyService/CreateApiKey": "api_keys.create",
+    "/langtrain.v1.ApiKeyService/GetApiKey": "api_keys.read",
+    "/langtrain.v1.ApiKeyService/ListApiKeys": "api_keys.read",
+    "/langtrain.v1.ApiKeyService/RotateApiKey": "api_keys.rotate",
+    "/langtrain.v1.ApiKeyService/FetchApiKey": "api_keys.fetch",
+    "/langtrain.v1.ApiKeyService/RevokeApiKey": "api_keys.revoke",
     "/langtrain.v1.SidecarService/GetStatus": "sidecar.status",
     "/langtrain.v1.SidecarService/WatchStatus": "sidecar.status",
     "/langtrain.v1.SidecarService/CheckConfig": "sidecar.config.check",
