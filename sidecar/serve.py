@@ -45,6 +45,7 @@ from sidecar.telemetry.settings import Settings as TelemetrySettings
 
 log = Log("app")
 
+STORE: Final = "store"  # in state.directory, whose root a mount may leave open to others
 RECORDED_S: Final = 5.0  # for the last event to be durable
 
 
@@ -280,7 +281,7 @@ def api_keys(config: Config) -> dict[str, str] | None:
     if config.authentication.api_keys is None:
         return None
     state = config.state
-    return {"directory": str(state.directory), "url": state.url, "hash_key": str(config.hash_key_file)}
+    return {"directory": str(state.directory / STORE), "url": state.url, "hash_key": str(config.hash_key_file)}
 
 
 def listen(config: Config) -> Listeners:

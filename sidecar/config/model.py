@@ -34,7 +34,7 @@ from sidecar.config.upstream import Upstream
 STATE_DIRECTORY = "./state"
 EVENTS_FILE = Path("audit", "events.jsonl")
 LIMITS_FILE = Path("limits.bin")
-HASH_KEY_FILE = Path("api-keys.key")
+HASH_KEY_FILE = Path("store", "api-keys.key")
 
 
 class State(Section):

@@ -112,6 +112,6 @@ def test_models_and_batches_need_a_protocol_that_tells_them(limit: str) -> None:
 @pytest.mark.parametrize("limit", ["per: identity", "per: [source, identity]", 'per: source, identities: ["dns:a"]'])
 def test_identities_need_certificates(limit: str) -> None:
     assert faults(f"{PLAIN}limits: [{{{limit}, rate: 1/day}}]") == [
-        "authentication.mtls: expected a mapping, because limits[0] is about identities; this or authentication.jwt proves them, came nothing"
+        "authentication.mtls: expected a mapping, because limits[0] is about identities; this, authentication.jwt or authentication.api_keys proves them, came nothing"
     ]
     assert load(f"{PLAIN}limits: [{{per: source, rate: 1/day}}]").limits

@@ -44,8 +44,8 @@ def test_plaintext_elsewhere_is_unsafe(address: str) -> None:
         ),
         (
             LISTEN + 'authorization: {rules: [{identities: ["dns:a"], methods: [/**]}]}',
-            "authentication.mtls: expected a mapping, because authorization.rules name identities; this or "
-            "authentication.jwt proves them, came nothing",
+            "authentication.mtls: expected a mapping, because authorization.rules name identities; this, "
+            "authentication.jwt or authentication.api_keys proves them, came nothing",
         ),
         (
             SOUND + 'authorization: {rules: [{identities: ["cn:a"], methods: [/**]}]}',
@@ -70,7 +70,7 @@ def test_plaintext_elsewhere_is_unsafe(address: str) -> None:
         (
             JWT.format('{name: login, issuer: "https://a", audiences: [s]}')
             + 'limits: [{per: identity, rate: 1/second, identities: ["key:abc"]}]',
-            "limits[0].identities[0] (line 3): expected another identity: API keys are not served yet, came 'key:abc'",
+            "limits[0].identities[0] (line 3): expected no API key where authentication.api_keys is not set, came 'key:abc'",
         ),
         (
             JWT.format(

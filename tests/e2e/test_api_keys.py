@@ -173,7 +173,7 @@ def test_a_key_is_for_what_it_permits_and_for_no_longer_than_it_lives(
         eventually(lambda: wanted <= at.reasons(), "recorded")
         with pytest.raises(grpc.RpcError) as raised:  # and no key manages keys unless it permits that
             at.keys.ListApiKeys(
-                pb.ListApiKeysRequest(), metadata=[("authorization", f"Bearer {some.text}")], timeout=30
+                pb.ListApiKeysRequest(), metadata=(("authorization", f"Bearer {some.text}"),), timeout=30
             )
         assert code_of(raised) is CODE.PERMISSION_DENIED
 

@@ -14,7 +14,7 @@ from sidecar.services import catalogue
 from tests.processes import REPOSITORY
 
 PROTOS = REPOSITORY / "proto"
-PERMISSION = re.compile(r"sidecar(\.[a-z]+)+")
+PERMISSION = re.compile(r"(sidecar|api_keys)(\.[a-z]+)+")
 
 
 def test_every_method_of_every_protocol_file_declares_its_permission() -> None:
@@ -33,8 +33,14 @@ def test_every_method_of_every_protocol_file_declares_its_permission() -> None:
 
 
 def test_the_permissions_of_the_sidecar() -> None:
-    service = "/langtrain.v1.SidecarService/"
+    service, keys = "/langtrain.v1.SidecarService/", "/langtrain.v1.ApiKeyService/"
     assert catalogue.permissions() == {
+        f"{keys}CreateApiKey": "api_keys.create",
+        f"{keys}GetApiKey": "api_keys.read",
+        f"{keys}ListApiKeys": "api_keys.read",
+        f"{keys}RotateApiKey": "api_keys.rotate",
+        f"{keys}FetchApiKey": "api_keys.fetch",
+        f"{keys}RevokeApiKey": "api_keys.revoke",
         f"{service}GetStatus": "sidecar.status",
         f"{service}WatchStatus": "sidecar.status",
         f"{service}CheckConfig": "sidecar.config.check",
@@ -62,7 +68,7 @@ def test_a_method_without_one_is_found() -> None:
 
 def test_the_documents_table_is_this_one() -> None:
     text = (REPOSITORY / "docs" / "services.md").read_text("utf-8")
-    rows = re.findall(r"^\| `(\w+)` \| `(sidecar[a-z.]+)` \|", text, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)/(\w+)` \| `([a-z_.]+)` \|", text, re.MULTILINE)
     assert {
-        f"/langtrain.v1.SidecarService/{method}": permission for method, permission in rows
+        f"/langtrain.v1.{service}/{method}": permission for service, method, permission in rows
     } == catalogue.permissions()
