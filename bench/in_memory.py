@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import struct
 import time
 from collections.abc import Callable, Iterator
 from random import Random
@@ -17,9 +16,11 @@ from typing import Any, Final
 
 import hpack
 
+from bench.harness.payload import METHOD, framed
 from interceptors.authorize import Authorize, Rule
 from interceptors.chain import Chain
 from interceptors.contract import Peer
+from interceptors.events import Event
 from interceptors.facts import PeerCertificate
 from interceptors.identify import Identify
 from interceptors.record import Record
@@ -38,8 +39,8 @@ from sidecar.relay.upstream.pool import Pool
 from sidecar.relay.upstream.wire import UpstreamWire
 
 BATCH: Final = 8
-MESSAGE: Final = b"\0" + struct.pack(">L", 1024) + bytes(1024)
-PATH: Final = b"/inference.GRPCInferenceService/ModelInfer"
+MESSAGE: Final = framed(1024)
+PATH: Final = METHOD.encode()
 ANSWER: Final = encode(((b":status", b"200"), (b"content-type", b"application/grpc")))
 TRAILERS: Final = encode(((b"grpc-status", b"0"),))
 CALLER: Final = PeerCertificate(("spiffe://example.org/bench/a",), (), "", 9e18, "", frozenset({"example.org"}))
@@ -109,7 +110,8 @@ class Recorder:
     def __init__(self) -> None:
         self.count = 0
 
-    def record(self, event: object, done: object = None) -> None:
+    def record(self, event: Event, done: object = None) -> None:
+        assert event.kind == "call.allowed", event
         self.count += 1
 
 
@@ -122,7 +124,7 @@ class Bench:
         loop: Any = Loop()
         self._loop = loop
         self.recorder: Any = Recorder()
-        rules = (Rule(("spiffe://example.org/bench/*",), ("/inference.GRPCInferenceService/ModelInfer",)),)
+        rules = (Rule(("spiffe://example.org/bench/*",), (METHOD,)),)
         trace, identify = Trace(self._random.randbytes, 0.0), Identify(["example.org"])
         chain = Chain([trace, identify, Authorize(rules), Visible(), Sequences(bytes(KEY)), Record()])
         no_answers: Any = None

@@ -44,7 +44,10 @@ class Stage(NamedTuple):
 
 
 class Side:
-    """The compiled fold of one side. view: of its deepest stage; METADATA where no link looks at messages."""
+    """The compiled fold of one side. view: of its deepest stage; METADATA where no link looks at messages.
+
+    flushes: some link waits for the half-close.
+    """
 
     __slots__ = (
         "_flushes",
@@ -57,6 +60,7 @@ class Side:
         "_stages",
         "_taken",
         "_unary",
+        "flushes",
         "view",
     )
 
@@ -66,6 +70,7 @@ class Side:
         self._stages = tuple(stages)
         self._messages = tuple((at, s.on_message, s.decoded) for at, s in enumerate(stages) if s.on_message)
         self._flushes = tuple((at, s.on_flush) for at, s in enumerate(stages) if s.on_flush)
+        self.flushes = bool(self._flushes)
         self._unary = unary
         self._response = response
         self._observe = observe

@@ -46,6 +46,7 @@ class Plan:
     """How calls of one kind are run.
 
     request_view, response_view: how deep the links look into that side's messages at most; METADATA streams through.
+    request_flushes: some link waits for the end of requests.
     edits_headers, edits_trailers: some link looks at the upstream's headers, or its trailers.
     refusal: why no call may go on under this plan; `start` gives it by itself.
     """
@@ -65,6 +66,7 @@ class Plan:
         "edits_trailers",
         "refusal",
         "request",
+        "request_flushes",
         "request_view",
         "response",
         "response_view",
@@ -102,6 +104,7 @@ class Plan:
         self._unawaited = max((depth for fact, depth in looking if fact is None), default=View.METADATA)
         self.edits_headers = bool(self._headers)
         self.edits_trailers = bool(self._trailers)
+        self.request_flushes = requests.flushes
         self.request_view = requests.view
         self.response_view = responses.view
         self.request: Callable[[Call, Message], Folded | Steps[Folded]] = requests.message

@@ -18,7 +18,7 @@ from sidecar.logs import Log
 from sidecar.relay import responding
 from sidecar.relay.aside import Job
 from sidecar.relay.directions import Direction
-from sidecar.relay.grpc_wire import Deframer, WireFault, cardinality, frame, unframe
+from sidecar.relay.grpc_wire import PREFIX, Deframer, WireFault, cardinality, frame, unframe
 from sidecar.relay.sides import Side
 
 if TYPE_CHECKING:
@@ -62,8 +62,45 @@ class Inspecting(Side):
         self._kept = 0  # bytes of messages in a row for which links gave nothing: they may hold them
 
     def take(self, payload: bytes, end: bool) -> None:
-        self._cut(payload, end)
-        self.catch_up()
+        if not (end and self.unary and self._straight(payload)):
+            self._cut(payload, end)
+            self.catch_up()
+
+    def _straight(self, payload: bytes) -> bool:
+        """The usual request: one plain message that comes with its end, before which nothing came.
+
+        It is looked at and sent on in one go, and so is never held. False where the payload is something else.
+        """
+        size, exchange = len(payload) - PREFIX, self.exchange
+        if (
+            self.count
+            or self._working
+            or size < 0
+            or payload[0]
+            or int.from_bytes(payload[1:PREFIX], "big") != size
+            or size > self.limit
+            or self._deframer.have
+            or self.direction.response
+            or exchange.plan.request_flushes
+        ):
+            return False
+        self.count = 1
+        self.credit(PREFIX + size)
+        self._working = True
+        message = Message(payload[PREFIX:])
+        result = self._shown(message)
+        if type(result) is list and len(result) == 1 and result[0] is message:
+            self.direction.close(self, payload)
+            self._working = False
+        else:
+            self._working = False
+            if self._hold(len(payload)):
+                self._todo.append(_END)
+                self._judged(payload, message, result)
+                self.catch_up()
+        if not exchange.over:
+            self._settle()
+        return True
 
     def catch_up(self) -> None:
         """Look at what waits, one message at a time, until a hook asks, the sink stalls, or nothing is left.
@@ -169,7 +206,12 @@ class Inspecting(Side):
 
     def _show(self, item: bytes, raw: bytes) -> None:
         """Give a message to the links."""
-        exchange, message = self.exchange, Message(raw)
+        message = Message(raw)
+        self._judged(item, message, self._shown(message))
+
+    def _shown(self, message: Message) -> Any:
+        """What the links make of a message."""
+        exchange = self.exchange
         relay = exchange.relay
         exchange.call.now = relay.wall()
         began = relay.timer()
@@ -177,9 +219,12 @@ class Inspecting(Side):
         exchange.chain_s += relay.timer() - began
         if len(exchange.call.events) >= _EVENTS:
             exchange.publish()
+        return result
+
+    def _judged(self, item: bytes, message: Message, result: Any) -> None:
         if isinstance(result, Generator):
             self._busy = True
-            exchange.drive(result, partial(self._answered, item, message))
+            self.exchange.drive(result, partial(self._answered, item, message))
         else:
             self._forward(item, message, result)
 

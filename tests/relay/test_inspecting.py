@@ -69,6 +69,52 @@ def test_what_has_left_is_not_charged_any_more_when_hooks_ask() -> None:
         call.cancel()
 
 
+@pytest.mark.parametrize("cut", [3, 100_000])
+def test_a_whole_request_is_charged_while_its_hook_asks_and_no_longer(cut: int) -> None:
+    with World([scripted("ask", on_request=asks(PASS))], cut=pieces(cut)) as world:
+        world.answer = lambda call: call.answer(b"done")
+        world.answers.holds = True
+        call = world.call("unary")
+        call.message(bytes(100), end=True)
+        world.settle()
+        assert world.relay._buffered == 105
+        assert not world.tap
+        world.answers.settle()
+        world.settle()
+        assert (call.status, world.relay._buffered, world.tap[0].messages) == (0, 0, [bytes(100)])
+
+
+def late(call: Call, response: bool) -> Verdict:
+    return PASS if response else Forward((Message(b"late"),))
+
+
+@pytest.mark.parametrize("cut", [3, 100_000])
+@pytest.mark.parametrize(
+    ("hooks", "expected"),
+    [
+        ({"on_request": gives(PASS)}, [b"ping"]),
+        ({"on_request": gives(Forward((Message(b"other"),)))}, [b"other"]),
+        ({"on_request": gives(HOLD), "on_flush": late}, [b"late"]),
+        ({"on_request": gives(PASS), "on_flush": gives(PASS)}, [b"ping"]),
+        ({"on_request": gives(HOLD)}, None),
+        ({"on_request": gives(Forward((Message(b"1"), Message(b"2"))))}, None),
+        ({"on_request": gives(NO)}, None),
+    ],
+)
+def test_a_whole_request_fares_as_one_that_comes_in_pieces(
+    cut: int, hooks: dict[str, Any], expected: list[bytes] | None
+) -> None:
+    """expected: what goes upstream, None for nothing."""
+    with World([scripted("link", **hooks)], cut=pieces(cut)) as world:
+        world.answer = lambda call: call.answer(b"done")
+        call = world.call("unary")
+        call.message(b"ping", end=True)
+        world.settle()
+        assert (call.status == 0) is (expected is not None)
+        assert [each.messages for each in world.tap] == ([] if expected is None else [expected])
+        assert world.relay._buffered == 0
+
+
 def test_many_messages_whose_hooks_ask_in_one_payload() -> None:
     """An answer that comes at once goes on in a loop, not ever deeper."""
     with World([scripted("ask", on_request=asks(PASS))]) as world:
