@@ -28,7 +28,7 @@ demo: $(RUNTIME)  ## a model server, the sidecar and a client at work, in under 
 	@PYTHONPATH=$(CURDIR)/clients/python $(BIN)/python -m sidecar demo
 
 test: $(EDITABLE)  ## every test; one whose part is not installed is skipped and says why
-	@$(BIN)/python -m pytest -m "not slow and not soak"
+	@tools/tests $(BIN)/python
 
 compiled: $(EDITABLE)  ## the modules that every call runs through as machine code, in .cache/compiled (needs gcc)
 	@$(BIN)/python tools/compiled.py

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.harness import payload
-from interceptors.contract import Method, ModelName
+from interceptors.contract import ModelName
 from sidecar.relay.codecs.registry import registry
 
 
@@ -25,6 +25,8 @@ def test_other_sizes_are_refused(size: int) -> None:
 @pytest.mark.parametrize("response", [False, True])
 def test_a_codec_reads_the_model_and_the_method_is_unary(response: bool) -> None:
     codecs = registry("open-inference")
-    assert codecs.method(payload.METHOD) == Method(payload.METHOD, unary_request=True, unary_response=True)
+    method = codecs.method(payload.METHOD)
+    assert method is not None
+    assert (method.unary_request, method.unary_response, method.permission) == (True, True, "models.inference")
     models = codecs.codec(payload.METHOD).models(payload.framed(1024)[5:], response)
     assert models == (ModelName(payload.MODEL.decode(), "1"),)

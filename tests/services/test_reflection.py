@@ -21,7 +21,8 @@ from tests.services.running import Running
 
 _NO_CONTEXT: Any = None  # answers need none
 OURS = "langtrain.v1.SidecarService"
-LISTED = ["grpc.health.v1.Health", *VERSIONS, messages.SERVICE, OURS]
+ALL_OURS = ["langtrain.v1.ApiKeyService", OURS]
+LISTED = ["grpc.health.v1.Health", *VERSIONS, messages.SERVICE, *ALL_OURS]
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ class Boasting:
 def test_a_model_server_cannot_claim_names_of_ours() -> None:
     questions = iter((Question(list_services=""), Question(file_containing_symbol="langtrain.v1.Keys")))
     listed, keys = Reflection(Boasting()).answers(questions, _NO_CONTEXT)
-    assert names(listed) == ["grpc.health.v1.Health", *VERSIONS, OURS, "model.M"]
+    assert names(listed) == ["grpc.health.v1.Health", *VERSIONS, *ALL_OURS, "model.M"]
     assert keys.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
 
 
@@ -95,7 +96,7 @@ class Silent:
 def test_a_model_server_without_reflection_leaves_the_list_to_us() -> None:
     questions = iter((Question(list_services=""), Question(file_containing_symbol="model.M")))
     listed, theirs = Reflection(Silent()).answers(questions, _NO_CONTEXT)
-    assert names(listed) == ["grpc.health.v1.Health", *VERSIONS, OURS]
+    assert names(listed) == ["grpc.health.v1.Health", *VERSIONS, *ALL_OURS]
     assert theirs.error_response.error_code == grpc.StatusCode.UNIMPLEMENTED.value[0]
     assert theirs.error_response.error_message == "the model server has no reflection"
 
