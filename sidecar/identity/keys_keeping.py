@@ -25,6 +25,7 @@ log = Log("identity")
 MOST_CHANGED: Final = 10_000  # keys that are told of beside the file
 LOOK_S: Final = 30.0  # between looks at what is due, and at changes of other sidecars with the same database
 RETRY_S: Final = 1.0
+CLOSE_S: Final = 5.0
 KEEP: Final = 100_000  # changes of all domains
 
 Tell = Callable[..., None]  # changes, as of `changes.said.Change`
@@ -56,7 +57,8 @@ class KeyKeeping:
     def close(self) -> None:
         self._closed = True
         self._wake.set()
-        self._thread.join(5.0)
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_S)
 
     def _run(self) -> None:
         while not self._closed:
