@@ -31,6 +31,7 @@ LONGEST: Final = 256  # characters of a name, a title, a pattern
 MOST_PATTERNS: Final = 64
 MOST_PAGE: Final = 1_000
 LONGEST_OVERLAP_S: Final = 30 * 86400.0
+LAST: Final = 253_402_300_799.0  # Unix seconds: the end of the year 9999, beyond which no Timestamp may be
 COARSE_S: Final = 300.0
 PERMISSION: Final = re.compile(r"\*|[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*(\.\*)?")
 RESOURCE: Final = re.compile(r"[^\s/\x00-\x20\x7f-\x9f]+(/[^\s/\x00-\x20\x7f-\x9f]+)*")
@@ -153,7 +154,7 @@ def rotate(
     key = ApiKey(prepared.key_id, secret.secret) if prepared else secret
     successor = (prepared or _successor(record, key.key_id))._replace(
         created=now,
-        expires=now + (record.expires - record.created),
+        expires=_lasting(record, now),
         hash_key=hash_key.name,
         hash=api_keys.keyed_hash(key, hash_key.key),
     )
@@ -203,6 +204,11 @@ def touch(store: KeysStore, used: Mapping[str, float]) -> None:
     store.touch({key_id: at - at % COARSE_S for key_id, at in used.items()})
 
 
+def _lasting(record: KeyRecord, now: float) -> float:
+    """Until when a successor is good that begins now."""
+    return NEVER if record.expires == NEVER else min(now + (record.expires - record.created), LAST)
+
+
 def _successor(record: KeyRecord, key_id: str) -> KeyRecord:
     """One that nobody has yet. It ends with its predecessor, unless it is fetched."""
     return record._replace(key_id=key_id, rotated_to="", overlap_ends=NEVER, hash=b"", last_used=0.0)
@@ -228,6 +234,8 @@ def _faults(wanted: Wanted, now: float) -> list[tuple[str, str]]:
     ]
     if not wanted.expires > now:
         faults.append(("expires", "is past, expected a time to come"))
+    elif LAST < wanted.expires < NEVER:
+        faults.append(("expires", "is beyond the year 9999, expected an earlier time, or none for never"))
     if wanted.auto_rotate and wanted.expires == NEVER:
         faults.append(("auto_rotate", "a key that never expires is not rotated by itself; expected expires"))
     if wanted.rate:
@@ -244,5 +252,5 @@ def _pattern_faults(name: str, texts: Sequence[str], form: re.Pattern[str], expe
     return [
         (f"{name}[{at}]", f"expected {expected}, came {text[:LONGEST]!r}")
         for at, text in enumerate(texts)
-        if len(text) > LONGEST or form.fullmatch(text) is None
+        if len(text) > LONGEST or not text.isprintable() or form.fullmatch(text) is None
     ]

@@ -22,6 +22,7 @@ from sidecar.identity.keys_model import (
     encode,
 )
 from sidecar.identity.keys_store_sql import SqlKeysReading, SqlKeysStore
+from sidecar.identity.service import api_key
 from sidecar.state.changes import changes_since
 from sidecar.state.ports import ConflictError, Transaction
 from sidecar.state.store import DatabaseStore
@@ -126,7 +127,19 @@ def test_every_fault_of_what_is_asked_for_is_told_at_once(desk: Desk) -> None:
         desk.create(WANTED._replace(expires=NEVER, auto_rotate=True))
     with pytest.raises(RequestError, match="expires"):
         desk.create(WANTED._replace(expires=float("nan")))
+    with pytest.raises(RequestError, match=r"resources\[0\]: expected a resource"):
+        desk.create(WANTED._replace(resources=("models/a\u200bb",)))  # it stands in records, where nobody would see it
     assert desk.do(keys.page, "default").records == []
+
+
+def test_an_end_that_no_answer_could_tell_is_refused(desk: Desk) -> None:
+    """One such key would make every list that it is in impossible to send."""
+    with pytest.raises(RequestError, match="expires: is beyond the year 9999"):
+        desk.create(WANTED._replace(expires=NOW + 2.0**63))
+    last = desk.create(WANTED._replace(expires=keys.LAST))
+    successor = desk.rotate(last.record.key_id, now=NOW + DAY_S)
+    assert successor.record.expires == keys.LAST
+    assert api_key(successor.record).expires.ToDatetime().year == 9999
 
 
 def test_an_id_that_is_taken_is_not_taken_over(desk: Desk) -> None:
