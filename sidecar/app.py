@@ -183,7 +183,7 @@ class _Worker:
         self._ledger = LimitLedger()
         self._services_pid = 0  # 0 while there is no such process
         self._follower: Follower | None = None  # until there is a loop
-        self._told = Told(lambda: math.inf if self._follower is None else self._follower.age())
+        self._told = Told(lambda: math.inf if self._follower is None else self._follower.age(), self._recheck_soon)
         self._known_keys = KeysKnown(self._told.age, self._recheck_soon)
         self._rechecking = False
         key = sequence_key(bytes.fromhex(birth.start.key))

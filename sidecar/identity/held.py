@@ -29,19 +29,28 @@ class Followed:
 
 
 class Told:
-    """What was told of keys, whichever config's. age: seconds since it was known to be so."""
+    """What was told of keys, whichever config's. age: seconds since it was known to be so.
 
-    def __init__(self, age: Callable[[], float]) -> None:
+    changed: told when an issuer's keys are others than they were. That they were fetched again changes nothing, nor
+    that they are not here for a while, as when whoever fetches them has begun anew.
+    """
+
+    def __init__(self, age: Callable[[], float], changed: Callable[[], None] = lambda: None) -> None:
         self.age = age
+        self._changed = changed
         self._sets: dict[str, tuple[bytes, float]] = {}
+        self._last: dict[str, bytes] = {}  # what each set was, gone or not
 
     def listen(self, key: str, value: Any) -> None:
         """value: a key set as it is published and when it was fetched, Unix seconds; None where it is gone."""
         if value is None:
             self._sets.pop(key, None)
-        else:
-            octets, fetched = value
-            self._sets[key] = bytes(octets), float(fetched)
+            return
+        octets, fetched = value
+        self._sets[key] = bytes(octets), float(fetched)
+        before, self._last[key] = self._last.get(key), bytes(octets)
+        if before is not None and before != octets:
+            self._changed()
 
     def find(self, key: str) -> tuple[bytes, float] | None:
         return self._sets.get(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from sidecar.identity.keeping import SOONEST_S
 from tests import sidecars
 from tests.certificates import Certificates
 from tests.e2e.test_limits import channel
-from tests.e2e.upstream import UNARY, Echo, echo
+from tests.e2e.upstream import STREAM, UNARY, Echo, echo
 from tests.identity.issuing import AUDIENCE, ISSUER, claims, jwk, jwks, token
 from tests.identity.servers import IssuerServer, issuer_server
 from tests.processes import ProcessError
@@ -144,6 +145,27 @@ def test_keys_are_found_by_discovery_and_renewed_when_a_token_names_another(
         eventually(lambda: scene.call(scene.token(which=1)) is grpc.StatusCode.OK, "the new key is in force")
         # Withdrawn with it, cached tokens included.
         eventually(lambda: scene.call(scene.token()) is grpc.StatusCode.UNAUTHENTICATED, "the old one is not")
+
+
+def test_an_open_stream_ends_with_the_key_of_its_token(tmp_path: Path, certificates: Certificates) -> None:
+    with published(tmp_path, certificates) as scene:
+        assert scene.call(scene.token()) is grpc.StatusCode.OK
+        release = threading.Event()
+
+        def requests() -> Iterator[bytes]:
+            yield b"one"
+            release.wait(60)
+
+        stream: Any = scene.opened.stream_stream(STREAM)
+        answers = stream(requests(), metadata=[("authorization", f"Bearer {scene.token()}")], timeout=60)
+        assert next(answers) == b"one"
+        scene.publish(1)
+        # Whoever brings a token of the new key has the keys fetched.
+        eventually(lambda: scene.call(scene.token(which=1)) is grpc.StatusCode.OK, "the new key is in force")
+        with pytest.raises(grpc.RpcError) as raised:
+            next(answers)
+        release.set()
+        assert raised.value.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE)
 
 
 def test_a_flood_of_keys_that_nobody_has_asks_the_issuer_once(tmp_path: Path, certificates: Certificates) -> None:

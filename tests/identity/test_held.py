@@ -19,12 +19,16 @@ STALENESS_S = 5.0
 class Scene:
     def __init__(self) -> None:
         self.age = 0.0
-        self.told = Told(lambda: self.age)
+        self.changes = 0
+        self.told = Told(lambda: self.age, self._changed)
         followed = {
             "login": Followed("source", frozenset(("ES256",)), LONGEST_S),
             "other": Followed("elsewhere", frozenset(("ES256",)), LONGEST_S),
         }
         self.held = Held({"file": jwks.read(key_set(jwk("RS256", "f")))}, followed, self.told, STALENESS_S)
+
+    def _changed(self) -> None:
+        self.changes += 1
 
     def ids(self, issuer: str, now: float = NOW) -> list[str]:
         return [key.key_id for key in self.held.of(issuer, now).keys]
@@ -54,6 +58,20 @@ def test_what_nobody_says_still_holds_is_not_relied_upon(age: float) -> None:
     with pytest.raises(StaleKeysError):
         scene.ids("login")
     assert scene.ids("file") == ["f"]  # nobody has to be there for it
+
+
+def test_what_calls_rest_on_is_asked_about_again_where_keys_are_others_than_before() -> None:
+    scene, one, other = Scene(), key_set(jwk("ES256", "k1")), key_set(jwk("ES256", "k2"))
+    scene.told.listen("source", (one, NOW))
+    scene.told.listen("source", (one, NOW + 600))
+    scene.told.listen("source", None)  # another services process, which has not fetched them yet
+    scene.told.listen("source", (one, NOW + 700))
+    assert scene.changes == 0
+    scene.told.listen("source", (other, NOW + 800))
+    assert scene.changes == 1
+    scene.told.listen("source", None)
+    scene.told.listen("source", (one, NOW + 900))
+    assert scene.changes == 2
 
 
 def test_keys_that_cannot_be_fetched_again_end() -> None:
