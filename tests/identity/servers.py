@@ -15,24 +15,31 @@ from tests.certificates import Pair
 
 
 class IssuerServer:
-    """paths: what is answered, by path: a status, headers and a body.  drip_s: between the bytes of a body."""
+    """paths: what is answered, by path: a status, headers and a body.  drip_s: between the bytes of a body.
+
+    head_drip_s: between the bytes of a first line of a thousand, after which nothing comes.
+    """
 
     def __init__(self, pair: Pair | None) -> None:
         self.paths: dict[str, tuple[int, dict[str, str], bytes]] = {}
         self.drip_s = 0.0
+        self.head_drip_s = 0.0
         self.asked: list[str] = []
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.asked.append(self.path)
+                if outer.head_drip_s:
+                    outer.say(self.wfile, b"HTTP/1.1 200 " + b"x" * 1_000, outer.head_drip_s)
+                    return
                 status, headers, body = outer.paths.get(self.path, (404, {}, b""))
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                outer.say(self.wfile, body)
+                outer.say(self.wfile, body, outer.drip_s)
 
             def log_message(self, format: str, *arguments: Any) -> None:
                 pass
@@ -54,15 +61,15 @@ class IssuerServer:
         self.paths["/.well-known/openid-configuration"] = 200, {}, json.dumps(document).encode()
         self.paths["/jwks"] = 200, {}, keys
 
-    def say(self, out: Any, body: bytes) -> None:
+    def say(self, out: Any, body: bytes, drip_s: float) -> None:
         try:
-            if not self.drip_s:
+            if not drip_s:
                 out.write(body)
                 return
             for at in range(len(body)):
                 out.write(body[at : at + 1])
                 out.flush()
-                time.sleep(self.drip_s)
+                time.sleep(drip_s)
         except OSError:
             pass  # whoever asked has left
 

@@ -125,6 +125,29 @@ def test_an_endless_answer_and_a_slow_one_end(server: IssuerServer, authority: C
     assert time.monotonic() - begin < 30  # a byte at a time would have taken 50 s
 
 
+@pytest.mark.parametrize("secure", [True, False])
+def test_an_answer_that_never_comes_to_its_body_ends(authority: Certificates, secure: bool) -> None:
+    """Not even its first line does: every byte of it is waited for anew."""
+    with issuer_server(authority.server if secure else None) as slow:
+        slow.head_drip_s = 0.05
+        begin = time.monotonic()
+        assert "in time" in refused(source(slow, authority, f"{slow.url}/jwks"), within_s=0.3)
+        assert slow.asked == ["/jwks"]
+        assert time.monotonic() - begin < 30  # a byte at a time would have taken 50 s
+
+
+def test_no_proxy_stands_between_this_host_and_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    with issuer_server() as server, issuer_server() as proxy:
+        server.discover(GOOD)
+        proxy.paths[f"{server.url}/jwks"] = 200, {}, b"keys of somebody else"
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        for name in ("no_proxy", "NO_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        assert fetch(KeySource(server.url, f"{server.url}/jwks", "", 60.0)) == GOOD
+        assert proxy.asked == []
+
+
 def test_nobody_there_and_no_file_of_cas(authority: Certificates, tmp_path: Path) -> None:
     with issuer_server() as gone:
         url = gone.url
