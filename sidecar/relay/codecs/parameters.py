@@ -67,7 +67,9 @@ def of_load(raw: bytes) -> tuple[str, ...]:
     """
     walk = Walk(raw)
     keys = [entry(walk, slot)[0] for slot in walk.slots(0, len(raw), OF_LOAD)]
-    return tuple(dict.fromkeys([LOAD_FILES if key.startswith(FILE) else LOAD_CONFIG for key in keys]))
+    found = {LOAD_FILES if key.startswith(FILE) else LOAD_CONFIG for key in keys}
+    # In this order, whatever order a map's entries came in: a denial names the first.
+    return tuple([permission for permission in (LOAD_FILES, LOAD_CONFIG) if permission in found])
 
 
 def with_parameter(raw: bytes, name: str, change: Change) -> bytes:
