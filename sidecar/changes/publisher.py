@@ -43,9 +43,12 @@ class Publisher:
         return self._sequence
 
     def publish(self, *changes: Change) -> None:
-        """Tell everybody, all at once. A value: plain; None takes the entry away."""
+        """Tell everybody, all at once. A value: plain; None takes the entry away.
+
+        Raises ValueError for what cannot be told, and nothing has changed then.
+        """
+        told = frame((CHANGE, self._sequence + 1, self._clock(), list(changes)))
         self._sequence += 1
-        told = frame((CHANGE, self._sequence, self._clock(), list(changes)))
         for topic, key, value in changes:
             if value is None:
                 self._entries.pop((topic, key), None)

@@ -296,3 +296,19 @@ async def test_a_follower_that_says_what_it_may_not_is_left(junk: bytes) -> None
     feed.publisher.publish((TOPIC, "a", b"1"))
     feed.close()
     ours.close()
+
+
+def test_what_cannot_be_told_changes_nothing() -> None:
+    async def scene() -> None:
+        feed = Feed()
+        feed.link()
+        await feed.follower.begun.wait()
+        with pytest.raises(ValueError, match="unmarshallable"):
+            feed.publisher.publish((TOPIC, "k", object()))
+        feed.publisher.publish((TOPIC, "k", 1))
+        async with asyncio.timeout(20):
+            while feed.known != {"k": 1}:  # noqa: ASYNC110 - what a socket brings has no event here
+                await asyncio.sleep(0.005)
+        feed.close()
+
+    asyncio.run(scene())
