@@ -40,7 +40,7 @@ from sidecar.errors import SidecarError
 from sidecar.identity.held import Held, Told
 from sidecar.identity.keys_hash import FileHashKeys
 from sidecar.identity.keys_known import KeysKnown
-from sidecar.identity.keys_model import FILE, USED
+from sidecar.identity.keys_model import FILE, SO, USED
 from sidecar.identity.keys_model import KEYS as API_KEYS
 from sidecar.identity.sources import KEYS
 from sidecar.internal.mac import SealError
@@ -184,7 +184,7 @@ class _Worker:
         self._services_pid = 0  # 0 while there is no such process
         self._follower: Follower | None = None  # until there is a loop
         self._told = Told(lambda: math.inf if self._follower is None else self._follower.age(), self._recheck_soon)
-        self._known_keys = KeysKnown(self._told.age, self._recheck_soon)
+        self._known_keys = KeysKnown(self._told.age, self._recheck_soon, boot_clock)
         self._rechecking = False
         key = sequence_key(bytes.fromhex(birth.start.key))
         self._lasting = Lasting(self._ledger, self._told, self._known_keys, key)
@@ -202,7 +202,9 @@ class _Worker:
         watched = Watched.of(self._birth.descriptors, loop, now.config.telemetry.access_log, self._known, jitter)
         meter, spans = (UNMETERED, None) if watched is None else (watched.meter, watched.spans)
         follower = self._follower = Follower(
-            loop, boot_clock, {KEYS: self._told.listen, FILE: known.listen_file, API_KEYS: known.listen}
+            loop,
+            boot_clock,
+            {KEYS: self._told.listen, FILE: known.listen_file, API_KEYS: known.listen, SO: known.listen_so},
         )
         answers = Answers(loop, {TakeAll: self._ledger.take_all, FetchKeys: self._fetch_keys})
         self._relay = relay = Relay(loop, now.front, now.chain, now.codecs, recorder, spans, answers, meter, jitter)

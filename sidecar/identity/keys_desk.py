@@ -116,6 +116,10 @@ class KeyDesk:
     def touch(self, used: dict[str, float]) -> None:
         self._store.write(lambda transaction: keys.touch(SqlKeysStore(transaction), used))
 
+    def forget(self) -> None:
+        """Drop answers that are not kept under their idempotency keys any longer."""
+        self._store.write(lambda transaction: idempotency.forget(transaction, self._clock()))
+
     def _make(self, asked: Asked, kind: str, make: Callable[[KeysStore], Made]) -> Given:
         scope = Scope(asked.caller.tenant, asked.caller.name, asked.method, asked.key)
 

@@ -1,29 +1,32 @@
-"""What workers are told of API keys, and what is due with keys; in the services process, on a thread of its own.
+"""What workers are told of API keys, and what is due with keys; in the services process, on threads of its own.
 
 Workers have a file of all keys, and are told what has changed since it was made. When that is much, the file is made
-anew.
+anew. They are also told as of when they know all of it: the feed says that this process is there, and not that it could
+read the database. Whatever takes long is done on a second thread, so that nobody waits for a revocation meanwhile.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from sidecar.errors import SidecarError
-from sidecar.identity.keys_desk import KeyDesk
-from sidecar.identity.keys_hash import FileHashKeys
-from sidecar.identity.keys_model import DOMAIN, FILE, KEYS, KIND
+from sidecar.identity.keys_desk import PREPARE_MOST, KeyDesk
+from sidecar.identity.keys_model import DOMAIN, FILE, KEYS, KIND, SO
+from sidecar.identity.keys_ports import HashKeys
 from sidecar.identity.keys_publish import publish, usable
 from sidecar.logs import Log
-from sidecar.state.changes import MOST, GapError, changes_since, compact
+from sidecar.state.changes import MOST, Change, GapError, changes_since, compact
 from sidecar.state.ports import Store
 
 log = Log("identity")
 
 MOST_CHANGED: Final = 10_000  # keys that are told of beside the file
-LOOK_S: Final = 30.0  # between looks at what is due, and at changes of other sidecars with the same database
+MOST_TOLD: Final = 256 << 10  # bytes of changes that are told at once
+LOOK_S: Final = 0.25  # between looks at changes, those of other sidecars with the same database as well
+CHORES_S: Final = 30.0  # between looks at what is due
 RETRY_S: Final = 1.0
 CLOSE_S: Final = 5.0
 KEEP: Final = 100_000  # changes of all domains
@@ -32,74 +35,70 @@ Tell = Callable[..., None]  # changes, as of `changes.said.Change`
 
 
 class KeyKeeping:
-    """tell: puts changes into the feed; called on this thread.  path: of the file of keys."""
+    """tell: puts changes into the feed; called on these threads.  path: of the file of keys.
 
-    def __init__(self, store: Store, desk: KeyDesk, path: Path, hash_keys: FileHashKeys, tell: Tell) -> None:
+    clock: seconds of CLOCK_BOOTTIME.
+    """
+
+    def __init__(
+        self, store: Store, desk: KeyDesk, path: Path, hash_keys: HashKeys, tell: Tell, clock: Callable[[], float]
+    ) -> None:
         self._store = store
         self._desk = desk
         self._path = path
         self._hash_keys = hash_keys
         self._tell = tell
+        self._clock = clock
         self._known = -1  # up to which change workers have been told; below 0 before there is a file
         self._told: dict[str, int] = {}  # beside the file: number of the last change, by key
-        self._wake = threading.Event()
-        self._closed = False
-        self._troubled = False
-        self._thread = threading.Thread(target=self._run, name="api-keys", daemon=True)
+        self._making = threading.Lock()  # held by whoever makes the file
+        self._made: int | None = None  # up to which change another is that was made beside
+        self._looking = _Repeated("api-keys", self._look, LOOK_S)
+        self._chores = _Repeated("api-keys-chores", self._do_chores, CHORES_S)
 
     def start(self) -> None:
-        self._thread.start()
+        self._looking.start()
+        self._chores.start()
 
     def committed(self, sequence: int) -> None:
         """Something was written: from any thread."""
-        self._wake.set()
+        self._looking.wake()
 
     def close(self) -> None:
-        self._closed = True
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(CLOSE_S)
+        self._looking.close()
+        self._chores.close()
 
-    def _run(self) -> None:
-        while not self._closed:
-            self._wake.clear()
-            try:
-                if self._known < 0:
-                    self._begin()
-                self._follow()
-                self._desk.prepare_due()
-                self._troubled = False
-                wait = LOOK_S
-            except SidecarError as error:
-                if not self._troubled:
-                    log.warning("api_keys_troubled", detail=str(error))
-                self._troubled, wait = True, RETRY_S
-            except Exception as error:
-                log.error("api_keys_defect", error)
-                wait = RETRY_S
-            self._wake.wait(wait)
+    # --- on the first thread ------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        now = self._clock()  # before anything is read: what is written meanwhile is not known yet
+        if self._known < 0:
+            self._begin()
+        made, self._made = self._made, None
+        if made is not None:
+            self._swapped(made)
+        self._follow()
+        self._tell((SO, SO, now))
+        if len(self._told) > MOST_CHANGED:
+            self._chores.wake()
 
     def _begin(self) -> None:
         """With the file that is there, where changes lead on from it."""
-        current = self._hash_keys.current
-        head = usable(self._store, self._path, current) or publish(self._store, self._path, current)
-        self._swapped(head.sequence)
+        head = usable(self._store, self._path, self._hash_keys.current)
+        self._swapped(self._make() if head is None else head.sequence)
 
     def _follow(self) -> None:
         try:
             while changes := self._store.read(lambda reading: changes_since(reading, self._known)):
                 ours = [each for each in changes if (each.domain, each.kind) == (DOMAIN, KIND)]
-                if ours:
-                    self._tell(*[(KEYS, each.key, (each.sequence, each.body)) for each in ours])
-                    self._told.update({each.key: each.sequence for each in ours})
+                for some in _small(ours):
+                    self._tell(*[(KEYS, each.key, (each.sequence, each.body)) for each in some])
+                self._told.update({each.key: each.sequence for each in ours})
                 self._known = changes[-1].sequence
                 if len(changes) < MOST:
                     break
         except GapError:
-            self._swapped(publish(self._store, self._path, self._hash_keys.current).sequence)
-        if len(self._told) > MOST_CHANGED:
-            self._swapped(publish(self._store, self._path, self._hash_keys.current).sequence)
-            self._store.write(lambda transaction: compact(transaction, KEEP))
+            self._swapped(self._make())
 
     def _swapped(self, sequence: int) -> None:
         """There is another file, up to a change."""
@@ -109,3 +108,74 @@ class KeyKeeping:
         for key in within:
             del self._told[key]
         self._known = max(self._known, sequence)
+
+    # --- on the second ------------------------------------------------------------------------------------------
+
+    def _do_chores(self) -> None:
+        if len(self._told) > MOST_CHANGED and self._made is None:
+            self._made = self._make()
+            self._looking.wake()
+            self._store.write(lambda transaction: compact(transaction, KEEP))
+        while len(self._desk.prepare_due()) == PREPARE_MOST and not self._chores.closed:
+            pass
+        self._desk.forget()
+
+    # --- on either ----------------------------------------------------------------------------------------------
+
+    def _make(self) -> int:
+        """A file of all keys as they are now; up to which change."""
+        with self._making:
+            return publish(self._store, self._path, self._hash_keys.current).sequence
+
+
+class _Repeated:
+    """A thread that does its work again and again, and at once where it is woken."""
+
+    def __init__(self, name: str, work: Callable[[], None], every_s: float) -> None:
+        self.closed = False
+        self._work = work
+        self._every_s = every_s
+        self._woken = threading.Event()
+        self._troubled = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def close(self) -> None:
+        self.closed = True
+        self._woken.set()
+        if self._thread.is_alive():
+            self._thread.join(CLOSE_S)
+
+    def _run(self) -> None:
+        while not self.closed:
+            self._woken.clear()
+            wait_s = RETRY_S
+            try:
+                self._work()
+                self._troubled, wait_s = False, self._every_s
+            except SidecarError as error:
+                if not self._troubled:
+                    log.warning("api_keys_troubled", detail=str(error))
+                self._troubled = True
+            except Exception as error:
+                log.error("api_keys_defect", error)
+            self._woken.wait(wait_s)
+
+
+def _small(changes: Sequence[Change]) -> Iterator[list[Change]]:
+    """In order, so many at once as are no burden on whoever is told."""
+    some: list[Change] = []
+    size = 0
+    for each in changes:
+        if some and size + len(each.body) > MOST_TOLD:
+            yield some
+            some, size = [], 0
+        some.append(each)
+        size += len(each.body)
+    if some:
+        yield some

@@ -24,6 +24,7 @@ from sidecar.state.ports import StateError
 log = Log("identity")
 
 RETRY_S: Final = 1.0
+NEVER: Final = float("-inf")
 
 
 class StaleKeysError(ApiKeyError):
@@ -37,12 +38,17 @@ class StaleKeysError(ApiKeyError):
 
 
 class KeysKnown:
-    """age: seconds since what was told was known to be so.  changed: told whenever keys have changed."""
+    """age: seconds since what was told was known to be so.  changed: told whenever keys have changed.
 
-    def __init__(self, age: Callable[[], float], changed: Callable[[], None]) -> None:
+    clock: seconds of CLOCK_BOOTTIME.
+    """
+
+    def __init__(self, age: Callable[[], float], changed: Callable[[], None], clock: Callable[[], float]) -> None:
         self.used = Used()
         self._age = age
         self._changed = changed
+        self._clock = clock
+        self._so = NEVER  # when whoever tells had read what there is
         self._hash_keys: HashKeys | None = None
         self._wanted: tuple[str, int] | None = None  # the file that is to be used, and up to which change it is
         self._opening: asyncio.Future[KeyFile] | None = None
@@ -59,7 +65,7 @@ class KeysKnown:
     def identify(self, text: str, now: float, max_staleness_s: float) -> KeyRecord:
         """text: the key.  now: Unix seconds. Raises ApiKeyError, StaleKeysError."""
         lookup = self._lookup
-        if lookup is None or self._age() > max_staleness_s:
+        if lookup is None or max(self._age(), self._clock() - self._so) > max_staleness_s:
             raise StaleKeysError
         try:
             record = lookup.identify(text, now)
@@ -73,6 +79,11 @@ class KeysKnown:
         """value: the path and the last change of the file of keys; None where there is none."""
         self._wanted = value
         self._open()
+
+    def listen_so(self, _key: str, value: Any) -> None:
+        """value: of `SO`; None where whoever tells has begun anew, and has not read yet."""
+        if value is not None:
+            self._so = value
 
     def listen(self, key: str, value: Any) -> None:
         """value: number and body of a key's change; None where the file has it."""

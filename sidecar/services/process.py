@@ -33,6 +33,7 @@ from sidecar.services.guard import Refusal
 from sidecar.services.model_server_grpc import GrpcModelServer
 from sidecar.services.server import Services, Settings
 from sidecar.state.opening import open_store
+from sidecar.telemetry.pulse import boot_clock
 
 KEYS_FILE: Final = "api-keys.bin"
 RECORDED_S: Final = 5.0
@@ -64,7 +65,6 @@ async def _run(birth: Birth) -> int:
     def keep(source: KeySource, keys: bytes | None) -> None:
         publisher.publish((KEYS, source.key, None if keys is None else (keys, time.time())))
 
-    boot_clock = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
     jitter = Random(secrets.randbits(64)).random  # noqa: S311 - spreads fetches, guards nothing
     keeping = Keeping(loop, fetch, keep, time.monotonic, jitter)
     keys = ApiKeys.of(start.settings["api_keys"], loop, recorder, lambda *told: publisher.publish(*told))
@@ -118,7 +118,7 @@ class ApiKeys:
         self._loop = loop
         self._store = open_store(directory, settings["url"], lambda sequence: self._keeping.committed(sequence))
         self.desk = KeyDesk(self._store, hash_keys, partial(record_durably, loop, recorder), time.time, os.urandom)
-        self._keeping = KeyKeeping(self._store, self.desk, directory / KEYS_FILE, hash_keys, telling)
+        self._keeping = KeyKeeping(self._store, self.desk, directory / KEYS_FILE, hash_keys, telling, boot_clock)
 
     @classmethod
     def of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ class Scene:
         self.unrecorded = False
         self.told: list[tuple[str, str, Any]] = []
         self.desk = KeyDesk(store, self.hash_keys, self._record, lambda: self.now, os.urandom)
-        self.keeping = KeyKeeping(store, self.desk, self.path, self.hash_keys, self._tell)
+        self.keeping = KeyKeeping(store, self.desk, self.path, self.hash_keys, self._tell, time.monotonic)
 
     def _record(self, event: Event) -> None:
         if self.unrecorded:
@@ -179,7 +180,7 @@ def test_a_file_that_is_good_is_used_again(scene: Scene, store: DatabaseStore) -
     written = scene.path.stat().st_ino
     later = scene.create().record.key_id
     scene.told.clear()
-    scene.keeping = KeyKeeping(store, scene.desk, scene.path, scene.hash_keys, scene._tell)
+    scene.keeping = KeyKeeping(store, scene.desk, scene.path, scene.hash_keys, scene._tell, time.monotonic)
     scene.started()
     eventually(lambda: scene.known() == {made: False, later: False}, "both are known")
     assert scene.path.stat().st_ino == written

@@ -17,7 +17,7 @@ from sidecar.identity import keys_known as module
 from sidecar.identity.api_keys import ApiKeyError
 from sidecar.identity.credentials import Credentials
 from sidecar.identity.keys_known import KeysKnown, StaleKeysError
-from sidecar.identity.keys_model import FILE, KeyRecord, encode
+from sidecar.identity.keys_model import FILE, SO, KeyRecord, encode
 from tests.identity.key_files import written
 from tests.identity.keyring import HASH_KEY, NOW, OTHER_HASH_KEY, made
 from tests.identity.test_keys_lookup import Keyring
@@ -30,7 +30,9 @@ class Scene:
         self.path = path
         self.age = 0.0
         self.changes = 0
-        self.known = KeysKnown(lambda: self.age, self._changed)
+        self.clock = 1_000.0
+        self.known = KeysKnown(lambda: self.age, self._changed, lambda: self.clock)
+        self.known.listen_so(SO, self.clock)
         self.known.configure(Keyring(HASH_KEY))
 
     def _changed(self) -> None:
@@ -121,6 +123,23 @@ def test_what_may_have_changed_is_not_relied_upon(tmp_path: Path) -> None:
         with pytest.raises(StaleKeysError) as raised:
             at.known.identify(one.text, NOW, STALENESS_S)
         assert raised.value.code is Code.UNAVAILABLE
+
+    play(tmp_path, scene)
+
+
+def test_that_somebody_tells_is_not_that_they_could_read(tmp_path: Path) -> None:
+    """The services process is there, and its database is not."""
+    one, record = made(1)
+
+    async def scene(at: Scene) -> None:
+        at.tell_file(record, sequence=7)
+        await at.until(lambda: at.reason(one.text) == "")
+        at.clock += STALENESS_S + 0.001
+        assert at.reason(one.text) == "identify.key_stale"
+        at.known.listen_so(SO, None)
+        assert at.reason(one.text) == "identify.key_stale"
+        at.known.listen_so(SO, at.clock)
+        assert at.reason(one.text) == ""
 
     play(tmp_path, scene)
 
