@@ -19,7 +19,7 @@ from sidecar.identity.keys_ports import HashKeys
 from sidecar.identity.keys_publish import publish, usable
 from sidecar.logs import Log
 from sidecar.state.changes import MOST, Change, GapError, changes_since, compact
-from sidecar.state.ports import Store
+from sidecar.state.ports import Head, Store
 
 log = Log("identity")
 
@@ -52,7 +52,8 @@ class KeyKeeping:
         self._known = -1  # up to which change workers have been told; below 0 before there is a file
         self._told: dict[str, int] = {}  # beside the file: number of the last change, by key
         self._making = threading.Lock()  # held by whoever makes the file
-        self._made: int | None = None  # up to which change another is that was made beside
+        self._began = clock()
+        self._made: Head | None = None  # of what another is that was made beside
         self._looking = _Repeated("api-keys", self._look, LOOK_S)
         self._chores = _Repeated("api-keys-chores", self._do_chores, CHORES_S)
 
@@ -78,14 +79,14 @@ class KeyKeeping:
         if made is not None:
             self._swapped(made)
         self._follow()
-        self._tell((SO, SO, now))
+        self._tell((SO, SO, (now, self._began)))
         if len(self._told) > MOST_CHANGED:
             self._chores.wake()
 
     def _begin(self) -> None:
         """With the file that is there, where changes lead on from it."""
         head = usable(self._store, self._path, self._hash_keys.current)
-        self._swapped(self._make() if head is None else head.sequence)
+        self._swapped(self._make() if head is None else head)
 
     def _follow(self) -> None:
         try:
@@ -100,10 +101,11 @@ class KeyKeeping:
         except GapError:
             self._swapped(self._make())
 
-    def _swapped(self, sequence: int) -> None:
-        """There is another file, up to a change."""
+    def _swapped(self, head: Head) -> None:
+        """There is another file, of the database as it was at `head`."""
+        sequence = head.sequence
         within = [key for key, number in self._told.items() if number <= sequence]
-        changes: list[tuple[str, str, Any]] = [(FILE, FILE, (str(self._path), sequence))]
+        changes: list[tuple[str, str, Any]] = [(FILE, FILE, (str(self._path), sequence, head.identity))]
         self._tell(*changes, *[(KEYS, key, None) for key in within])
         for key in within:
             del self._told[key]
@@ -122,10 +124,10 @@ class KeyKeeping:
 
     # --- on either ----------------------------------------------------------------------------------------------
 
-    def _make(self) -> int:
-        """A file of all keys as they are now; up to which change."""
+    def _make(self) -> Head:
+        """A file of all keys as they are now; of what."""
         with self._making:
-            return publish(self._store, self._path, self._hash_keys.current).sequence
+            return publish(self._store, self._path, self._hash_keys.current)
 
 
 class _Repeated:

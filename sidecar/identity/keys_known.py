@@ -50,10 +50,14 @@ class KeysKnown:
         self._clock = clock
         self._so = NEVER  # when whoever tells had read what there is
         self._hash_keys: HashKeys | None = None
-        self._wanted: tuple[str, int] | None = None  # the file that is to be used, and up to which change it is
+        # The file that is to be used, up to which change it is, and of which database.
+        self._wanted: tuple[str, int, str] | None = None
         self._opening: asyncio.Future[KeyFile] | None = None
         self._lookup: KeyLookup | None = None
         self._pending: list[KeyChange] = []
+        self._told: dict[str, KeyChange] = {}  # all that is so beside the file
+        self._began = NEVER  # when whoever tells did
+        self._anew = False  # it is another than before
 
     def configure(self, hash_keys: HashKeys | None) -> None:
         """hash_keys: None where no keys are taken."""
@@ -76,28 +80,50 @@ class KeysKnown:
         return record
 
     def listen_file(self, _key: str, value: Any) -> None:
-        """value: the path and the last change of the file of keys; None where there is none."""
+        """value: the path, the last change and the database of the file of keys; None where there is none."""
         self._wanted = value
+        lookup = self._lookup
+        if (
+            lookup is not None
+            and value is not None
+            and (lookup.database != value[2] or lookup.sequence_of_file > value[1])
+        ):
+            # Another database is in its place, or this one as it was earlier: what is known here is not so any more.
+            log.warning("api_keys_another_database")
+            lookup.close()
+            self._lookup = None
         self._open()
 
     def listen_so(self, _key: str, value: Any) -> None:
         """value: of `SO`; None where whoever tells has begun anew, and has not read yet."""
-        if value is not None:
-            self._so = value
+        if value is None:
+            return
+        self._so, began = value
+        if began != self._began:
+            self._began, self._anew = began, True
+            asyncio.get_running_loop().call_soon(self._apply)
 
     def listen(self, key: str, value: Any) -> None:
         """value: number and body of a key's change; None where the file has it."""
         if value is None:
+            self._told.pop(key, None)
             return
         if not self._pending:
             asyncio.get_running_loop().call_soon(self._apply)
-        self._pending.append(KeyChange(value[0], key, value[1]))
+        self._told[key] = change = KeyChange(value[0], key, value[1])
+        self._pending.append(change)
 
     def _apply(self) -> None:
         if self._lookup is None:
             return  # once the file is open
         pending, self._pending = self._pending, []
-        if pending:
+        if self._anew and self._wanted is not None and self._lookup.sequence_of_file >= self._wanted[1]:
+            # What another tells goes back, until it has told all, to what was so before; from then on that alone is so,
+            # over the file that it goes with.
+            self._anew = False
+            self._lookup.begin_anew(self._told.values())
+            self._changed()
+        elif pending:
             self._lookup.apply(pending, max(each.sequence for each in pending))
             self._changed()
 
@@ -108,29 +134,37 @@ class KeysKnown:
         if self._lookup is not None and self._lookup.sequence_of_file >= self._wanted[1]:
             return
         loop = asyncio.get_running_loop()
-        work = partial(_opened, Path(self._wanted[0]), self._hash_keys.current)
+        work = partial(_opened, self._wanted, self._hash_keys.current)
         self._opening = loop.run_in_executor(None, work)
-        self._opening.add_done_callback(self._opened)
+        self._opening.add_done_callback(partial(self._opened, self._wanted))
 
-    def _opened(self, opening: asyncio.Future[KeyFile]) -> None:
+    def _opened(self, wanted: tuple[str, int, str], opening: asyncio.Future[KeyFile]) -> None:
         self._opening = None
         try:
             file = opening.result()
-            if self._hash_keys is None:
-                file.close()
-                return
-            if self._lookup is None:
-                self._lookup = KeyLookup(file, self._hash_keys)
-            else:
-                self._lookup.swap(file)
         except (KeyFileError, StateError) as error:
             log.warning("api_keys_unusable", detail=str(error))
             asyncio.get_running_loop().call_later(RETRY_S, self._open)
             return
+        if self._hash_keys is None or wanted != self._wanted:
+            file.close()
+            self._open()
+            return
+        if self._lookup is None:
+            self._lookup = KeyLookup(file, self._hash_keys)
+            self._lookup.begin_anew(self._told.values())
+        else:
+            self._lookup.swap(file)  # of the same database, and later: else there would be none by now
         self._apply()
         self._open()  # perhaps there is another by now
         self._changed()
 
 
-def _opened(path: Path, hash_key: HashKey) -> KeyFile:
-    return KeyFile(path, hash_key)
+def _opened(wanted: tuple[str, int, str], hash_key: HashKey) -> KeyFile:
+    """Raises KeyFileError, StateError."""
+    path, sequence, database = wanted
+    file = KeyFile(Path(path), hash_key)
+    if file.database != database or file.sequence < sequence:
+        file.close()
+        raise KeyFileError(f"file of API keys {path} is of another database, or not up to change {sequence}")
+    return file

@@ -37,6 +37,11 @@ class KeyLookup:
         return len(self._changed)
 
     @property
+    def database(self) -> str:
+        """Of which database the file is."""
+        return self._file.database
+
+    @property
     def sequence_of_file(self) -> int:
         """Up to which change the file is."""
         return self._file.sequence
@@ -70,6 +75,15 @@ class KeyLookup:
             if change.sequence > self.sequence:
                 self._changed[change.key_id] = change
         self.sequence = max(upto, self.sequence)
+
+    def begin_anew(self, changes: Iterable[KeyChange]) -> None:
+        """Of what has changed since the file was made, this is all, and what was known before is not so any more."""
+        self._changed, self.sequence = {}, self._file.sequence
+        for change in sorted(changes):
+            self.apply((change,), change.sequence)
+
+    def close(self) -> None:
+        self._file.close()
 
     def swap(self, file: KeyFile) -> None:
         """Go on with a later file, and close the one before. Raises KeyFileError for an older one, or another's."""

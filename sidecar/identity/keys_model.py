@@ -20,7 +20,7 @@ NUMBERS: Final = Struct("<dddd??32s")
 FIELD, ITEM = "\x1f", "\x1e"  # neither is printable
 DOMAIN, KIND = "identity", "api_key"  # of its changes
 KEYS, FILE = "api_keys", "api_keys_file"  # topics under which workers are told
-SO = "api_keys_so"  # as of when, in seconds of CLOCK_BOOTTIME, they were told all
+SO = "api_keys_so"  # as of when they were told all, and when whoever tells began: seconds of CLOCK_BOOTTIME
 USED = "api_keys_used"  # what workers hand in
 
 

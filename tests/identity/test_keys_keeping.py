@@ -54,7 +54,7 @@ class Scene:
 
     def so(self) -> float:
         """As of when all was told."""
-        return max((change[2] for told in list(self.told) for change in told if change[0] == SO), default=0.0)
+        return max((change[2][0] for told in list(self.told) for change in told if change[0] == SO), default=0.0)
 
     def files(self) -> int:
         return sum(change[0] == FILE for told in list(self.told) for change in told)

@@ -18,7 +18,7 @@ from sidecar.identity.api_keys import ApiKeyError
 from sidecar.identity.credentials import Credentials
 from sidecar.identity.keys_known import KeysKnown, StaleKeysError
 from sidecar.identity.keys_model import FILE, SO, KeyRecord, encode
-from tests.identity.key_files import written
+from tests.identity.key_files import DATABASE, written
 from tests.identity.keyring import HASH_KEY, NOW, OTHER_HASH_KEY, made
 from tests.identity.test_keys_lookup import Keyring
 
@@ -32,15 +32,15 @@ class Scene:
         self.changes = 0
         self.clock = 1_000.0
         self.known = KeysKnown(lambda: self.age, self._changed, lambda: self.clock)
-        self.known.listen_so(SO, self.clock)
+        self.known.listen_so(SO, (self.clock, 1.0))
         self.known.configure(Keyring(HASH_KEY))
 
     def _changed(self) -> None:
         self.changes += 1
 
-    def tell_file(self, *records: KeyRecord, sequence: int) -> None:
-        written(self.path, records, sequence).close()
-        self.known.listen_file(FILE, (str(self.path), sequence))
+    def tell_file(self, *records: KeyRecord, sequence: int, database: str = DATABASE) -> None:
+        written(self.path, records, sequence, database=database).close()
+        self.known.listen_file(FILE, (str(self.path), sequence, database))
 
     def tell(self, sequence: int, record: KeyRecord) -> None:
         self.known.listen(record.key_id, (sequence, encode(record)))
@@ -138,7 +138,7 @@ def test_that_somebody_tells_is_not_that_they_could_read(tmp_path: Path) -> None
         assert at.reason(one.text) == "identify.key_stale"
         at.known.listen_so(SO, None)
         assert at.reason(one.text) == "identify.key_stale"
-        at.known.listen_so(SO, at.clock)
+        at.known.listen_so(SO, (at.clock, 1.0))
         assert at.reason(one.text) == ""
 
     play(tmp_path, scene)
@@ -154,7 +154,7 @@ def test_a_file_that_cannot_be_used_is_tried_again(
     async def scene(at: Scene) -> None:
         at.path.touch(0o600)
         at.path.write_bytes(spoilt)
-        at.known.listen_file(FILE, (str(at.path), 7))
+        at.known.listen_file(FILE, (str(at.path), 7, DATABASE))
         await asyncio.sleep(0.1)
         assert at.reason(one.text) == "identify.key_stale"
         written(at.path, [record]).close()
@@ -169,7 +169,7 @@ def test_a_file_of_another_hash_key_lets_nobody_in(tmp_path: Path, monkeypatch: 
 
     async def scene(at: Scene) -> None:
         written(at.path, [record], hash_key=OTHER_HASH_KEY).close()
-        at.known.listen_file(FILE, (str(at.path), 7))
+        at.known.listen_file(FILE, (str(at.path), 7, DATABASE))
         await asyncio.sleep(0.1)
         assert at.reason(one.text) == "identify.key_stale"
 
@@ -207,3 +207,115 @@ def no_token(reason: str) -> Deny:
 def test_where_no_keys_are_taken_one_is_unknown() -> None:
     found = Credentials(None, None, STALENESS_S).identify(made(1)[0].text, "", NOW)
     assert found == Deny(Code.UNAUTHENTICATED, "identify.key_unknown", "API key is not valid")
+
+
+def test_a_database_that_was_put_back_takes_over_with_another_services_process(tmp_path: Path) -> None:
+    """Its changes have numbers that were others' before, and what was known of these is not so any more."""
+    (one, one_record), (two, two_record) = made(1), made(2)
+
+    async def scene(at: Scene) -> None:
+        at.tell_file(one_record, two_record, sequence=50)
+        await at.until(lambda: at.reason(one.text) == "")
+        at.tell(60, two_record._replace(revoked=NOW))
+        await at.until(lambda: at.reason(two.text) == "identify.key_revoked")
+        at.known.listen_so(SO, None)
+        at.known.listen(two.key_id, None)
+        at.tell_file(one_record, two_record, sequence=50)
+        at.tell(51, one_record._replace(revoked=NOW))
+        at.known.listen_so(SO, (at.clock, 2.0))
+        await at.until(lambda: at.reason(one.text) == "identify.key_revoked")
+        assert at.reason(two.text) == ""
+
+    play(tmp_path, scene)
+
+
+def test_another_services_process_does_not_take_revocations_back(tmp_path: Path) -> None:
+    """It tells what was so at the file's time first, and then all that has changed."""
+    one, record = made(1)
+
+    async def scene(at: Scene) -> None:
+        at.tell_file(record, sequence=50)
+        await at.until(lambda: at.reason(one.text) == "")
+        at.tell(60, record._replace(revoked=NOW))
+        await at.until(lambda: at.reason(one.text) == "identify.key_revoked")
+        at.known.listen_so(SO, None)
+        at.known.listen(one.key_id, None)
+        at.tell(51, record._replace(title="before"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert at.reason(one.text) == "identify.key_revoked"
+        at.tell(60, record._replace(revoked=NOW))
+        at.known.listen_so(SO, (at.clock, 2.0))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert at.reason(one.text) == "identify.key_revoked"
+
+    play(tmp_path, scene)
+
+
+def test_nothing_is_taken_back_before_another_file_is_open(tmp_path: Path) -> None:
+    one, record = made(1)
+
+    async def scene(at: Scene) -> None:
+        at.tell_file(record, sequence=50)
+        await at.until(lambda: at.reason(one.text) == "")
+        at.tell(60, record._replace(revoked=NOW))
+        await at.until(lambda: at.reason(one.text) == "identify.key_revoked")
+        at.known.listen_so(SO, None)
+        at.known.listen(one.key_id, None)
+        at.path.unlink()
+        at.known.listen_file(FILE, (str(at.path), 70, DATABASE))
+        at.known.listen_so(SO, (at.clock, 2.0))
+        for _ in range(20):
+            await asyncio.sleep(0.01)
+            assert at.reason(one.text) == "identify.key_revoked"
+
+    play(tmp_path, scene)
+
+
+@pytest.mark.parametrize(("sequence", "database"), [(40, DATABASE), (60, "0192f0c0-0000-7000-8000-000000000001")])
+def test_the_file_of_another_database_or_an_earlier_one_ends_what_was_known(
+    tmp_path: Path, sequence: int, database: str
+) -> None:
+    (one, one_record), (two, two_record) = made(1), made(2)
+
+    async def scene(at: Scene) -> None:
+        at.tell_file(one_record, sequence=50)
+        await at.until(lambda: at.reason(one.text) == "")
+        at.tell(sequence + 1, two_record)
+        at.tell_file(one_record._replace(revoked=NOW), sequence=sequence, database=database)
+        assert at.reason(one.text) == "identify.key_stale"
+        at.known.listen_so(SO, (at.clock, 2.0))
+        await at.until(lambda: at.reason(one.text) == "identify.key_revoked")
+        assert at.reason(two.text) == ""
+
+    play(tmp_path, scene)
+
+
+def test_a_file_that_nobody_wants_any_more_once_it_is_open_is_not_used(tmp_path: Path) -> None:
+    one, record = made(1)
+
+    async def scene(at: Scene) -> None:
+        at.tell_file(record, sequence=50)
+        at.tell_file(record._replace(revoked=NOW), sequence=40)  # before the event loop has heard of the other
+        await at.until(lambda: at.reason(one.text) != "identify.key_stale")
+        assert at.reason(one.text) == "identify.key_revoked"
+
+    play(tmp_path, scene)
+
+
+def test_a_file_that_is_not_the_one_that_was_told_of_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    one, record = made(1)
+
+    async def scene(at: Scene) -> None:
+        written(at.path, [record], 6).close()  # somebody has kept one in which nothing was revoked yet
+        at.known.listen_file(FILE, (str(at.path), 7, DATABASE))
+        await asyncio.sleep(0.1)
+        assert at.reason(one.text) == "identify.key_stale"
+        at.tell_file(record._replace(revoked=NOW), sequence=7)
+        await at.until(lambda: at.reason(one.text) == "identify.key_revoked")
+
+    play(tmp_path, scene)
