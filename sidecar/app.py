@@ -10,7 +10,7 @@ import math
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Collection, Generator
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -54,7 +54,7 @@ from sidecar.processes.doors import Doors
 from sidecar.processes.messages import Abandon, Attach, Commit, Leave, Message, Neighbour, Prepare, Prepared, Ready
 from sidecar.relay.codecs.registry import Codecs
 from sidecar.relay.freed import trim_of
-from sidecar.relay.front import Front
+from sidecar.relay.front import Concerned, Front
 from sidecar.relay.internal_calls import InternalCalls
 from sidecar.relay.meter import UNMETERED
 from sidecar.relay.own import OwnServices
@@ -183,9 +183,8 @@ class _Worker:
         self._ledger = LimitLedger()
         self._services_pid = 0  # 0 while there is no such process
         self._follower: Follower | None = None  # until there is a loop
-        self._told = Told(lambda: math.inf if self._follower is None else self._follower.age(), self._recheck_soon)
-        self._known_keys = KeysKnown(self._told.age, self._recheck_soon, boot_clock)
-        self._rechecking = False
+        self._told = Told(lambda: math.inf if self._follower is None else self._follower.age(), self._issuers_changed)
+        self._known_keys = KeysKnown(self._told.age, self._keys_changed, boot_clock)
         key = sequence_key(bytes.fromhex(birth.start.key))
         self._lasting = Lasting(self._ledger, self._told, self._known_keys, key)
         self._now = fittings(birth.start.settings, self._lasting)
@@ -353,16 +352,26 @@ class _Worker:
         if now.client_tls and before.client_tls and now.client_tls.digest != before.client_tls.digest:
             self._pool.renew(self._dial())
 
-    def _recheck_soon(self) -> None:
-        """Something that calls rest on has changed."""
-        if not self._rechecking:
-            self._rechecking = True
-            asyncio.get_running_loop().call_soon(self._recheck)
-
     def _recheck(self) -> None:
         """Ask again of every open call, and end those that would not be let in now."""
-        self._rechecking = False
         self._front.recheck(self._vouch, Standing(self._now.standing, self._relay.wall))
+
+    def _issuers_changed(self) -> None:
+        """Keys that tokens are signed with are others than before."""
+        self._ask_again_soon(lambda call: _caller(call, "user") is not None)
+
+    def _keys_changed(self, holders: Collection[str] | None) -> None:
+        """holders: names of principals whose API keys have changed; None for any."""
+        if holders is None:
+            self._ask_again_soon(lambda call: _caller(call, "key") is not None)
+        else:
+            self._ask_again_soon(lambda call: _caller(call, "key") in holders)
+
+    def _ask_again_soon(self, concerned: Concerned) -> None:
+        def ask_again() -> None:
+            self._front.ask_again(concerned, Standing(self._now.standing, self._relay.wall))
+
+        asyncio.get_running_loop().call_soon(ask_again)
 
     def _hand_in(self) -> None:
         """Which API keys were used."""
@@ -458,6 +467,12 @@ async def _quietly(asked: Awaitable[None]) -> None:
     """When a key was used last is worth no more than a try."""
     with contextlib.suppress(AnswerError):
         await asked
+
+
+def _caller(call: Call, kind: str) -> str | None:
+    """The name of who calls, where that is of a kind."""
+    principal = call.find(Principal)
+    return principal.name if principal is not None and principal.kind == kind else None
 
 
 class Standing:

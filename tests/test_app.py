@@ -26,7 +26,7 @@ def fitted(directory: Path, before: Fittings | None = None, **changes: Any) -> F
         **changes,
     }
     config = build(data, directory, {}).effective()
-    lasting = Lasting(LimitLedger(), UNTOLD, KeysKnown(lambda: inf, lambda: None, lambda: 0.0), bytes(32))
+    lasting = Lasting(LimitLedger(), UNTOLD, KeysKnown(lambda: inf, lambda holders: None, lambda: 0.0), bytes(32))
     return fittings({"config": config, "directory": str(directory)}, lasting, before)
 
 

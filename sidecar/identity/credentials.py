@@ -11,7 +11,7 @@ from interceptors.tokens import Finding, KeysWanted, Proven
 from sidecar.identity.api_keys import PREFIX, ApiKeyError
 from sidecar.identity.jws import TokenError
 from sidecar.identity.keys_known import KeysKnown
-from sidecar.identity.keys_model import KeyRecord, bucket
+from sidecar.identity.keys_model import KeyRecord, bucket, holder
 from sidecar.identity.model import Identified
 from sidecar.identity.tokens import Tokens, UnknownKeyError
 
@@ -58,8 +58,7 @@ def _proven(who: Identified) -> Proven:
 
 
 def _holder(record: KeyRecord) -> Proven:
-    """Named after the first of the keys that succeeded each other, so that a rotation changes nobody's name."""
-    principal = Principal("key", f"key:{record.line}", record.tenant)
+    principal = Principal("key", holder(record), record.tenant)
     home = f"tenants/{record.tenant}/"
     resources = tuple([resource.removeprefix(home) for resource in record.resources])
     also: tuple[object, ...] = (KeyGrant(record.permissions, resources),)

@@ -6,7 +6,7 @@ Used on the event loop's thread.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ from interceptors.contract import Code
 from sidecar.identity.api_keys import ApiKeyError
 from sidecar.identity.keys_file import KeyFile, KeyFileError
 from sidecar.identity.keys_lookup import KeyChange, KeyLookup
-from sidecar.identity.keys_model import HashKey, KeyRecord
+from sidecar.identity.keys_model import HashKey, KeyRecord, decode, holder
 from sidecar.identity.keys_ports import HashKeys
 from sidecar.identity.keys_used import Used
 from sidecar.logs import Log
@@ -23,6 +23,7 @@ from sidecar.state.ports import StateError
 
 log = Log("identity")
 
+Changed = Callable[[Collection[str] | None], None]  # names of principals whose keys have; None for any
 RETRY_S: Final = 1.0
 NEVER: Final = float("-inf")
 
@@ -38,12 +39,12 @@ class StaleKeysError(ApiKeyError):
 
 
 class KeysKnown:
-    """age: seconds since what was told was known to be so.  changed: told whenever keys have changed.
+    """age: seconds since what was told was known to be so.  changed: told whenever keys have changed, of whom.
 
     clock: seconds of CLOCK_BOOTTIME.
     """
 
-    def __init__(self, age: Callable[[], float], changed: Callable[[], None], clock: Callable[[], float]) -> None:
+    def __init__(self, age: Callable[[], float], changed: Changed, clock: Callable[[], float]) -> None:
         self.used = Used()
         self._age = age
         self._changed = changed
@@ -122,10 +123,10 @@ class KeysKnown:
             # over the file that it goes with.
             self._anew = False
             self._lookup.begin_anew(self._told.values())
-            self._changed()
+            self._changed(None)
         elif pending:
             self._lookup.apply(pending, max(each.sequence for each in pending))
-            self._changed()
+            self._changed({holder(decode(each.body)) for each in pending})
 
     def _open(self) -> None:
         """In a thread: opening reads the file's directory."""
@@ -153,11 +154,11 @@ class KeysKnown:
         if self._lookup is None:
             self._lookup = KeyLookup(file, self._hash_keys)
             self._lookup.begin_anew(self._told.values())
+            self._changed(None)
         else:
             self._lookup.swap(file)  # of the same database, and later: else there would be none by now
         self._apply()
         self._open()  # perhaps there is another by now
-        self._changed()
 
 
 def _opened(wanted: tuple[str, int, str], hash_key: HashKey) -> KeyFile:

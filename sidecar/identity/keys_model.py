@@ -110,6 +110,11 @@ class HashKey:
     key: bytes = field(repr=False)
 
 
+def holder(record: KeyRecord) -> str:
+    """The principal: after the first of keys that succeeded each other, so that a rotation changes nobody's name."""
+    return f"key:{record.line}"
+
+
 def bucket(rate: str) -> Bucket:
     """Raises ValueError for another form."""
     found = RATE.fullmatch(rate)

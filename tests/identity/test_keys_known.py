@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 import pytest
@@ -29,14 +29,11 @@ class Scene:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.age = 0.0
-        self.changes = 0
+        self.changed: list[Collection[str] | None] = []
         self.clock = 1_000.0
-        self.known = KeysKnown(lambda: self.age, self._changed, lambda: self.clock)
+        self.known = KeysKnown(lambda: self.age, self.changed.append, lambda: self.clock)
         self.known.listen_so(SO, (self.clock, 1.0))
         self.known.configure(Keyring(HASH_KEY))
-
-    def _changed(self) -> None:
-        self.changes += 1
 
     def tell_file(self, *records: KeyRecord, sequence: int, database: str = DATABASE) -> None:
         written(self.path, records, sequence, database=database).close()
@@ -99,16 +96,23 @@ def test_another_file_takes_over_what_was_told(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
-def test_what_calls_rest_on_is_asked_about_again(tmp_path: Path) -> None:
-    one, record = made(1)
+def test_it_is_told_whose_keys_have_changed(tmp_path: Path) -> None:
+    """Of calls that are open nobody else's are asked about again."""
+    (one, record), (two, _) = made(1), made(2)
 
     async def scene(at: Scene) -> None:
         at.tell_file(record, sequence=7)
         await at.until(lambda: at.reason(one.text) == "")
-        before = at.changes
+        assert at.changed[-1] is None  # whatever was known before
         at.tell(8, record._replace(revoked=NOW))
-        await at.until(lambda: at.changes > before)
-        assert at.reason(one.text) == "identify.key_revoked"
+        at.tell(9, record._replace(key_id=two.key_id))  # its successor, who goes by its name
+        await at.until(lambda: at.reason(one.text) == "identify.key_revoked")
+        assert at.changed[-1] == {f"key:{one.key_id}"}
+        before = len(at.changed)
+        at.tell_file(record._replace(revoked=NOW), sequence=9)
+        at.known.listen_so(SO, (at.clock, 2.0))
+        await at.until(lambda: len(at.changed) > before)
+        assert at.changed[before:] == [None]
 
     play(tmp_path, scene)
 
