@@ -47,9 +47,12 @@ class Told:
             self._sets.pop(key, None)
             return
         octets, fetched = value
-        self._sets[key] = bytes(octets), float(fetched)
-        before, self._last[key] = self._last.get(key), bytes(octets)
-        if before is not None and before != octets:
+        before = self._last.get(key)
+        if before == octets:
+            octets = before  # so that whoever has read it does not read it again
+        self._last[key] = octets
+        self._sets[key] = octets, float(fetched)
+        if before not in (None, octets):
             self._changed()
 
     def find(self, key: str) -> tuple[bytes, float] | None:

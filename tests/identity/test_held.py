@@ -74,6 +74,16 @@ def test_what_calls_rest_on_is_asked_about_again_where_keys_are_others_than_befo
     assert scene.changes == 2
 
 
+def test_keys_that_were_fetched_again_and_are_the_same_are_not_read_again() -> None:
+    """Whoever brings tokens of unknown keys has them fetched every few seconds, and reading many takes long."""
+    scene = Scene()
+    octets = key_set(jwk("ES256", "k1"))
+    scene.told.listen("source", (octets, NOW))
+    before = scene.held.of("login", NOW)
+    scene.told.listen("source", (bytes(bytearray(octets)), NOW + 5))
+    assert scene.held.of("login", NOW + LONGEST_S) is before  # and in force for as long again
+
+
 def test_keys_that_cannot_be_fetched_again_end() -> None:
     scene = Scene()
     scene.told.listen("source", (key_set(jwk("ES256")), NOW))
