@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ from interceptors.facts import Attribute
 from sidecar.identity.jws import Token, TokenError
 from sidecar.identity.model import SKEW_S, Binding, Identified, Issuer, Path
 
+LATEST: Final = 253_402_300_799.0  # Unix seconds: the end of the year 9999
 LONGEST: Final = 256  # characters of a subject, a tenant, a text of an attribute
 MOST: Final = 256  # members of a list
 THUMBPRINT: Final = 43  # characters: SHA-256 in base64url
@@ -61,7 +61,7 @@ def _time(claims: Mapping[str, Any], name: str) -> float:
         seconds = float(value)
     except OverflowError:
         raise TokenError("identify.token_time") from None
-    if not math.isfinite(seconds) or seconds < 0:
+    if not 0 <= seconds <= LATEST:
         raise TokenError("identify.token_time")
     return seconds
 

@@ -33,6 +33,7 @@ MOST_PAGE: Final = 1_000
 LONGEST_OVERLAP_S: Final = 30 * 86400.0
 LAST: Final = 253_402_300_799.0  # Unix seconds: the end of the year 9999, beyond which no Timestamp may be
 COARSE_S: Final = 300.0
+KEY_ID: Final = re.compile(rf"[0-9A-Za-z]{{{api_keys.ID}}}")
 PERMISSION: Final = re.compile(r"\*|[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*(\.\*)?")
 RESOURCE: Final = re.compile(r"[^\s/\x00-\x20\x7f-\x9f]+(/[^\s/\x00-\x20\x7f-\x9f]+)*")
 
@@ -98,14 +99,19 @@ def create(store: KeysStore, wanted: Wanted, hash_key: HashKey, now: float, rand
 
 def get(store: KeysReading, tenant: str, key_id: str) -> KeyRecord:
     """Raises KeyNotFoundError, for a key of another tenant as well."""
-    record = store.get(key_id)
+    record = store.get(key_id) if KEY_ID.fullmatch(key_id) else None
     if record is None or record.tenant != tenant:
-        raise KeyNotFoundError(f"tenant {tenant} has no API key {key_id}")
+        raise KeyNotFoundError(f"tenant {tenant} has no API key {key_id[:LONGEST]!r}")
     return record
 
 
 def page(store: KeysReading, tenant: str, owner: str = "", after: str = "", most: int = MOST_PAGE) -> Page:
-    """By id. owner: "" for anyone's.  after: of the page before."""
+    """By id. owner: "" for anyone's.  after: of the page before. Raises RequestError."""
+    faults = [("page_token", "expected that of the answer before")] if after and not KEY_ID.fullmatch(after) else []
+    if len(owner) > LONGEST or not owner.isprintable():
+        faults.append(("owner", f"expected up to {LONGEST} printable characters"))
+    if faults:
+        raise RequestError(faults)
     most = min(max(most, 1), MOST_PAGE)
     records = store.page(tenant, owner, after, most + 1)
     return Page(records[:most], records[most - 1].key_id if len(records) > most else "")

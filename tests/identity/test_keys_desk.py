@@ -132,6 +132,18 @@ def test_another_tenants_keys_are_not_there(scene: Scene) -> None:
         scene.desk.create(Asked(ADMIN, CREATE), WANTED._replace(resources=("tenants/other/models/m",)), NEVER)
 
 
+@pytest.mark.parametrize("text", ["", "x", "a\0bcdefghijk", "é" * 12, "a" * 13, "a" * 10_000])
+def test_what_is_no_id_is_not_there(scene: Scene, text: str) -> None:
+    with pytest.raises(KeyNotFoundError) as raised:
+        scene.desk.get(Asked(ADMIN, "/x"), text)
+    assert len(str(raised.value)) < 1_200
+    if text:
+        with pytest.raises(RequestError, match="page_token"):
+            scene.desk.page(Asked(ADMIN, "/x"), "", text, 10)
+    with pytest.raises(RequestError, match="owner"):
+        scene.desk.page(Asked(ADMIN, "/x"), "a\0b", "", 10)
+
+
 def test_a_successor_is_for_its_owner(scene: Scene) -> None:
     wanted = WANTED._replace(auto_rotate=True)
     key_id = scene.desk.create(Asked(ADMIN, CREATE), wanted, 30 * DAY_S).record.key_id
