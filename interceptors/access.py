@@ -22,8 +22,13 @@ LOAD_FILES: Final = "models.load_files"  # a model's files, code included, come 
 LOAD_CONFIG: Final = "models.load_config"  # the same of its configuration, which may name code
 UNKNOWN: Final = "upstream.unknown"  # a method that the protocol of its service does not have, as far as is known here
 
-# They carry inputs or code around every check: granted only where they are named.
-SENSITIVE: Final = frozenset((SHARED_MEMORY, TRACE_SETTINGS, LOG_SETTINGS, LOAD_FILES, LOAD_CONFIG, UNKNOWN))
+KEYS_CREATE: Final = "api_keys.create"  # gives away whatever a key may permit
+KEYS_ROTATE: Final = "api_keys.rotate"  # the same of whatever one does
+
+# They carry inputs, code or permissions around every check: granted only where they are named.
+SENSITIVE: Final = frozenset(
+    (SHARED_MEMORY, TRACE_SETTINGS, LOG_SETTINGS, LOAD_FILES, LOAD_CONFIG, UNKNOWN, KEYS_CREATE, KEYS_ROTATE)
+)
 SERVER: Final = "server"  # the resource of calls that are about no model in particular
 
 

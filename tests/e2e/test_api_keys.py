@@ -25,7 +25,8 @@ from tests.sidecars import Sidecar, guarded
 from tests.waiting import eventually
 
 CODE = grpc.StatusCode
-RULES = [{"identities": [CLIENT], "methods": ["/langtrain.v1.ApiKeyService/*"]}]
+MANAGE = "/langtrain.v1.ApiKeyService/*"
+RULES = [{"identities": [CLIENT], "methods": [MANAGE], "permissions": ["api_keys.*"]}]
 
 
 class Scene:
@@ -176,6 +177,20 @@ def test_a_key_is_for_what_it_permits_and_for_no_longer_than_it_lives(
                 pb.ListApiKeysRequest(), metadata=(("authorization", f"Bearer {some.text}"),), timeout=30
             )
         assert code_of(raised) is CODE.PERMISSION_DENIED
+
+
+def test_a_rule_for_all_methods_lets_nobody_make_keys(tmp_path: Path, certificates: Certificates) -> None:
+    """Else whoever may call a model could make a key that permits more than the rule does."""
+    rules = [{"identities": [CLIENT], "methods": ["/**"]}]
+    with scene(tmp_path, certificates, authorization={"rules": rules}) as at:
+        with pytest.raises(grpc.RpcError) as raised:
+            at.create(permissions=["*"])
+        assert code_of(raised) is CODE.PERMISSION_DENIED
+        with pytest.raises(grpc.RpcError) as raised:
+            at.keys.RotateApiKey(pb.RotateApiKeyRequest(key_id="a" * 12), timeout=30)
+        assert code_of(raised) is CODE.PERMISSION_DENIED
+        wanted = {"authorize.permission:api_keys.create", "authorize.permission:api_keys.rotate"}
+        eventually(lambda: wanted <= at.reasons(), "recorded")
 
 
 def test_rotation_and_the_same_request_again(tmp_path: Path, certificates: Certificates) -> None:
