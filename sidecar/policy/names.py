@@ -1,0 +1,118 @@
+"""Names of resources, permissions and identities: how they are spelt, and which names a pattern reaches.
+
+A resource is `tenants/{tenant}`, or a child of one: `tenants/{tenant}/models/{model}/versions/{version}`.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final, NamedTuple
+from urllib.parse import quote
+
+from interceptors.authorize import KINDS
+from interceptors.patterns import LONGEST, PatternError, path_pattern
+
+LONGEST_NAME: Final = 1024  # characters of a resource
+LONGEST_PLAIN: Final = 128  # characters of a role, a group, a policy, a binding, a tenant
+GROUP: Final = "group:"
+EVERYTHING: Final = "**"
+# Kinds of resources that conditions know by a name of their own.
+ROOTS_OF_KINDS: Final = {"models": "model", "datasets": "dataset"}
+
+_SEGMENT: Final = r"[^/*\x00-\x1f\x7f]+"
+_RESOURCE: Final = re.compile(rf"tenants/{_SEGMENT}(?:/[a-z][a-z0-9_]*/{_SEGMENT})*")
+_PLAIN: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{LONGEST_PLAIN - 1}}}")
+_PERMISSION: Final = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)+")
+_PERMISSIONS: Final = re.compile(r"\*|[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*(?:\.\*|\.[a-z][a-z0-9_]*)")
+_SAFE: Final = " !$&'()+,:;=@"
+
+
+class NameFault(ValueError):
+    """A name or a pattern of names that is none. expected: what it should have been."""
+
+    def __init__(self, expected: str) -> None:
+        super().__init__(f"expected {expected}")
+        self.expected = expected
+
+
+class Resource(NamedTuple):
+    """kind, id: "models" and "fraud-1", both "" of a tenant itself.  lineage: its own name, … its tenant's."""
+
+    name: str
+    tenant: str
+    kind: str
+    id: str
+    lineage: tuple[str, ...]
+
+
+@lru_cache(maxsize=16384)
+def resource(name: str) -> Resource:
+    """Raises NameFault."""
+    if len(name) > LONGEST_NAME or not _RESOURCE.fullmatch(name):
+        raise NameFault(f"tenants/TENANT/KIND/ID, of {LONGEST_NAME} characters at most")
+    parts = name.split("/")
+    lineage = tuple("/".join(parts[:end]) for end in range(len(parts), 1, -2))
+    kind, of = parts[2:4] or ("", "")
+    return Resource(name, parts[1], kind, of, lineage)
+
+
+def segment(text: str) -> str:
+    """A text that callers choose, such as a model's name, as it stands in a resource's name: it begins no child."""
+    return quote(text, safe=_SAFE, errors="surrogatepass")
+
+
+def scope(pattern: str, tenant: str) -> str:
+    """A pattern of resources as full names have it; short ones are the tenant's. Raises NameFault.
+
+    Whoever is reached by it is reached with all children, so everything is the tenant itself.
+    """
+    own = f"tenants/{tenant}"
+    if pattern in (EVERYTHING, own):
+        return own
+    full = pattern if pattern.startswith("tenants/") else f"{own}/{pattern}"
+    if not full.startswith(f"{own}/"):
+        raise NameFault(f"resources of tenant {tenant}")
+    if len(full) > LONGEST:
+        raise NameFault(f"{LONGEST} characters at most")
+    parts = full.split("/")
+    if "" in parts or (EVERYTHING not in full and len(parts) % 2):
+        raise NameFault("KIND/ID such as models/fraud-*, or ** for everything")
+    try:
+        path_pattern(full)
+    except PatternError as error:
+        raise NameFault(str(error)) from error
+    return full
+
+
+def plain(name: str) -> None:
+    """Raises NameFault."""
+    if not _PLAIN.fullmatch(name):
+        raise NameFault(f"1 to {LONGEST_PLAIN} letters, digits, '_', '.' or '-', a letter or digit first")
+
+
+def permission(name: str) -> None:
+    """Raises NameFault."""
+    if len(name) > LONGEST_PLAIN or not _PERMISSION.fullmatch(name):
+        raise NameFault("a permission such as models.inference")
+
+
+def permissions(pattern: str) -> None:
+    """Raises NameFault."""
+    if len(pattern) > LONGEST_PLAIN or not _PERMISSIONS.fullmatch(pattern):
+        raise NameFault("a permission such as models.inference, models.* for all below, or * for all")
+
+
+@lru_cache(maxsize=4096)
+def granting(permission: str) -> tuple[str, ...]:
+    """The patterns that reach a permission: "a.b.c" is reached by itself, "a.b.*", "a.*" and "*"."""
+    parts = permission.split(".")
+    return (permission, *(".".join((*parts[:end], "*")) for end in range(len(parts) - 1, -1, -1)))
+
+
+def identity(pattern: str) -> str:
+    """A pattern of identities as it is compared: hosts in lower case (RFC 4343). Raises NameFault."""
+    kind = next((kind for kind, prefix in KINDS.items() if pattern.startswith(prefix)), None)
+    if kind is None or len(pattern) > LONGEST or pattern == KINDS[kind]:
+        raise NameFault(" or ".join(f"{prefix}…" for prefix in KINDS.values()))
+    return pattern.lower() if kind == "dns" else pattern
