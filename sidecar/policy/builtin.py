@@ -30,3 +30,5 @@ ROLES: Final = (
     ),
     Role("builtin.admin", ("*",)),
 )  # fmt: skip
+
+NAMES: Final = frozenset(role.name for role in ROLES)

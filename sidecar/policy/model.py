@@ -89,6 +89,9 @@ class Snapshot:
     policies: tuple[Policy, ...] = ()
 
 
+EMPTY: Final = Snapshot()
+
+
 def _nothing() -> Mapping[str, Value]:
     return NOTHING
 

@@ -1,0 +1,163 @@
+"""Why a decision is what it is, what a change would do, and who can reach what: slower than to decide, and for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from sidecar.policy import builtin, names
+from sidecar.policy.conditions import Outcome
+from sidecar.policy.engine import Caller, Engine, objection
+from sidecar.policy.model import Binding, Decision, Group, Policy, Question, Role
+
+State: TypeAlias = Literal["active", "not begun", "expired", "another resource"]
+MOST_SUGGESTED: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """A binding that gives the caller a role which has the permission, and whether it counts."""
+
+    binding: Binding
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A policy that applies, and what its condition came to."""
+
+    policy: Policy
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """bindings: those that count first.  policies: all that apply, asked or not.
+
+    suggested: bindings each of which would grant what no role grants, the one that gives least first.
+    enough: whether one of them alone would change the decision; not so where a policy objects as well.
+    """
+
+    decision: Decision
+    bindings: tuple[Considered, ...] = ()
+    policies: tuple[Judged, ...] = ()
+    suggested: tuple[Binding, ...] = ()
+    enough: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A question to which the answer would be another."""
+
+    question: Question
+    before: Decision
+    after: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Someone who can reach a resource. member: a pattern of identities, or "role:NAME": whom a token gives that role.
+
+    binding: None of such a role.  group: the one that they are in, "" for none.
+    policies: names of those that must not object, and may.
+    """
+
+    member: str
+    role: str
+    binding: Binding | None
+    group: str
+    policies: tuple[str, ...]
+
+
+def explain(engine: Engine, question: Question) -> Explanation:
+    """Why, or why not, and which grant would change it."""
+    decision = _decided(engine, question)
+    try:
+        at = names.resource(question.resource)
+        granting = engine.granting(at.tenant, question.permission)
+    except names.NameFault:
+        return Explanation(decision)
+    if question.principal.tenant != at.tenant:
+        return Explanation(decision)
+    caller = engine.caller(question.principal)
+    rules = engine.rules(question.permission, at)
+    outcomes = engine.outcomes(caller, at, rules, question.attributes, question.now)
+    judged = tuple(Judged(rule.policy, outcome) for rule, outcome in outcomes)
+    considered = tuple(_considered(engine, caller, granting, at, question.now))
+    if decision.reason != "policy.no_grant":
+        return Explanation(decision, considered, judged)
+    suggested = tuple(_suggested(engine, caller, granting, at))
+    objected = any(objection(each.policy, each.outcome) for each in judged)
+    return Explanation(decision, considered, judged, suggested, bool(suggested) and not objected)
+
+
+def simulate(before: Engine, after: Engine, questions: Iterable[Question]) -> Iterator[Changed]:
+    """Those of recorded questions that a change would decide otherwise: allowed or not, or under other obligations."""
+    for question in questions:
+        was, would = _decided(before, question), _decided(after, question)
+        if (was.allowed, was.obligations) != (would.allowed, would.obligations):
+            yield Changed(question, was, would)
+
+
+def reach(engine: Engine, permission: str, resource: str, now: float) -> Iterator[Reach]:
+    """Who can do what `permission` names with a resource at `now`. Raises NameFault.
+
+    Nobody, where a policy without a condition denies.
+    """
+    at = names.resource(resource)
+    rules = engine.rules(permission, at)
+    if any(rule.policy.effect == "deny" and rule.condition is None for rule in rules):
+        return
+    policies = tuple(rule.policy.name for rule in rules if rule.condition is not None)
+    for role in sorted(engine.granting(at.tenant, permission)):
+        yield Reach(f"role:{role}", role, None, "", policies)
+        for member, binding in engine.everyone(at.tenant, role, at):
+            if binding.begins <= now < binding.expires:
+                for who, group in _members(engine, at.tenant, member):
+                    yield Reach(who, role, binding, group, policies)
+
+
+def _members(engine: Engine, tenant: str, member: str) -> Iterator[tuple[str, str]]:
+    if not member.startswith(names.GROUP):
+        yield member, ""
+        return
+    group = engine.item(Group, tenant, member.removeprefix(names.GROUP))
+    if isinstance(group, Group):
+        yield from ((who, group.name) for who in group.members)
+
+
+def _considered(
+    engine: Engine, caller: Caller, granting: frozenset[str], at: names.Resource, now: float
+) -> Iterator[Considered]:
+    covering = engine.bindings(caller, granting, at)
+    for binding in covering:
+        yield Considered(
+            binding,
+            "not begun" if now < binding.begins else "expired" if now >= binding.expires else "active",
+        )
+    ids = {binding.id for binding in covering}
+    for binding in engine.held(caller, granting):
+        if binding.id not in ids:
+            yield Considered(binding, "another resource")
+
+
+def _suggested(engine: Engine, caller: Caller, granting: frozenset[str], at: names.Resource) -> Iterator[Binding]:
+    name = caller.principal.name
+    if "*" in name:  # which as a member would be a pattern, and give it to others as well
+        return
+    known = {role.name: role for role in builtin.ROLES}
+    known.update((role.name, role) for role in engine.items(Role, at.tenant) if isinstance(role, Role))
+    resource = at.name.removeprefix(f"tenants/{at.tenant}").removeprefix("/") or names.EVERYTHING
+    for role in sorted((known[role] for role in granting), key=_breadth)[:MOST_SUGGESTED]:
+        yield Binding("suggested", (name,), role.name, (resource,), at.tenant)
+
+
+def _breadth(role: Role) -> tuple[bool, int, int, str]:
+    """How much a role gives: all, patterns, permissions."""
+    patterns = sum(permission.endswith("*") for permission in role.permissions)
+    return "*" in role.permissions, patterns, len(role.permissions), role.name
+
+
+def _decided(engine: Engine, question: Question) -> Decision:
+    return engine.decide(question.principal, question.permission, question.resource, question.attributes, question.now)
