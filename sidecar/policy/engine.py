@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Final, TypeAlias
 
 from interceptors.bounded import Bounded
@@ -50,6 +51,7 @@ MOST_CALLERS: Final = 4096
 MOST_DECISIONS: Final = 16384
 MOST_TARGETS: Final = 4096  # pairs of permission and resource
 MOST_SCOPES: Final = 4096
+NO_ROOTS: Final[Roots] = MappingProxyType({})
 
 Key: TypeAlias = tuple[type[Item], str, str]  # of what kind, tenant, name
 
@@ -77,12 +79,20 @@ class Caller:
 class Rule:
     """A policy, its condition compiled. moving: whether its outcome depends on more than caller and resource."""
 
-    __slots__ = ("condition", "moving", "policy")
+    __slots__ = ("condition", "moving", "policy", "timed")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.condition: Condition | None = condition(policy.condition) if policy.condition else None
         self.moving = self.condition is not None and self.condition.moving
+        self.timed = self.condition is not None and self.condition.timed
+
+    def outcome(self, scope: Scope | None, moving: Roots = NO_ROOTS) -> Outcome:
+        """scope: None where no policy that applies has a condition."""
+        if self.condition is None:
+            return HOLDS
+        assert scope is not None
+        return scope.outcome(self.condition, moving)
 
     def targets(self) -> Iterator[tuple[str, str]]:
         """Patterns of a permission and of a resource; what both cover it applies to."""
@@ -104,11 +114,17 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Kept:
-    """A standing decision. resource: the attributes that it was made with.  since: Unix seconds."""
+    """What was decided without the request and its environment. since, until: Unix seconds between which it stands.
+
+    resource: the attributes that it was decided with.  moving: what has yet to be asked before it is a decision.
+    """
 
     decision: Decision
     resource: Mapping[str, Value]
     since: float
+    until: float
+    moving: tuple[Rule, ...] = ()
+    scope: Scope | None = None
 
 
 class Engine:
@@ -217,12 +233,9 @@ class Engine:
             caller = self.caller(principal)
             key = (caller, permission, resource)
             kept = self._decisions.get(key)
-            if kept is not None and kept.resource is attributes.resource and kept.since <= now < kept.decision.until:
-                return kept.decision
-            decision = self._decide(caller, permission, resource, attributes, now)
-            if decision.standing:
-                self._decisions.keep(key, _Kept(decision, attributes.resource, now))
-            return decision
+            if kept is None or kept.resource is not attributes.resource or not kept.since <= now < kept.until:
+                kept = self._decisions.keep(key, self._stand(caller, permission, resource, attributes.resource, now))
+            return _move(kept, attributes, now) if kept.moving else kept.decision
         except Exception:
             return INTERNAL
 
@@ -232,51 +245,41 @@ class Engine:
         rules = self.rules(permission, at)
         return frozenset(path for rule in rules if rule.condition is not None for path in rule.condition.named)
 
-    def _decide(self, caller: Caller, permission: str, resource: str, attributes: Attributes, now: float) -> Decision:
+    def _stand(self, caller: Caller, permission: str, resource: str, given: Mapping[str, Value], now: float) -> _Kept:
+        def final(decision: Decision) -> _Kept:
+            return _Kept(decision, given, now, decision.until)
+
         try:
             at = names.resource(resource)
         except names.NameFault:
-            return Decision(False, "policy.resource")
+            return final(Decision(False, "policy.resource"))
         try:
             granting = self.granting(at.tenant, permission)
         except names.NameFault:
-            return Decision(False, "policy.permission")
+            return final(Decision(False, "policy.permission"))
         if caller.principal.tenant != at.tenant:
-            return Decision(False, "policy.tenant")
+            return final(Decision(False, "policy.tenant"))
         bindings = self.bindings(caller, granting, at)
         active = [binding for binding in bindings if binding.begins <= now < binding.expires]
         asserted = sorted(caller.principal.roles & granting)
         if not active and not asserted:
             begins = (binding.begins for binding in bindings if binding.begins > now)
-            return Decision(False, "policy.no_grant", until=min(begins, default=math.inf))
+            return final(Decision(False, "policy.no_grant", until=min(begins, default=math.inf)))
         grants = (*(binding.id for binding in active), *(f"role:{name}" for name in asserted))
-        return self._ruled(caller, permission, at, attributes, now, grants, _until(bindings, active, asserted, now))
-
-    def _ruled(
-        self,
-        caller: Caller,
-        permission: str,
-        at: names.Resource,
-        attributes: Attributes,
-        now: float,
-        grants: tuple[str, ...],
-        until: tuple[float, frozenset[str]],
-    ) -> Decision:
+        ends, obligations = _until(bindings, active, asserted, now)
         rules = self.rules(permission, at)
-        ends, obligations = until
-        for rule, outcome in self.outcomes(caller, at, rules, attributes, now):
-            policy = rule.policy
-            reason = objection(policy, outcome)
-            if reason:
-                standing = not rule.moving
-                ends = math.inf if standing else -math.inf
-                return Decision(False, reason, grants, (policy.name,), outcome.missing, NO_OBLIGATIONS, ends, standing)
-            obligations |= policy.obligations
-        standing = not any(rule.moving for rule in rules)
-        if any(rule.condition is not None and rule.condition.timed for rule in rules):
-            ends = -math.inf
+        scope = self.scope(caller, at, given) if any(rule.condition for rule in rules) else None
+        for rule in rules:
+            if not rule.moving:
+                outcome = rule.outcome(scope)
+                if reason := objection(rule.policy, outcome):
+                    return final(Decision(False, reason, grants, (rule.policy.name,), outcome.missing))
+            obligations |= rule.policy.obligations
+        moving = tuple(rule for rule in rules if rule.moving)
         allowing = tuple(rule.policy.name for rule in rules if rule.policy.effect == "allow")
-        return Decision(True, "policy.allowed", grants, allowing, (), obligations, ends, standing)
+        until = -math.inf if any(rule.timed for rule in moving) else ends
+        decision = Decision(True, "policy.allowed", grants, allowing, (), obligations, until, not moving)
+        return _Kept(decision, given, now, ends, moving, scope)
 
     # Parts of an answer, of which explanations are made too.
 
@@ -330,20 +333,16 @@ class Engine:
             known = self._applying.keep((permission, at.name), tuple(sorted(found.values(), key=attrgetter("order"))))
         return known
 
-    def outcomes(
-        self, caller: Caller, at: names.Resource, rules: Iterable[Rule], attributes: Attributes, now: float
-    ) -> Iterator[tuple[Rule, Outcome]]:
-        scope: Scope | None = None
-        moving: Roots | None = None
-        for rule in rules:
-            if rule.condition is None:
-                yield rule, HOLDS
-                continue
-            scope = scope or self._scope(caller, at, attributes.resource)
-            if rule.moving and moving is None:
-                time = datetime.fromtimestamp(now, UTC)
-                moving = {"request": attributes.request, "environment": {**attributes.environment, "time": time}}
-            yield rule, scope.outcome(rule.condition, moving or {})
+    def scope(self, caller: Caller, at: names.Resource, given: Mapping[str, Value]) -> Scope:
+        """given: attributes of the resource."""
+        known = self._scopes.get((caller, at.name))
+        if known is not None and known[0] is given:
+            return known[1]
+        resource = {**given, "name": at.name, "kind": at.kind, "id": at.id, "tenant": at.tenant}
+        roots: dict[str, Mapping[str, Value]] = {"user": caller.user, "resource": resource}
+        if at.kind in names.ROOTS_OF_KINDS:
+            roots[names.ROOTS_OF_KINDS[at.kind]] = resource
+        return self._scopes.keep((caller, at.name), (given, Scope(roots)))[1]
 
     def everyone(self, tenant: str, role: str, at: names.Resource) -> Iterator[tuple[str, Binding]]:
         """Members whom bindings give a role on a resource, whatever the time."""
@@ -357,15 +356,35 @@ class Engine:
     def items(self, kind: type[Item], tenant: str) -> Iterator[Item]:
         return (item for (of, owner, _), item in self._items.items() if of is kind and owner == tenant)
 
-    def _scope(self, caller: Caller, at: names.Resource, given: Mapping[str, Value]) -> Scope:
-        known = self._scopes.get((caller, at.name))
-        if known is not None and known[0] is given:
-            return known[1]
-        resource = {**given, "name": at.name, "kind": at.kind, "id": at.id, "tenant": at.tenant}
-        roots: dict[str, Mapping[str, Value]] = {"user": caller.user, "resource": resource}
-        if at.kind in names.ROOTS_OF_KINDS:
-            roots[names.ROOTS_OF_KINDS[at.kind]] = resource
-        return self._scopes.keep((caller, at.name), (given, Scope(roots)))[1]
+
+def moving_roots(attributes: Attributes, now: float) -> Roots:
+    """What conditions see of a call. now: Unix seconds, which is its `environment.time`."""
+    time = datetime.fromtimestamp(now, UTC)
+    return {"request": attributes.request, "environment": {**attributes.environment, "time": time}}
+
+
+def objection(policy: Policy, outcome: Outcome) -> str:
+    """The reason for which it denies, "" where it does not."""
+    if outcome.missing:
+        return "policy.missing"
+    if outcome.error:
+        return "policy.error"
+    if policy.effect == "deny":
+        return "policy.deny" if outcome.holds else ""
+    return "" if outcome.holds else "policy.unmet"
+
+
+def _move(kept: _Kept, attributes: Attributes, now: float) -> Decision:
+    """A decision that what stands allows, after what moves was asked too."""
+    roots = moving_roots(attributes, now)
+    for rule in kept.moving:
+        outcome = rule.outcome(kept.scope, roots)
+        if reason := objection(rule.policy, outcome):
+            allowed, policies = kept.decision, (rule.policy.name,)
+            return Decision(
+                False, reason, allowed.grants, policies, outcome.missing, NO_OBLIGATIONS, allowed.until, standing=False
+            )
+    return kept.decision
 
 
 def _builtin() -> dict[str, set[str]]:
@@ -414,14 +433,3 @@ def _until(
         times = (time for binding in bindings for time in (binding.begins, binding.expires) if time > now)
         return min(times, default=math.inf), obligations
     return math.inf if asserted else max(binding.expires for binding in active), obligations
-
-
-def objection(policy: Policy, outcome: Outcome) -> str:
-    """Why it denies, "" where it does not."""
-    if outcome.missing:
-        return "policy.missing"
-    if outcome.error:
-        return "policy.error"
-    if policy.effect == "deny":
-        return "policy.deny" if outcome.holds else ""
-    return "" if outcome.holds else "policy.unmet"

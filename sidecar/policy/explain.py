@@ -1,4 +1,4 @@
-"""Why a decision is what it is, what a change would do, and who can reach what: slower than to decide, and for people."""
+"""Why a decision is what it is, what a change would do, and who can reach what; all of it for people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 from sidecar.policy import builtin, names
 from sidecar.policy.conditions import Outcome
-from sidecar.policy.engine import Caller, Engine, objection
+from sidecar.policy.engine import Caller, Engine, moving_roots, objection
 from sidecar.policy.model import Binding, Decision, Group, Policy, Question, Role
 
 State: TypeAlias = Literal["active", "not begun", "expired", "another resource"]
@@ -82,8 +82,11 @@ def explain(engine: Engine, question: Question) -> Explanation:
         return Explanation(decision)
     caller = engine.caller(question.principal)
     rules = engine.rules(question.permission, at)
-    outcomes = engine.outcomes(caller, at, rules, question.attributes, question.now)
-    judged = tuple(Judged(rule.policy, outcome) for rule, outcome in outcomes)
+    scope, moving = (
+        engine.scope(caller, at, question.attributes.resource),
+        moving_roots(question.attributes, question.now),
+    )
+    judged = tuple(Judged(rule.policy, rule.outcome(scope, moving)) for rule in rules)
     considered = tuple(_considered(engine, caller, granting, at, question.now))
     if decision.reason != "policy.no_grant":
         return Explanation(decision, considered, judged)

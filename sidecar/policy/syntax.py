@@ -49,6 +49,7 @@ BINDING: Final = {  # how tightly an operator binds
 
 _TOKEN: Final = re.compile(
     r"""(?P<space>(?:[\t\n\f\r ]|//[^\n]*)+)
+    |(?P<bytes>(?:[bB][rR]?|[rR][bB])['"])
     |(?P<text>[rR](?:'''.*?'''|\"\"\".*?\"\"\"|'[^'\r\n]*'|"[^"\r\n]*")
         |(?:'''(?:\\.|[^\\])*?'''|\"\"\"(?:\\.|[^\\])*?\"\"\"|'(?:\\.|[^\\'\r\n])*'|"(?:\\.|[^\\"\r\n])*"))
     |(?P<number>0x[0-9a-fA-F]+[uU]?|(?:\d+\.\d+|\.\d+|\d+(?=[eE]))(?:[eE][+-]?\d+)?|\d+[uU]?)(?![A-Za-z0-9_])
@@ -127,8 +128,13 @@ def _tokens(text: str) -> Iterator[_Token]:
     while at < len(text):
         found = _TOKEN.match(text, at)
         if found is None:
-            raise SyntaxFault(at, f"cannot read {text[at : at + 10]!r}")
+            braced = text[at] in "{}"
+            raise SyntaxFault(
+                at, "no map or message is written here" if braced else f"cannot read {text[at : at + 10]!r}"
+            )
         kind = found.lastgroup or ""
+        if kind == "bytes":
+            raise SyntaxFault(at, "no bytes are written here")
         if kind != "space":
             yield _Token(kind, found[0], at)
         at = found.end()
