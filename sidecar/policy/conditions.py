@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 from sidecar.policy import library
 from sidecar.policy.model import Value
-from sidecar.policy.syntax import LONGEST_VALUE, MOST_ELEMENTS, TYPES, Path, SyntaxFault, outline
+from sidecar.policy.syntax import LONGEST_VALUE, MOST_ELEMENTS, PER_LEAF, TYPES, Path, SyntaxFault, outline
 
 STANDING_ROOTS: Final = frozenset(("user", "resource", "model", "dataset"))
 MOVING_ROOTS: Final = frozenset(("request", "environment"))
@@ -209,20 +209,20 @@ def _taken(root: str, given: Mapping[str, Value], names: Iterable[str], refused:
 def _bounded(value: object, deepest: int) -> tuple[Any, int]:
     """A value of plain types, and about how many characters it holds. Raises ValueError."""
     if isinstance(value, str):
-        size = len(value)
+        size = len(value) + PER_LEAF
         value.encode()  # a lone surrogate is no text
     elif isinstance(value, bool | float | datetime):
-        size = 8
+        size = PER_LEAF
     elif isinstance(value, int):
         if not -(1 << 63) <= value < 1 << 63:
             raise ValueError("a number of more than 64 bits")
-        size = 8
+        size = PER_LEAF
     elif isinstance(value, Mapping | tuple | list):
         return _bounded_within(value, deepest - 1)
     else:
         raise ValueError(f"a value of type {type(value).__name__}")
     if size > LONGEST_VALUE:
-        raise ValueError(f"a text of {size} characters, at most {LONGEST_VALUE} are looked at")
+        raise ValueError(f"a text of {len(str(value))} characters, fewer than {LONGEST_VALUE} are looked at")
     return value, size
 
 

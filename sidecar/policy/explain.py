@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from sidecar.policy import builtin, names
+from sidecar.policy import names
 from sidecar.policy.conditions import Outcome
 from sidecar.policy.engine import Caller, Engine, moving_roots, objection
-from sidecar.policy.model import Binding, Decision, Group, Policy, Question, Role
+from sidecar.policy.model import Binding, Decision, Policy, Question, Role
 
 State: TypeAlias = Literal["active", "not begun", "expired", "another resource"]
 MOST_SUGGESTED: Final = 5
@@ -115,7 +115,7 @@ def reach(engine: Engine, permission: str, resource: str, now: float) -> Iterato
     policies = tuple(rule.policy.name for rule in rules if rule.condition is not None)
     for role in sorted(engine.granting(at.tenant, permission)):
         yield Reach(f"role:{role}", role, None, "", policies)
-        for member, binding in engine.everyone(at.tenant, role, at):
+        for member, binding in engine.tables.everyone(role, at):
             if binding.begins <= now < binding.expires:
                 for who, group in _members(engine, at.tenant, member):
                     yield Reach(who, role, binding, group, policies)
@@ -125,22 +125,22 @@ def _members(engine: Engine, tenant: str, member: str) -> Iterator[tuple[str, st
     if not member.startswith(names.GROUP):
         yield member, ""
         return
-    group = engine.item(Group, tenant, member.removeprefix(names.GROUP))
-    if isinstance(group, Group):
+    group = engine.tables.group(tenant, member.removeprefix(names.GROUP))
+    if group is not None:
         yield from ((who, group.name) for who in group.members)
 
 
 def _considered(
     engine: Engine, caller: Caller, granting: frozenset[str], at: names.Resource, now: float
 ) -> Iterator[Considered]:
-    covering = engine.bindings(caller, granting, at)
+    covering = engine.tables.bindings(caller.members, granting, at)
     for binding in covering:
         yield Considered(
             binding,
             "not begun" if now < binding.begins else "expired" if now >= binding.expires else "active",
         )
     ids = {binding.id for binding in covering}
-    for binding in engine.held(caller, granting):
+    for binding in engine.tables.held(caller.members, granting, at.tenant):
         if binding.id not in ids:
             yield Considered(binding, "another resource")
 
@@ -149,8 +149,7 @@ def _suggested(engine: Engine, caller: Caller, granting: frozenset[str], at: nam
     name = caller.principal.name
     if "*" in name:  # which as a member would be a pattern, and give it to others as well
         return
-    known = {role.name: role for role in builtin.ROLES}
-    known.update((role.name, role) for role in engine.items(Role, at.tenant) if isinstance(role, Role))
+    known = {role.name: role for role in engine.tables.roles(at.tenant)}
     resource = at.name.removeprefix(f"tenants/{at.tenant}").removeprefix("/") or names.EVERYTHING
     for role in sorted((known[role] for role in granting), key=_breadth)[:MOST_SUGGESTED]:
         yield Binding("suggested", (name,), role.name, (resource,), at.tenant)

@@ -19,10 +19,12 @@ LONGEST: Final = 4096  # characters of an expression
 HIGHEST: Final = 64  # expressions within one another; those that && or || join count as one
 MOST_COST: Final = 1_000_000  # about nanoseconds
 MOST_ELEMENTS: Final = 256  # of an attribute that is a list
-LONGEST_VALUE: Final = 16_384  # characters of an attribute, all elements of a list together
+LONGEST_VALUE: Final = 8192  # characters of an attribute, all elements of a list together, and PER_LEAF for each
+PER_LEAF: Final = 8
 LONGEST_REGEX: Final = 128  # characters
 
 STEP: Final = 100  # cost of a node
+ELEMENT_STEP: Final = 200  # of an element that is copied
 REGEX_STEP: Final = 6000  # of a pattern's character: the library compiles it at each evaluation
 PER_UNIT: Final = 10  # characters compared or copied in a unit of cost
 
@@ -35,7 +37,8 @@ METHODS: Final = {
     "getDate": 0, "getDayOfMonth": 0, "getDayOfWeek": 0, "getDayOfYear": 0, "getFullYear": 0, "getHours": 0,
     "getMilliseconds": 0, "getMinutes": 0, "getMonth": 0, "getSeconds": 0,
 }  # fmt: skip
-MACROS: Final = {"all": (2,), "exists": (2,), "exists_one": (2,), "filter": (2,), "map": (2, 3)}
+# The library copies a list that it builds with each element, so map() and filter() of 256 take seconds.
+MACROS: Final = frozenset(("all", "exists", "exists_one"))
 TYPES: Final = frozenset(("bool", "double", "int", "list", "map", "null_type", "string", "type", "uint"))
 CONSTANTS: Final = frozenset(("true", "false", "null"))
 RESERVED: Final = CONSTANTS | {
@@ -148,7 +151,8 @@ class _Reader:
         self._tokens = list(_tokens(text))
         self._next = 0
         self._nesting = 0
-        self._bound: str | None = None  # by the macro whose body is being read
+        self._bound = ""  # by the macro whose body is being read
+        self._bound_size = 0
         self._within_macro = False
         self._reads: set[Path] = set()
         self._tested: set[Path] = set()
@@ -223,7 +227,9 @@ class _Reader:
             left = self._joined(self._read(left), self._read(right), logical=binds <= 2)
             if binds > 2:
                 left.cost += left.size // PER_UNIT
-                if operator.text != "+":
+                if operator.text == "+":
+                    left.cost += left.elements * ELEMENT_STEP
+                else:
                     left.size, left.elements = 64, 0
         return left
 
@@ -305,7 +311,7 @@ class _Reader:
 
     def _named(self, name: str) -> _Node:
         if name == self._bound:
-            return _Node(size=LONGEST_VALUE, elements=MOST_ELEMENTS)
+            return _Node(size=self._bound_size, elements=self._bound_size // PER_LEAF)
         if name in TYPES:
             return _Node()
         return _Node(size=LONGEST_VALUE, elements=MOST_ELEMENTS, path=(name,))
@@ -337,7 +343,7 @@ class _Reader:
         if name.text not in FUNCTIONS:
             raise SyntaxFault(name.at, f"no function {name.text!r}")
         arguments = self._arguments()
-        self._count(name, len(arguments), (1,))
+        self._count(name, len(arguments), 1)
         if name.text == "size":
             return self._size(arguments[0], name)
         if name.text == "duration":
@@ -352,7 +358,7 @@ class _Reader:
         if name.text not in METHODS:
             raise SyntaxFault(name.at, f"no function {name.text!r}")
         arguments = self._arguments()
-        self._count(name, len(arguments), (METHODS[name.text],))
+        self._count(name, len(arguments), METHODS[name.text])
         if name.text == "size":
             return self._size(of, name)
         node = self._joined(self._read(of), *map(self._read, arguments))
@@ -395,21 +401,20 @@ class _Reader:
             raise SyntaxFault(name.at, f"{variable!r} cannot be a variable")
         self._expect(",")
         self._variables.add(variable)
-        self._bound, self._within_macro = variable, True
-        bodies = [self._read(body) for body in self._arguments()]
-        self._bound, self._within_macro = None, False
-        self._count(name, 1 + len(bodies), MACROS[name.text])
-        body = self._joined(*bodies)
+        # What the elements cost together is linear in their sizes, which together are the list's.
+        self._bound, self._bound_size = variable, of.size // max(of.elements, 1) + 1
+        self._within_macro = True
+        body = self._value()
+        self._expect(")")
+        self._bound, self._within_macro = "", False
         node = self._joined(of, body)
         node.cost = of.cost + STEP + of.elements * body.cost
-        node.size = of.size if name.text == "filter" else of.elements * body.size if name.text == "map" else 64
-        node.listed = name.text in ("filter", "map")
-        node.elements = of.elements if node.listed else 0
+        node.size, node.elements = 64, 0
         return node
 
-    def _count(self, name: _Token, count: int, expected: tuple[int, ...]) -> None:
-        if count not in expected:
-            raise SyntaxFault(name.at, f"{name.text!r} takes {' or '.join(map(str, expected))} arguments, got {count}")
+    def _count(self, name: _Token, count: int, expected: int) -> None:
+        if count != expected:
+            raise SyntaxFault(name.at, f"{name.text!r} takes {expected} arguments, got {count}")
 
 
 def _check_duration(text: str | None, at: int) -> None:

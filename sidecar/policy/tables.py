@@ -1,0 +1,214 @@
+"""Roles, groups, bindings and policies, indexed by who, permission and resource; each change costs what it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
+from typing import Final, TypeAlias
+
+from interceptors.facts import Principal
+from sidecar.policy import builtin, names
+from sidecar.policy.conditions import HOLDS, Condition, Outcome, Roots, Scope, condition
+from sidecar.policy.index import ByPattern
+from sidecar.policy.model import Binding, Group, Item, Policy, Role, Snapshot
+from sidecar.policy.validate import check
+
+Key: TypeAlias = tuple[type[Item], str, str]  # of what kind, tenant, name
+
+
+class Rule:
+    """A policy, its condition compiled. moving: whether its outcome depends on more than caller and resource."""
+
+    __slots__ = ("condition", "moving", "policy", "timed")
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.condition: Condition | None = condition(policy.condition) if policy.condition else None
+        self.moving = self.condition is not None and self.condition.moving
+        self.timed = self.condition is not None and self.condition.timed
+
+    def outcome(self, scope: Scope | None, moving: Roots) -> Outcome:
+        """scope: None where no policy that applies has a condition."""
+        if self.condition is None:
+            return HOLDS
+        assert scope is not None
+        return scope.outcome(self.condition, moving)
+
+    def targets(self) -> Iterator[tuple[str, str]]:
+        """Patterns of a permission and of a resource; what both cover it applies to."""
+        policy = self.policy
+        resources = policy.resources or (names.EVERYTHING,)
+        if not policy.permissions and not policy.resources and self.condition is not None:
+            for kind, root in names.ROOTS_OF_KINDS.items():
+                if root in self.condition.roots:
+                    resources = (f"{kind}/*",)
+        for permission in policy.permissions or ("*",):
+            for resource in resources:
+                yield permission, names.scope(resource, policy.tenant)
+
+    @property
+    def order(self) -> tuple[bool, bool, str]:
+        """Those that stand are asked first, so that a denial of theirs stands too."""
+        return self.moving, self.policy.effect != "deny", self.policy.name
+
+
+class Tables:
+    """Everything that decisions are made from. sequence: of the last change in it."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        """Raises PolicyError for the first thing in it that is not valid."""
+        self.sequence = snapshot.sequence
+        self._items: dict[Key, Item] = {}
+        self._roles: dict[tuple[str, str], set[str]] = {}  # tenant and pattern of permissions → names
+        self._groups: dict[str, ByPattern[str]] = {}  # by tenant: names, by member
+        self._members: dict[str, ByPattern[str]] = {}  # by tenant: members that bindings name, groups aside
+        self._bindings: dict[tuple[str, str], dict[str, ByPattern[Binding]]] = {}  # tenant and member → by role
+        self._rules: dict[tuple[str, str], ByPattern[Rule]] = {}  # tenant and pattern of permissions
+        self._rule: dict[tuple[str, str], Rule] = {}  # tenant and policy's name
+        for items in (snapshot.roles, snapshot.groups, snapshot.bindings, snapshot.policies):
+            for item in items:
+                self.put(item)
+
+    def put(self, item: Item) -> None:
+        """Add `item`, in place of the one of its name. Raises PolicyError, and then nothing has changed."""
+        check(item)
+        self.drop(type(item), item.tenant, _name(item))
+        self._items[type(item), item.tenant, _name(item)] = item
+        match item:
+            case Role():
+                for pattern in item.permissions:
+                    self._roles.setdefault((item.tenant, pattern), set()).add(item.name)
+            case Group():
+                self._groups.setdefault(item.tenant, ByPattern()).add(_identities(item.members), item.name)
+            case Binding():
+                self._bind(item)
+            case Policy():
+                rule = self._rule[item.tenant, item.name] = Rule(item)
+                for permission, resource in rule.targets():
+                    self._rules.setdefault((item.tenant, permission), ByPattern()).add((resource,), rule)
+
+    def drop(self, kind: type[Item], tenant: str, name: str) -> None:
+        """Forget one thing, if it is there. name: a binding's is its id."""
+        item = self._items.pop((kind, tenant, name), None)
+        match item:
+            case Role():
+                for pattern in item.permissions:
+                    self._roles[tenant, pattern].discard(name)
+            case Group():
+                self._groups[tenant].remove(_identities(item.members), name)
+            case Binding():
+                self._unbind(item)
+            case Policy():
+                rule = self._rule.pop((tenant, name))
+                for permission, resource in rule.targets():
+                    self._rules[tenant, permission].remove((resource,), rule)
+
+    def _bind(self, item: Binding) -> None:
+        for member in _identities(item.members):
+            by_role = self._bindings.setdefault((item.tenant, member), {})
+            if not by_role and not member.startswith(names.GROUP):
+                self._members.setdefault(item.tenant, ByPattern()).add((member,), member)
+            by_role.setdefault(item.role, ByPattern()).add(_scopes(item), item)
+
+    def _unbind(self, item: Binding) -> None:
+        for member in _identities(item.members):
+            by_role = self._bindings[item.tenant, member]
+            by_role[item.role].remove(_scopes(item), item)
+            if not by_role[item.role]:
+                del by_role[item.role]
+            if not by_role:
+                del self._bindings[item.tenant, member]
+                if not member.startswith(names.GROUP):
+                    self._members[item.tenant].remove((member,), member)
+
+    def snapshot(self) -> Snapshot:
+        items = self._items.values()
+        return Snapshot(
+            self.sequence,
+            tuple(item for item in items if isinstance(item, Role)),
+            tuple(item for item in items if isinstance(item, Group)),
+            tuple(item for item in items if isinstance(item, Binding)),
+            tuple(item for item in items if isinstance(item, Policy)),
+        )
+
+    def group(self, tenant: str, name: str) -> Group | None:
+        found = self._items.get((Group, tenant, name))
+        return found if isinstance(found, Group) else None
+
+    def roles(self, tenant: str) -> tuple[Role, ...]:
+        """The tenant's own and those that every tenant has."""
+        items = self._items.values()
+        return (*builtin.ROLES, *(item for item in items if isinstance(item, Role) and item.tenant == tenant))
+
+    def members(self, principal: Principal) -> tuple[str, ...]:
+        """Those that bindings name and the principal is one of: patterns of identities, and groups."""
+        tenant, name = principal.tenant, (principal.name,)
+        found = list(self._members[tenant].find(name)) if tenant in self._members else []
+        if tenant in self._groups:
+            groups = (f"{names.GROUP}{group}" for group in self._groups[tenant].find(name))
+            found += (group for group in groups if (tenant, group) in self._bindings)
+        return tuple(dict.fromkeys(found))
+
+    def granting(self, tenant: str, permission: str) -> frozenset[str]:
+        """Names of the tenant's roles that have a permission. Raises NameFault."""
+        names.permission(permission)
+        found: set[str] = set()
+        for pattern in names.granting(permission):
+            found |= self._roles.get((tenant, pattern), set()) | _BUILTIN.get(pattern, set())
+        return frozenset(found)
+
+    def bindings(self, members: Iterable[str], granting: frozenset[str], at: names.Resource) -> tuple[Binding, ...]:
+        """Those that give one of `members` one of the roles on a resource, whatever the time."""
+        found: dict[str, Binding] = {}
+        for member in members:
+            by_role = self._bindings[at.tenant, member]
+            for role in granting if len(granting) <= len(by_role) else by_role:
+                if role in granting and role in by_role:
+                    found.update((binding.id, binding) for binding in by_role[role].find(at.lineage))
+        return tuple(found.values())
+
+    def held(self, members: Iterable[str], granting: frozenset[str], tenant: str) -> tuple[Binding, ...]:
+        """Those that give one of `members` one of the roles, whatever the resource and the time."""
+        by_roles = (self._bindings[tenant, member] for member in members)
+        indexes = (index for by_role in by_roles for role, index in by_role.items() if role in granting)
+        return tuple({binding.id: binding for index in indexes for binding in index.all()}.values())
+
+    def everyone(self, role: str, at: names.Resource) -> Iterator[tuple[str, Binding]]:
+        """Members whom bindings give a role on a resource, whatever the time."""
+        for (tenant, member), by_role in self._bindings.items():
+            if tenant == at.tenant and role in by_role:
+                yield from ((member, binding) for binding in by_role[role].find(at.lineage))
+
+    def rules(self, permission: str, at: names.Resource) -> tuple[Rule, ...]:
+        """What applies to a permission on a resource, in the order in which it is asked."""
+        found: dict[str, Rule] = {}
+        for pattern in names.granting(permission):
+            index = self._rules.get((at.tenant, pattern))
+            if index is not None:
+                found.update((rule.policy.name, rule) for rule in index.find(at.lineage))
+        return tuple(sorted(found.values(), key=attrgetter("order")))
+
+
+def _builtin() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for role in builtin.ROLES:
+        for pattern in role.permissions:
+            found.setdefault(pattern, set()).add(role.name)
+    return found
+
+
+_BUILTIN: Final = _builtin()  # pattern of permissions → names
+
+
+def _name(item: Item) -> str:
+    return item.id if isinstance(item, Binding) else item.name
+
+
+def _identities(members: Iterable[str]) -> tuple[str, ...]:
+    return tuple(
+        member if member.startswith(names.GROUP) else names.identity(member) for member in dict.fromkeys(members)
+    )
+
+
+def _scopes(binding: Binding) -> tuple[str, ...]:
+    return tuple(names.scope(resource, binding.tenant) for resource in dict.fromkeys(binding.resources))
