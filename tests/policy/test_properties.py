@@ -7,6 +7,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from interceptors.patterns import path_pattern
 from sidecar.policy import builtin, names
 from sidecar.policy.conditions import Scope, condition
 from sidecar.policy.engine import Engine, objection
-from sidecar.policy.model import Attributes, Binding, Group, Policy, Question, Role, Snapshot
+from sidecar.policy.model import Attributes, Binding, Effect, Group, Policy, Question, Role, Snapshot
 
 PATTERNS = ("models.read", "models.*", "datasets.read", "*")
 RESOURCES = ("**", "models/*", "models/a", "models/a*", "datasets/d", "*/a", "models/a/versions/*")
@@ -183,24 +184,26 @@ def test_decisions_are_what_the_rules_say(snapshot: Snapshot, questions: list[Qu
         assert _asked(engine, question).allowed is _plainly(snapshot, question)
 
 
-def test_one_more_policy_never_allows_more() -> None:
-    """Of 10,000 random policies, half of them denying, on 100 random sets of everything else, asked 20 questions each."""
+@pytest.mark.parametrize(("effect", "each"), [("deny", 100), ("allow", 10)])
+def test_one_more_policy_never_allows_more(effect: Effect, each: int) -> None:
+    """Of 10,000 random policies that deny and 1,000 that allow, on 100 random sets of everything else."""
     random = Random(5)
     allowed = tightened = 0
     for _ in range(100):
         engine = Engine(_random_snapshot(random))
-        questions = [_random_question(random) for _ in range(20)]
+        questions = [_random_question(random) for _ in range(6)]
         before = [_asked(engine, question).allowed for question in questions]
         allowed += sum(before)
-        for _ in range(100):
-            engine.put(replace(_random_policy(random), name="more"))
+        for _ in range(each):
+            engine.put(replace(_random_policy(random), name="more", effect=effect))
             after = [_asked(engine, question).allowed for question in questions]
             assert not any(now and not was for was, now in zip(before, after, strict=True))
             tightened += before != after
             engine.drop(Policy, "default", "more")
         assert [_asked(engine, question).allowed for question in questions] == before
-    assert allowed > 200  # of 2,000: it is not that nothing was ever allowed
-    assert tightened > 1000  # of 10,000: nor that no policy ever mattered
+    # Or nothing was allowed to begin with, or no policy mattered.
+    assert allowed > 60
+    assert tightened > each * 5
 
 
 @settings(max_examples=200, deadline=None)
