@@ -30,7 +30,7 @@ class ByPattern(Generic[T]):
             if "*" not in text:
                 self._exact.setdefault(text, []).append(thing)
             else:
-                prefix = path_pattern(text).prefix
+                prefix = text[: text.index("*")]
                 self._starred.setdefault(len(prefix), {}).setdefault(prefix, []).append((text, thing))
 
     def remove(self, patterns: Iterable[str], thing: T) -> None:
@@ -39,7 +39,7 @@ class ByPattern(Generic[T]):
             if "*" not in text:
                 _without(self._exact, text, thing)
                 continue
-            prefix = path_pattern(text).prefix
+            prefix = text[: text.index("*")]
             _without(self._starred[len(prefix)], prefix, (text, thing))
             if not self._starred[len(prefix)]:
                 del self._starred[len(prefix)]

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from interceptors.authorize import KINDS
-from interceptors.patterns import LONGEST, PatternError, path_pattern
+from interceptors.patterns import LONGEST
 
 LONGEST_NAME: Final = 1024  # characters of a resource
 LONGEST_PLAIN: Final = 128  # characters of a role, a group, a policy, a binding, a tenant
@@ -78,10 +78,6 @@ def scope(pattern: str, tenant: str) -> str:
     parts = full.split("/")
     if "" in parts or (EVERYTHING not in full and len(parts) % 2):
         raise NameFault("KIND/ID such as models/fraud-*, or ** for everything")
-    try:
-        path_pattern(full)
-    except PatternError as error:
-        raise NameFault(str(error)) from error
     return full
 
 
