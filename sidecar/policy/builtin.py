@@ -1,4 +1,7 @@
-"""The roles that every tenant has. Their names are reserved, so customers may create any plain name."""
+"""The roles that every tenant has. Their names are reserved, so customers may create any plain name.
+
+None names a sensitive permission (`interceptors.access`), so none grants one, the administrator's neither.
+"""
 
 from __future__ import annotations
 

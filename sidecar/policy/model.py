@@ -19,7 +19,8 @@ NO_OBLIGATIONS: Final[frozenset[str]] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """permissions: dotted names; "models.*" is every one below, "*" alone is all."""
+    """permissions: dotted names; "models.*" is every one below, "*" alone is all, but for sensitive ones
+    (`interceptors.access`), which have to be named."""
 
     name: str
     permissions: tuple[str, ...]

@@ -100,7 +100,7 @@ def permissions(pattern: str) -> None:
 
 
 @lru_cache(maxsize=4096)
-def granting(permission: str) -> tuple[str, ...]:
+def reaching(permission: str) -> tuple[str, ...]:
     """The patterns that reach a permission: "a.b.c" is reached by itself, "a.b.*", "a.*" and "*"."""
     parts = permission.split(".")
     return (permission, *(".".join((*parts[:end], "*")) for end in range(len(parts) - 1, -1, -1)))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import Final, TypeAlias
 
+from interceptors.access import SENSITIVE
 from interceptors.facts import Principal
 from sidecar.policy import builtin, names
 from sidecar.policy.conditions import HOLDS, Condition, Outcome, Roots, Scope, condition
@@ -150,10 +151,10 @@ class Tables:
         return tuple(dict.fromkeys(found))
 
     def granting(self, tenant: str, permission: str) -> frozenset[str]:
-        """Names of the tenant's roles that have a permission. Raises NameFault."""
+        """Names of the tenant's roles that have a permission; a sensitive one only by its name. Raises NameFault."""
         names.permission(permission)
         found: set[str] = set()
-        for pattern in names.granting(permission):
+        for pattern in (permission,) if permission in SENSITIVE else names.reaching(permission):
             found |= self._roles.get((tenant, pattern), set()) | _BUILTIN.get(pattern, set())
         return frozenset(found)
 
@@ -182,7 +183,7 @@ class Tables:
     def rules(self, permission: str, at: names.Resource) -> tuple[Rule, ...]:
         """What applies to a permission on a resource, in the order in which it is asked."""
         found: dict[str, Rule] = {}
-        for pattern in names.granting(permission):
+        for pattern in names.reaching(permission):
             index = self._rules.get((at.tenant, pattern))
             if index is not None:
                 found.update((rule.policy.name, rule) for rule in index.find(at.lineage))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from interceptors.access import SENSITIVE
 from interceptors.facts import Principal
 from sidecar.policy.engine import Engine
 from sidecar.policy.model import Attributes, Binding, Decision, Group, Item, Policy, Role, Snapshot
@@ -77,6 +78,20 @@ def test_a_binding_grants_what_its_role_permits() -> None:
 )
 def test_wildcards_of_permissions(permissions: tuple[str, ...], asked: str, granted: bool) -> None:
     assert allows(engine(Role("ml", permissions), EVERYWHERE), permission=asked) is granted
+
+
+@pytest.mark.parametrize("permission", sorted(SENSITIVE))
+def test_what_is_sensitive_is_granted_only_by_name_and_denied_by_any(permission: str) -> None:
+    wide = (
+        Binding("a", ("user:**",), "builtin.admin", ("**",)),
+        Role("ml", ("*", "models.*", "upstream.*")),
+        EVERYWHERE,
+    )
+    assert decide(engine(*wide), permission=permission).reason == "policy.no_grant"
+    named = engine(*wide, Role("ml", (permission,)))
+    assert decide(named, permission=permission).grants == ("b",)
+    named.put(Policy("p", "deny", permissions=("models.*", "upstream.*")))
+    assert decide(named, permission=permission).reason == "policy.deny"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from interceptors.patterns import path_pattern
-from sidecar.policy.names import NameFault, granting, identity, permission, permissions, plain, resource, scope, segment
+from sidecar.policy.names import NameFault, identity, permission, permissions, plain, reaching, resource, scope, segment
 
 
 def test_a_resource_knows_its_parents() -> None:
@@ -81,8 +81,8 @@ def test_a_pattern_of_resources_that_would_reach_nothing_or_others_is_refused(pa
 
 
 def test_what_reaches_a_permission() -> None:
-    assert granting("models.inference") == ("models.inference", "models.*", "*")
-    assert granting("models.versions.read") == ("models.versions.read", "models.versions.*", "models.*", "*")
+    assert reaching("models.inference") == ("models.inference", "models.*", "*")
+    assert reaching("models.versions.read") == ("models.versions.read", "models.versions.*", "models.*", "*")
 
 
 @pytest.mark.parametrize(
