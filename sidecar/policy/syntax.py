@@ -107,7 +107,7 @@ class _Node:
 
     size: characters that its value holds at most.  elements: of its value, where that is a list.
     path: set while it is an attribute, or a root alone.  literal: set of a text as written.
-    listed: whether it can only be a list.
+    listed, textual: whether it can only be a list, or a text.
     """
 
     cost: int = STEP
@@ -117,6 +117,7 @@ class _Node:
     path: Path | None = None
     literal: str | None = None
     listed: bool = False
+    textual: bool = False
 
 
 def outline(text: str) -> Outline:
@@ -224,10 +225,13 @@ class _Reader:
         while (binds := BINDING.get(self._token.text, 0)) >= least and self._token.kind in ("mark", "name"):
             operator = self._take()
             right = self._operation(binds + 1)
+            textual = operator.text == "+" and (left.textual or right.textual)
             left = self._joined(self._read(left), self._read(right), logical=binds <= 2)
             if binds > 2:
                 left.cost += left.size // PER_UNIT
-                if operator.text == "+":
+                if textual:
+                    left.textual, left.elements = True, 0
+                elif operator.text == "+":
                     left.cost += left.elements * ELEMENT_STEP
                 else:
                     left.size, left.elements = 64, 0
@@ -295,7 +299,7 @@ class _Reader:
         if token.kind == "number":
             return _Node()
         if token.kind == "text":
-            return _Node(size=len(token.text), literal=_decoded(token))
+            return _Node(size=len(token.text), literal=_decoded(token), textual=True)
         if token.kind == "name" and token.text in CONSTANTS:
             return _Node()
         if token.kind == "name" and token.text not in RESERVED:

@@ -156,6 +156,12 @@ def test_what_may_take_long_is_refused(text: str) -> None:
         outline(text)
 
 
+def test_what_a_text_is_joined_to_is_no_list() -> None:
+    assert outline("'/' + " + " + ".join(["user.a"] * 20) + " == ''").cost < MOST_COST
+    with pytest.raises(SyntaxFault, match="at most 1000 are allowed"):
+        outline(" + ".join(["user.a"] * 20) + " == []")
+
+
 def test_length_is_bounded() -> None:
     assert outline("true" + " " * (LONGEST - 4)).reads == frozenset()
     with pytest.raises(SyntaxFault, match="got 4097"):
