@@ -1,4 +1,4 @@
-"""What a decision costs: one condition, and a decision among few and among many policies and bindings.
+"""What a decision costs: one condition, and a decision among few and among many policies and grants.
 
 Of these 10 apply in every case. "Afresh" is a decision of which nothing is remembered, not even who asks; "remembered"
 the next of the same kind; "of a request" one whose last condition asks for what only the request tells. Time is the
@@ -25,7 +25,7 @@ from interceptors.facts import Principal
 from sidecar.policy import library
 from sidecar.policy.conditions import Scope, condition
 from sidecar.policy.engine import Engine
-from sidecar.policy.model import Attributes, Binding, Group, Policy, Role, Snapshot, Value
+from sidecar.policy.model import Attributes, Grant, Group, Policy, Role, Snapshot, Value
 
 APPLICABLE: Final = 10
 ALICE: Final = Principal("user", "user:okta/alice", attributes=(("clearance_level", 3), ("location", "eu")))
@@ -41,7 +41,7 @@ COMMAND: Final = "python -m bench.policy"
 
 def main() -> int:
     arguments = _arguments()
-    found = [*_conditions(arguments.rounds), *_among_policies(arguments.rounds), *_among_bindings(arguments.rounds)]
+    found = [*_conditions(arguments.rounds), *_among_policies(arguments.rounds), *_among_grants(arguments.rounds)]
     for figure in found:
         low, high = min(figure.values), max(figure.values)
         bar = "" if figure.bar is None else f", at most {figure.bar}: {'met' if figure.met else 'MISSED'}"
@@ -75,14 +75,14 @@ def _conditions(rounds: int) -> list[Figure]:
 
 
 def _among_policies(rounds: int) -> list[Figure]:
-    binding = Binding("b", ("user:okta/alice",), "ml", ("models/*",))
-    few, many = (Engine(Snapshot(1, (ROLE,), (), (binding,), _policies(count))) for count in (APPLICABLE, 10_000))
+    grant = Grant("b", ("user:okta/alice",), "ml", ("models/*",))
+    few, many = (Engine(Snapshot(1, (ROLE,), (), (grant,), _policies(count))) for count in (APPLICABLE, 10_000))
     return _compared(few, many, f"{APPLICABLE} policies", "10000 policies", rounds)
 
 
-def _among_bindings(rounds: int) -> list[Figure]:
-    few, many = (Engine(Snapshot(1, (ROLE,), (TEAM,), _bindings(count))) for count in (100, 100_000))
-    return _compared(few, many, "100 bindings", "100000 bindings", rounds)
+def _among_grants(rounds: int) -> list[Figure]:
+    few, many = (Engine(Snapshot(1, (ROLE,), (TEAM,), _grants(count))) for count in (100, 100_000))
+    return _compared(few, many, "100 grants", "100000 grants", rounds)
 
 
 def _policies(count: int) -> tuple[Policy, ...]:
@@ -99,13 +99,13 @@ def _policies(count: int) -> tuple[Policy, ...]:
     return (*applying, *(others[at % len(others)](at) for at in range(count - APPLICABLE)))
 
 
-def _bindings(count: int) -> tuple[Binding, ...]:
+def _grants(count: int) -> tuple[Grant, ...]:
     """The others are somebody else's, or the caller's for other models."""
-    applying = [Binding(f"a{at}", ("group:team",), "ml", ("models/fraud-*",)) for at in range(APPLICABLE)]
+    applying = [Grant(f"a{at}", ("group:team",), "ml", ("models/fraud-*",)) for at in range(APPLICABLE)]
     others = (
-        lambda at: Binding(f"o{at}", (f"user:okta/u{at}",), "ml", ("models/fraud-*",)),
-        lambda at: Binding(f"o{at}", ("group:team",), "ml", (f"models/m{at}",)),
-        lambda at: Binding(f"o{at}", ("group:team",), "ml", (f"models/m{at}-*",)),
+        lambda at: Grant(f"o{at}", (f"user:okta/u{at}",), "ml", ("models/fraud-*",)),
+        lambda at: Grant(f"o{at}", ("group:team",), "ml", (f"models/m{at}",)),
+        lambda at: Grant(f"o{at}", ("group:team",), "ml", (f"models/m{at}-*",)),
     )
     return (*applying, *(others[at % len(others)](at) for at in range(count - APPLICABLE)))
 

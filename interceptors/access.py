@@ -24,11 +24,18 @@ UNKNOWN: Final = "upstream.unknown"  # a method that the protocol of its service
 
 KEYS_CREATE: Final = "api_keys.create"  # gives away whatever a key may permit
 KEYS_ROTATE: Final = "api_keys.rotate"  # the same of whatever one does
+ROLES_WRITE: Final = "roles.write"  # gives whoever has the role what it says from then on
+GROUPS_WRITE: Final = "groups.write"  # the same of what the group is granted
+GRANTS_WRITE: Final = "grants.write"
+POLICIES_WRITE: Final = "policies.write"  # takes away what denies
 
 # They carry inputs, code or permissions around every check: granted only where they are named.
 SENSITIVE: Final = frozenset(
-    (SHARED_MEMORY, TRACE_SETTINGS, LOG_SETTINGS, LOAD_FILES, LOAD_CONFIG, UNKNOWN, KEYS_CREATE, KEYS_ROTATE)
-)
+    (
+        SHARED_MEMORY, TRACE_SETTINGS, LOG_SETTINGS, LOAD_FILES, LOAD_CONFIG, UNKNOWN, KEYS_CREATE, KEYS_ROTATE,
+        ROLES_WRITE, GROUPS_WRITE, GRANTS_WRITE, POLICIES_WRITE,
+    )
+)  # fmt: skip
 SERVER: Final = "server"  # the resource of calls that are about no model in particular
 
 

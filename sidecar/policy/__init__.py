@@ -1,5 +1,5 @@
-"""Who may do what: roles and their bindings, policies and their conditions, and why a decision is what it is.
+"""Who may do what: roles and their grants, policies and their conditions, and why a decision is what it is.
 
 SidecarError
-└── PolicyError      INVALID_ARGUMENT   roles, groups, bindings or policies that say nothing which can be checked
+└── PolicyError      INVALID_ARGUMENT   roles, groups, grants or policies that say nothing which can be checked
 """

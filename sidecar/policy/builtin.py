@@ -1,15 +1,18 @@
 """The roles that every tenant has. Their names are reserved, so customers may create any plain name.
 
-None names a sensitive permission (`interceptors.access`), so none grants one, the administrator's neither.
+Those who administer access name the sensitive permissions (`interceptors.access`) that this takes, and no others: what
+carries inputs or code around every check, or makes keys, nobody has by a role of ours.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from interceptors.access import GRANTS_WRITE, GROUPS_WRITE, POLICIES_WRITE, ROLES_WRITE
 from sidecar.policy.model import Role
 
 RESERVED: Final = "builtin."
+_WRITES: Final = (GRANTS_WRITE, GROUPS_WRITE, POLICIES_WRITE, ROLES_WRITE)
 
 ROLES: Final = (
     Role("builtin.viewer", ("datasets.read", "experiments.read", "models.read")),
@@ -27,11 +30,11 @@ ROLES: Final = (
     Role(
         "builtin.security_officer",
         (
-            "api_keys.*", "audit.*", "datasets.read", "grants.*", "groups.*", "models.read", "policies.*",
-            "principals.*", "roles.*", "threats.*",
+            "access.*", "api_keys.*", "audit.*", "datasets.read", "grants.*", "groups.*", "models.read", "policies.*",
+            "principals.*", "roles.*", "threats.*", *_WRITES,
         ),
     ),
-    Role("builtin.admin", ("*",)),
+    Role("builtin.admin", ("*", *_WRITES)),
 )  # fmt: skip
 
 NAMES: Final = frozenset(role.name for role in ROLES)

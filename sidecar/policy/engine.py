@@ -34,8 +34,8 @@ from sidecar.policy.model import (
     NO_ATTRIBUTES,
     NO_OBLIGATIONS,
     Attributes,
-    Binding,
     Decision,
+    Grant,
     Item,
     Policy,
     Snapshot,
@@ -53,7 +53,7 @@ INTERNAL: Final = Decision(False, "policy.internal", until=-math.inf)
 
 
 class Caller:
-    """A principal, and what is known of it by itself. members: of bindings, that it is one of."""
+    """A principal, and what is known of it by itself. members: of grants, that it is one of."""
 
     __slots__ = ("members", "principal", "user")
 
@@ -103,7 +103,7 @@ class Engine:
         self._forget()
 
     def drop(self, kind: type[Item], tenant: str, name: str) -> None:
-        """Forget one thing, if it is there. name: a binding's is its id."""
+        """Forget one thing, if it is there. name: a grant's is its id."""
         self.tables.drop(kind, tenant, name)
         self._forget()
 
@@ -151,31 +151,31 @@ class Engine:
             return final(Decision(False, "policy.permission"))
         if caller.principal.tenant != at.tenant:
             return final(Decision(False, "policy.tenant"))
-        bindings = self.tables.bindings(caller.members, granting, at)
-        until = _next(bindings, now)
-        active = [binding for binding in bindings if binding.begins <= now < binding.expires]
+        grants = self.tables.grants(caller.members, granting, at)
+        until = _next(grants, now)
+        active = [grant for grant in grants if grant.begins <= now < grant.expires]
         asserted = sorted(caller.principal.roles & granting)
         if not active and not asserted:
             return final(Decision(False, "policy.no_grant", until=until))
-        grants = (*(binding.id for binding in active), *(f"role:{name}" for name in asserted))
-        obligations = NO_OBLIGATIONS.union(*(binding.obligations for binding in active))
+        rests_on = (*(grant.id for grant in active), *(f"role:{name}" for name in asserted))
+        obligations = NO_OBLIGATIONS.union(*(grant.obligations for grant in active))
         rules = self.rules(permission, at)
         scope = self.scope(caller, at, given) if any(rule.condition for rule in rules) else None
         for rule in rules:
             if not rule.moving:
                 outcome = rule.outcome(scope, NO_ROOTS)
                 if reason := objection(rule.policy, outcome):
-                    return final(Decision(False, reason, grants, (rule.policy.name,), outcome.missing))
+                    return final(Decision(False, reason, rests_on, (rule.policy.name,), outcome.missing))
             obligations |= rule.policy.obligations
         moving = tuple(rule for rule in rules if rule.moving)
         allowing = tuple(rule.policy.name for rule in rules if rule.policy.effect == "allow")
         if any(rule.timed for rule in moving):
             ends = -math.inf
-        elif any(binding.obligations for binding in bindings):
+        elif any(grant.obligations for grant in grants):
             ends = until
         else:
-            ends = math.inf if asserted else max(binding.expires for binding in active)
-        decision = Decision(True, "policy.allowed", grants, allowing, (), obligations, ends, not moving)
+            ends = math.inf if asserted else max(grant.expires for grant in active)
+        decision = Decision(True, "policy.allowed", rests_on, allowing, (), obligations, ends, not moving)
         return _Kept(decision, given, now, until, moving, scope)
 
     # Parts of an answer, of which explanations are made too.
@@ -242,9 +242,9 @@ def _move(kept: _Kept, attributes: Attributes, now: float) -> Decision:
     return kept.decision
 
 
-def _next(bindings: Iterable[Binding], now: float) -> float:
+def _next(grants: Iterable[Grant], now: float) -> float:
     """When one of them begins or ends next."""
-    times = (time for binding in bindings for time in (binding.begins, binding.expires) if time > now)
+    times = (time for grant in grants for time in (grant.begins, grant.expires) if time > now)
     return min(times, default=math.inf)
 
 

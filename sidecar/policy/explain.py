@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 from sidecar.policy import names
 from sidecar.policy.conditions import Outcome
 from sidecar.policy.engine import Caller, Engine, moving_roots, objection
-from sidecar.policy.model import Binding, Decision, Policy, Question, Role
+from sidecar.policy.model import Decision, Grant, Policy, Question, Role
 
 State: TypeAlias = Literal["active", "not begun", "expired", "another resource"]
 MOST_SUGGESTED: Final = 5
@@ -17,9 +17,9 @@ MOST_SUGGESTED: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Considered:
-    """A binding that gives the caller a role which has the permission, and whether it counts."""
+    """A grant that gives the caller a role which has the permission, and whether it counts."""
 
-    binding: Binding
+    grant: Grant
     state: State
 
 
@@ -33,16 +33,16 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """bindings: those that count first.  policies: all that apply, asked or not.
+    """grants: those that count first.  policies: all that apply, asked or not.
 
-    suggested: bindings each of which would grant what no role grants, the one that gives least first.
+    suggested: grants each of which would grant what no role grants, the one that gives least first.
     enough: whether one of them alone would change the decision; not so where a policy objects as well.
     """
 
     decision: Decision
-    bindings: tuple[Considered, ...] = ()
+    grants: tuple[Considered, ...] = ()
     policies: tuple[Judged, ...] = ()
-    suggested: tuple[Binding, ...] = ()
+    suggested: tuple[Grant, ...] = ()
     enough: bool = False
 
 
@@ -59,13 +59,13 @@ class Changed:
 class Reach:
     """Someone who can reach a resource. member: a pattern of identities, or "role:NAME": whom a token gives that role.
 
-    binding: None of such a role.  group: the one that they are in, "" for none.
+    grant: None of such a role.  group: the one that they are in, "" for none.
     policies: names of those that must not object, and may.
     """
 
     member: str
     role: str
-    binding: Binding | None
+    grant: Grant | None
     group: str
     policies: tuple[str, ...]
 
@@ -115,10 +115,10 @@ def reach(engine: Engine, permission: str, resource: str, now: float) -> Iterato
     policies = tuple(rule.policy.name for rule in rules if rule.condition is not None)
     for role in sorted(engine.granting(at.tenant, permission)):
         yield Reach(f"role:{role}", role, None, "", policies)
-        for member, binding in engine.tables.everyone(role, at):
-            if binding.begins <= now < binding.expires:
+        for member, grant in engine.tables.everyone(role, at):
+            if grant.begins <= now < grant.expires:
                 for who, group in _members(engine, at.tenant, member):
-                    yield Reach(who, role, binding, group, policies)
+                    yield Reach(who, role, grant, group, policies)
 
 
 def _members(engine: Engine, tenant: str, member: str) -> Iterator[tuple[str, str]]:
@@ -133,26 +133,26 @@ def _members(engine: Engine, tenant: str, member: str) -> Iterator[tuple[str, st
 def _considered(
     engine: Engine, caller: Caller, granting: frozenset[str], at: names.Resource, now: float
 ) -> Iterator[Considered]:
-    covering = engine.tables.bindings(caller.members, granting, at)
-    for binding in covering:
+    covering = engine.tables.grants(caller.members, granting, at)
+    for grant in covering:
         yield Considered(
-            binding,
-            "not begun" if now < binding.begins else "expired" if now >= binding.expires else "active",
+            grant,
+            "not begun" if now < grant.begins else "expired" if now >= grant.expires else "active",
         )
-    ids = {binding.id for binding in covering}
-    for binding in engine.tables.held(caller.members, granting, at.tenant):
-        if binding.id not in ids:
-            yield Considered(binding, "another resource")
+    ids = {grant.id for grant in covering}
+    for grant in engine.tables.held(caller.members, granting, at.tenant):
+        if grant.id not in ids:
+            yield Considered(grant, "another resource")
 
 
-def _suggested(engine: Engine, caller: Caller, granting: frozenset[str], at: names.Resource) -> Iterator[Binding]:
+def _suggested(engine: Engine, caller: Caller, granting: frozenset[str], at: names.Resource) -> Iterator[Grant]:
     name = caller.principal.name
     if "*" in name:  # which as a member would be a pattern, and give it to others as well
         return
     known = {role.name: role for role in engine.tables.roles(at.tenant)}
     resource = at.name.removeprefix(f"tenants/{at.tenant}").removeprefix("/") or names.EVERYTHING
     for role in sorted((known[role] for role in granting), key=_breadth)[:MOST_SUGGESTED]:
-        yield Binding("suggested", (name,), role.name, (resource,), at.tenant)
+        yield Grant("suggested", (name,), role.name, (resource,), at.tenant)
 
 
 def _breadth(role: Role) -> tuple[bool, int, int, str]:

@@ -37,11 +37,11 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Binding:
+class Grant:
     """Gives `members` a role on `resources` of its tenant, children included, from `begins` until `expires`.
 
     members: as a group's, or "group:NAME".  resources: path-like patterns such as "models/fraud-*"; "**" is everything.
-    begins, expires: Unix seconds; a time-bound grant is a binding that expires.  reason, approver: why, and by whom.
+    begins, expires: Unix seconds; one that expires ends by itself.  reason, approver: why, and by whom.
     obligations: what a call that rests on it must meet.
     """
 
@@ -76,7 +76,7 @@ class Policy:
     version: int = 1
 
 
-Item: TypeAlias = Role | Group | Binding | Policy
+Item: TypeAlias = Role | Group | Grant | Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Snapshot:
     sequence: int = 0
     roles: tuple[Role, ...] = ()
     groups: tuple[Group, ...] = ()
-    bindings: tuple[Binding, ...] = ()
+    grants: tuple[Grant, ...] = ()
     policies: tuple[Policy, ...] = ()
 
 
@@ -129,7 +129,7 @@ class Question:
 class Decision:
     """reason: stable, for records: one of `engine`'s.
 
-    grants: ids of the bindings that it rests on, "role:NAME" for one that whoever vouches for the caller asserts.
+    grants: ids of the grants that it rests on, "role:NAME" for one that whoever vouches for the caller asserts.
     policies: what it was decided by, all allow-policies where it is allowed.  missing: attributes that a condition
     asked for in vain, "user.location".  obligations: to meet, or to deny.
     until: Unix seconds at which it may change by itself, -inf for any time.

@@ -14,7 +14,7 @@ from interceptors.authorize import KINDS
 from interceptors.patterns import LONGEST
 
 LONGEST_NAME: Final = 1024  # characters of a resource
-LONGEST_PLAIN: Final = 128  # characters of a role, a group, a policy, a binding, a tenant
+LONGEST_PLAIN: Final = 128  # characters of a role, a group, a policy, a grant, a tenant
 GROUP: Final = "group:"
 EVERYTHING: Final = "**"
 # Kinds of resources that conditions know by a name of their own.

@@ -1,4 +1,4 @@
-"""Roles, groups, bindings and policies, indexed by who, permission and resource; each change costs what it changes."""
+"""Roles, groups, grants and policies, indexed by who, permission and resource; each change costs what it changes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from interceptors.facts import Principal
 from sidecar.policy import builtin, names
 from sidecar.policy.conditions import HOLDS, Condition, Outcome, Roots, Scope, condition
 from sidecar.policy.index import ByPattern
-from sidecar.policy.model import Binding, Group, Item, Policy, Role, Snapshot
+from sidecar.policy.model import Grant, Group, Item, Policy, Role, Snapshot
 from sidecar.policy.validate import check
 
 Key: TypeAlias = tuple[type[Item], str, str]  # of what kind, tenant, name
@@ -62,11 +62,11 @@ class Tables:
         self._items: dict[Key, Item] = {}
         self._roles: dict[tuple[str, str], set[str]] = {}  # tenant and pattern of permissions → names
         self._groups: dict[str, ByPattern[str]] = {}  # by tenant: names, by member
-        self._members: dict[str, ByPattern[str]] = {}  # by tenant: members that bindings name, groups aside
-        self._bindings: dict[tuple[str, str], dict[str, ByPattern[Binding]]] = {}  # tenant and member → by role
+        self._members: dict[str, ByPattern[str]] = {}  # by tenant: members that grants name, groups aside
+        self._grants: dict[tuple[str, str], dict[str, ByPattern[Grant]]] = {}  # tenant and member → by role
         self._rules: dict[tuple[str, str], ByPattern[Rule]] = {}  # tenant and pattern of permissions
         self._rule: dict[tuple[str, str], Rule] = {}  # tenant and policy's name
-        for items in (snapshot.roles, snapshot.groups, snapshot.bindings, snapshot.policies):
+        for items in (snapshot.roles, snapshot.groups, snapshot.grants, snapshot.policies):
             for item in items:
                 self.put(item)
 
@@ -81,7 +81,7 @@ class Tables:
                     self._roles.setdefault((item.tenant, pattern), set()).add(item.name)
             case Group():
                 self._groups.setdefault(item.tenant, ByPattern()).add(_identities(item.members), item.name)
-            case Binding():
+            case Grant():
                 self._bind(item)
             case Policy():
                 rule = self._rule[item.tenant, item.name] = Rule(item)
@@ -89,7 +89,7 @@ class Tables:
                     self._rules.setdefault((item.tenant, permission), ByPattern()).add((resource,), rule)
 
     def drop(self, kind: type[Item], tenant: str, name: str) -> None:
-        """Forget one thing, if it is there. name: a binding's is its id."""
+        """Forget one thing, if it is there. name: a grant's is its id."""
         item = self._items.pop((kind, tenant, name), None)
         match item:
             case Role():
@@ -97,28 +97,28 @@ class Tables:
                     self._roles[tenant, pattern].discard(name)
             case Group():
                 self._groups[tenant].remove(_identities(item.members), name)
-            case Binding():
+            case Grant():
                 self._unbind(item)
             case Policy():
                 rule = self._rule.pop((tenant, name))
                 for permission, resource in rule.targets():
                     self._rules[tenant, permission].remove((resource,), rule)
 
-    def _bind(self, item: Binding) -> None:
+    def _bind(self, item: Grant) -> None:
         for member in _identities(item.members):
-            by_role = self._bindings.setdefault((item.tenant, member), {})
+            by_role = self._grants.setdefault((item.tenant, member), {})
             if not by_role and not member.startswith(names.GROUP):
                 self._members.setdefault(item.tenant, ByPattern()).add((member,), member)
             by_role.setdefault(item.role, ByPattern()).add(_scopes(item), item)
 
-    def _unbind(self, item: Binding) -> None:
+    def _unbind(self, item: Grant) -> None:
         for member in _identities(item.members):
-            by_role = self._bindings[item.tenant, member]
+            by_role = self._grants[item.tenant, member]
             by_role[item.role].remove(_scopes(item), item)
             if not by_role[item.role]:
                 del by_role[item.role]
             if not by_role:
-                del self._bindings[item.tenant, member]
+                del self._grants[item.tenant, member]
                 if not member.startswith(names.GROUP):
                     self._members[item.tenant].remove((member,), member)
 
@@ -128,7 +128,7 @@ class Tables:
             self.sequence,
             tuple(item for item in items if isinstance(item, Role)),
             tuple(item for item in items if isinstance(item, Group)),
-            tuple(item for item in items if isinstance(item, Binding)),
+            tuple(item for item in items if isinstance(item, Grant)),
             tuple(item for item in items if isinstance(item, Policy)),
         )
 
@@ -142,12 +142,12 @@ class Tables:
         return (*builtin.ROLES, *(item for item in items if isinstance(item, Role) and item.tenant == tenant))
 
     def members(self, principal: Principal) -> tuple[str, ...]:
-        """Those that bindings name and the principal is one of: patterns of identities, and groups."""
+        """Those that grants name and the principal is one of: patterns of identities, and groups."""
         tenant, name = principal.tenant, (principal.name,)
         found = list(self._members[tenant].find(name)) if tenant in self._members else []
         if tenant in self._groups:
             groups = (f"{names.GROUP}{group}" for group in self._groups[tenant].find(name))
-            found += (group for group in groups if (tenant, group) in self._bindings)
+            found += (group for group in groups if (tenant, group) in self._grants)
         return tuple(dict.fromkeys(found))
 
     def granting(self, tenant: str, permission: str) -> frozenset[str]:
@@ -158,27 +158,27 @@ class Tables:
             found |= self._roles.get((tenant, pattern), set()) | _BUILTIN.get(pattern, set())
         return frozenset(found)
 
-    def bindings(self, members: Iterable[str], granting: frozenset[str], at: names.Resource) -> tuple[Binding, ...]:
+    def grants(self, members: Iterable[str], granting: frozenset[str], at: names.Resource) -> tuple[Grant, ...]:
         """Those that give one of `members` one of the roles on a resource, whatever the time."""
-        found: dict[str, Binding] = {}
+        found: dict[str, Grant] = {}
         for member in members:
-            by_role = self._bindings[at.tenant, member]
+            by_role = self._grants[at.tenant, member]
             for role in granting if len(granting) <= len(by_role) else by_role:
                 if role in granting and role in by_role:
-                    found.update((binding.id, binding) for binding in by_role[role].find(at.lineage))
+                    found.update((grant.id, grant) for grant in by_role[role].find(at.lineage))
         return tuple(found.values())
 
-    def held(self, members: Iterable[str], granting: frozenset[str], tenant: str) -> tuple[Binding, ...]:
+    def held(self, members: Iterable[str], granting: frozenset[str], tenant: str) -> tuple[Grant, ...]:
         """Those that give one of `members` one of the roles, whatever the resource and the time."""
-        by_roles = (self._bindings[tenant, member] for member in members)
+        by_roles = (self._grants[tenant, member] for member in members)
         indexes = (index for by_role in by_roles for role, index in by_role.items() if role in granting)
-        return tuple({binding.id: binding for index in indexes for binding in index.all()}.values())
+        return tuple({grant.id: grant for index in indexes for grant in index.all()}.values())
 
-    def everyone(self, role: str, at: names.Resource) -> Iterator[tuple[str, Binding]]:
-        """Members whom bindings give a role on a resource, whatever the time."""
-        for (tenant, member), by_role in self._bindings.items():
+    def everyone(self, role: str, at: names.Resource) -> Iterator[tuple[str, Grant]]:
+        """Members whom grants give a role on a resource, whatever the time."""
+        for (tenant, member), by_role in self._grants.items():
             if tenant == at.tenant and role in by_role:
-                yield from ((member, binding) for binding in by_role[role].find(at.lineage))
+                yield from ((member, grant) for grant in by_role[role].find(at.lineage))
 
     def rules(self, permission: str, at: names.Resource) -> tuple[Rule, ...]:
         """What applies to a permission on a resource, in the order in which it is asked."""
@@ -202,7 +202,7 @@ _BUILTIN: Final = _builtin()  # pattern of permissions → names
 
 
 def _name(item: Item) -> str:
-    return item.id if isinstance(item, Binding) else item.name
+    return item.id if isinstance(item, Grant) else item.name
 
 
 def _identities(members: Iterable[str]) -> tuple[str, ...]:
@@ -211,5 +211,5 @@ def _identities(members: Iterable[str]) -> tuple[str, ...]:
     )
 
 
-def _scopes(binding: Binding) -> tuple[str, ...]:
-    return tuple(names.scope(resource, binding.tenant) for resource in dict.fromkeys(binding.resources))
+def _scopes(grant: Grant) -> tuple[str, ...]:
+    return tuple(names.scope(resource, grant.tenant) for resource in dict.fromkeys(grant.resources))

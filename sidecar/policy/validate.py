@@ -1,4 +1,4 @@
-"""What is wrong with roles, groups, bindings and policies: every fault at once, with the field that has it."""
+"""What is wrong with roles, groups, grants and policies: every fault at once, with the field that has it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from interceptors.contract import Code
 from sidecar.errors import SidecarError
 from sidecar.policy import builtin, names
 from sidecar.policy.conditions import ConditionError, condition
-from sidecar.policy.model import Binding, Group, Item, Policy, Role
+from sidecar.policy.model import Grant, Group, Item, Policy, Role
 
 Fault: TypeAlias = tuple[str, str]  # field such as "permissions[1]", and what is wrong with it
 
@@ -24,7 +24,7 @@ class PolicyError(SidecarError):
     """Something that cannot be kept. faults: path of each field, and what is wrong with it."""
 
     code: ClassVar[Code] = Code.INVALID_ARGUMENT
-    public: ClassVar[str] = "role, group, binding or policy is not valid"
+    public: ClassVar[str] = "role, group, grant or policy is not valid"
     wire_reason: ClassVar[str] = "POLICY_INVALID"
 
     def __init__(self, faults: Iterable[Fault]) -> None:
@@ -49,13 +49,13 @@ def faults(item: Item) -> Iterator[Fault]:
         case Group():
             yield from _named("name", item.name)
             yield from _each("members", item.members, names.identity)
-        case Binding():
-            yield from _binding(item)
+        case Grant():
+            yield from _grant(item)
         case Policy():
             yield from _policy(item)
 
 
-def _binding(item: Binding) -> Iterator[Fault]:
+def _grant(item: Grant) -> Iterator[Fault]:
     yield from _named("id", item.id)
     yield from _each("members", item.members, _member)
     if item.role not in builtin.NAMES:

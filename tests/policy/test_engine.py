@@ -11,14 +11,14 @@ import pytest
 from interceptors.access import SENSITIVE
 from interceptors.facts import Principal
 from sidecar.policy.engine import Engine
-from sidecar.policy.model import Attributes, Binding, Decision, Group, Item, Policy, Role, Snapshot
+from sidecar.policy.model import Attributes, Decision, Grant, Group, Item, Policy, Role, Snapshot
 from sidecar.policy.validate import PolicyError
 
 MODEL = "tenants/default/models/fraud-1"
 DATASET = "tenants/default/datasets/d"
 INFER = "models.inference"
 ML = Role("ml", ("models.inference", "models.versions.*", "datasets.read"))
-EVERYWHERE = Binding("b", ("user:okta/alice",), "ml", ("**",))
+EVERYWHERE = Grant("b", ("user:okta/alice",), "ml", ("**",))
 
 
 def user(name: str = "okta/alice", tenant: str = "default", roles: Iterable[str] = (), **attributes: Any) -> Principal:
@@ -56,7 +56,7 @@ def test_without_a_role_nothing_is_allowed() -> None:
     assert decide(engine(ML)).reason == "policy.no_grant"
 
 
-def test_a_binding_grants_what_its_role_permits() -> None:
+def test_a_grant_grants_what_its_role_permits() -> None:
     made = engine(ML, EVERYWHERE)
     assert decide(made) == Decision(True, "policy.allowed", ("b",))
     assert not allows(made, permission="models.deploy")
@@ -83,14 +83,14 @@ def test_wildcards_of_permissions(permissions: tuple[str, ...], asked: str, gran
 @pytest.mark.parametrize("permission", sorted(SENSITIVE))
 def test_what_is_sensitive_is_granted_only_by_name_and_denied_by_any(permission: str) -> None:
     wide = (
-        Binding("a", ("user:**",), "builtin.admin", ("**",)),
-        Role("ml", ("*", "models.*", "upstream.*")),
+        Grant("a", ("user:**",), "builtin.admin", ("**",)),
+        Role("ml", ("*", "models.*", "upstream.*", "api_keys.*")),
         EVERYWHERE,
     )
     assert decide(engine(*wide), permission=permission).reason == "policy.no_grant"
     named = engine(*wide, Role("ml", (permission,)))
     assert decide(named, permission=permission).grants == ("b",)
-    named.put(Policy("p", "deny", permissions=("models.*", "upstream.*")))
+    named.put(Policy("p", "deny", permissions=("models.*", "upstream.*", "api_keys.*")))
     assert decide(named, permission=permission).reason == "policy.deny"
 
 
@@ -112,7 +112,7 @@ def test_what_is_sensitive_is_granted_only_by_name_and_denied_by_any(permission:
     ],
 )
 def test_members(members: tuple[str, ...], who: Principal, bound: bool) -> None:
-    made = engine(ML, Group("team", ("user:okta/*",)), Binding("b", members, "ml", ("**",)))
+    made = engine(ML, Group("team", ("user:okta/*",)), Grant("b", members, "ml", ("**",)))
     assert allows(made, who=who) is bound
 
 
@@ -130,8 +130,8 @@ def test_members(members: tuple[str, ...], who: Principal, bound: bool) -> None:
         (("models/*",), "tenants/default", False),
     ],
 )
-def test_resources_of_a_binding(resources: tuple[str, ...], asked: str, covered: bool) -> None:
-    made = engine(ML, Binding("b", ("user:okta/alice",), "ml", resources))
+def test_resources_of_a_grant(resources: tuple[str, ...], asked: str, covered: bool) -> None:
+    made = engine(ML, Grant("b", ("user:okta/alice",), "ml", resources))
     assert allows(made, resource=asked) is covered
 
 
@@ -152,7 +152,7 @@ def test_roles_that_a_token_asserts_count_everywhere_in_its_own_tenant() -> None
 
 
 def test_builtin_roles_are_every_tenants_and_cannot_be_replaced() -> None:
-    made = engine(Binding("b", ("user:a",), "builtin.admin", ("**",), tenant="t"))
+    made = engine(Grant("b", ("user:a",), "builtin.admin", ("**",), tenant="t"))
     assert allows(made, who=user("a", "t"), resource="tenants/t/models/m", permission="anything.at_all")
     with pytest.raises(PolicyError):
         made.put(Role("builtin.viewer", ("*",)))
@@ -163,8 +163,8 @@ def test_builtin_roles_are_every_tenants_and_cannot_be_replaced() -> None:
 
 def test_tenants_do_not_reach_each_other() -> None:
     made = engine(
-        ML, Role("ml", ("*",), tenant="t"), EVERYWHERE, Binding("b", ("user:**",), "ml", ("**",), tenant="t"),
-        Group("g", ("user:**",), tenant="t"), Binding("g", ("group:g",), "ml", ("**",)),
+        ML, Role("ml", ("*",), tenant="t"), EVERYWHERE, Grant("b", ("user:**",), "ml", ("**",), tenant="t"),
+        Group("g", ("user:**",), tenant="t"), Grant("g", ("group:g",), "ml", ("**",)),
     )  # fmt: skip
     theirs = "tenants/t/models/fraud-1"
     assert allows(made)
@@ -185,7 +185,7 @@ def test_policies_are_their_tenants_own() -> None:
 
 
 def test_a_grant_begins_and_ends_by_itself() -> None:
-    made = engine(ML, Binding("b", ("user:okta/alice",), "ml", ("**",), begins=10.0, expires=20.0))
+    made = engine(ML, Grant("b", ("user:okta/alice",), "ml", ("**",), begins=10.0, expires=20.0))
     assert decide(made, now=9.0) == Decision(False, "policy.no_grant", until=10.0)
     assert decide(made, now=10.0) == Decision(True, "policy.allowed", ("b",), until=20.0)
     assert allows(made, now=19.999)
@@ -194,7 +194,7 @@ def test_a_grant_begins_and_ends_by_itself() -> None:
 
 
 def test_of_several_grants_the_last_one_counts() -> None:
-    made = engine(ML, *(Binding(f"b{end}", ("user:okta/alice",), "ml", ("**",), expires=end) for end in (10.0, 30.0)))
+    made = engine(ML, *(Grant(f"b{end}", ("user:okta/alice",), "ml", ("**",), expires=end) for end in (10.0, 30.0)))
     assert decide(made, now=5.0).until == 30.0
     assert decide(made, now=10.0).grants == ("b30.0",)
     assert decide(made, who=user(roles=["ml"]), now=5.0).until == math.inf
@@ -204,8 +204,8 @@ def test_obligations_of_grants_are_met_until_one_of_them_changes() -> None:
     oblige = frozenset({"require:mfa"})
     made = engine(
         ML,
-        Binding("b1", ("user:okta/alice",), "ml", ("**",), expires=30.0),
-        Binding("b2", ("user:okta/alice",), "ml", ("**",), begins=10.0, expires=20.0, obligations=oblige),
+        Grant("b1", ("user:okta/alice",), "ml", ("**",), expires=30.0),
+        Grant("b2", ("user:okta/alice",), "ml", ("**",), begins=10.0, expires=20.0, obligations=oblige),
     )
     assert [(decide(made, now=now).obligations, decide(made, now=now).until) for now in (5.0, 15.0, 25.0)] == [
         (frozenset(), 10.0), (oblige, 20.0), (frozenset(), 30.0),
@@ -366,15 +366,15 @@ def test_a_change_acts_at_once() -> None:
     assert not allows(made)
     made.put(ML)
     assert allows(made)
-    made.drop(Binding, "default", "b")
+    made.drop(Grant, "default", "b")
     assert not allows(made)
-    made.put(Binding("b", ("group:g",), "ml", ("**",)))
+    made.put(Grant("b", ("group:g",), "ml", ("**",)))
     assert not allows(made)
     made.put(Group("g", ("user:okta/alice",)))
     assert allows(made)
     made.put(Group("g", ("user:okta/bob",)))
     assert not allows(made)
-    made.put(Binding("b", ("user:**",), "ml", ("models/*",)))
+    made.put(Grant("b", ("user:**",), "ml", ("models/*",)))
     assert allows(made)
     made.put(Policy("p", "deny"))
     assert not allows(made)
@@ -385,14 +385,14 @@ def test_a_change_acts_at_once() -> None:
     made.drop(Policy, "default", "p")
     made.drop(Policy, "default", "p")
     made.drop(Group, "default", "g")
-    made.drop(Binding, "default", "b")
+    made.drop(Grant, "default", "b")
     assert made.tables.snapshot() == Snapshot()
 
 
 def test_what_is_not_valid_changes_nothing() -> None:
     made = engine(ML, EVERYWHERE)
     with pytest.raises(PolicyError):
-        made.put(Binding("b", ("user:bob",), "ml", ()))
+        made.put(Grant("b", ("user:bob",), "ml", ()))
     assert allows(made)
     with pytest.raises(PolicyError, match="condition: nothing is named 'nobody'"):
         Engine(Snapshot(policies=(Policy("p", "deny", "nobody.a == 1"),)))
@@ -411,7 +411,7 @@ def test_what_is_not_valid_changes_nothing() -> None:
     ],
 )  # fmt: skip
 def test_what_has_no_name_is_denied(permission: str, resource: str, reason: str) -> None:
-    made = engine(Binding("b", ("user:**",), "builtin.admin", ("**",)))
+    made = engine(Grant("b", ("user:**",), "builtin.admin", ("**",)))
     assert decide(made, permission=permission, resource=resource) == Decision(False, f"policy.{reason}")
 
 
@@ -430,7 +430,7 @@ def test_an_error_of_the_engine_denies() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    made = engine(Binding("b", ("user:**",), "builtin.admin", ("**",)), Policy("p", "allow", "user.name != ''"))
+    made = engine(Grant("b", ("user:**",), "builtin.admin", ("**",)), Policy("p", "allow", "user.name != ''"))
     kept: tuple[Any, ...] = (made._callers, made._granting, made._rules, made._scopes, made._decisions)
     for each in kept:
         each.most = 8

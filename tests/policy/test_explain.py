@@ -10,7 +10,7 @@ from interceptors.facts import Principal
 from sidecar.policy.conditions import HOLDS
 from sidecar.policy.engine import Engine
 from sidecar.policy.explain import explain, reach, simulate
-from sidecar.policy.model import Attributes, Binding, Group, Policy, Question, Role, Snapshot
+from sidecar.policy.model import Attributes, Grant, Group, Policy, Question, Role, Snapshot
 from sidecar.policy.names import NameFault
 
 ALICE = Principal("user", "user:okta/alice", attributes=(("level", 2),))
@@ -21,25 +21,25 @@ ASKED = Question(ALICE, "models.inference", MODEL, now=15.0)
 
 def test_why() -> None:
     policy = Policy("p", "allow", "user.level > 1")
-    binding = Binding("b", ("user:**",), "ml", ("**",))
-    found = explain(Engine(Snapshot(1, (ML,), (), (binding,), (policy,))), ASKED)
+    grant = Grant("b", ("user:**",), "ml", ("**",))
+    found = explain(Engine(Snapshot(1, (ML,), (), (grant,), (policy,))), ASKED)
     assert found.decision.allowed
-    assert [(each.binding, each.state) for each in found.bindings] == [(binding, "active")]
+    assert [(each.grant, each.state) for each in found.grants] == [(grant, "active")]
     assert [(each.policy, each.outcome) for each in found.policies] == [(policy, HOLDS)]
     assert (found.suggested, found.enough) == ((), False)
 
 
 def test_why_not_and_what_comes_near() -> None:
-    bindings = (
-        Binding("over", ("user:**",), "ml", ("**",), expires=10.0),
-        Binding("early", ("user:**",), "ml", ("**",), begins=20.0),
-        Binding("elsewhere", ("user:**",), "ml", ("models/spam",)),
-        Binding("other", ("user:bob",), "ml", ("**",)),
-        Binding("weak", ("user:**",), "builtin.viewer", ("**",)),
+    grants = (
+        Grant("over", ("user:**",), "ml", ("**",), expires=10.0),
+        Grant("early", ("user:**",), "ml", ("**",), begins=20.0),
+        Grant("elsewhere", ("user:**",), "ml", ("models/spam",)),
+        Grant("other", ("user:bob",), "ml", ("**",)),
+        Grant("weak", ("user:**",), "builtin.viewer", ("**",)),
     )
-    found = explain(Engine(Snapshot(1, (ML,), (), bindings)), ASKED)
+    found = explain(Engine(Snapshot(1, (ML,), (), grants)), ASKED)
     assert found.decision.reason == "policy.no_grant"
-    assert {each.binding.id: each.state for each in found.bindings} == {
+    assert {each.grant.id: each.state for each in found.grants} == {
         "over": "expired", "early": "not begun", "elsewhere": "another resource",
     }  # fmt: skip
 
@@ -87,7 +87,7 @@ def test_what_cannot_be_granted_is_not_suggested(change: dict[str, str], reason:
 
 
 def test_a_change_against_recorded_questions() -> None:
-    before = Engine(Snapshot(1, (ML,), (), (Binding("b", ("user:okta/*",), "ml", ("**",)),)))
+    before = Engine(Snapshot(1, (ML,), (), (Grant("b", ("user:okta/*",), "ml", ("**",)),)))
     after = Engine(before.tables.snapshot())
     after.put(Policy("p", "deny", "request.size > 10", permissions=("models.inference",)))
     after.put(Policy("q", "allow", permissions=("models.train",), obligations=frozenset({"require:mfa"})))
@@ -111,17 +111,17 @@ def test_who_can_reach_a_resource() -> None:
         (ML,),
         (Group("team", ("user:a", "user:b")),),
         (
-            Binding("g", ("group:team", "group:gone"), "ml", ("models/*",)),
-            Binding("s", ("spiffe://example.org/*",), "ml", ("models/fraud-*",), expires=20.0),
-            Binding("over", ("user:c",), "ml", ("**",), expires=10.0),
-            Binding("elsewhere", ("user:d",), "ml", ("models/spam",)),
-            Binding("theirs", ("user:e",), "ml", ("**",), tenant="t"),
+            Grant("g", ("group:team", "group:gone"), "ml", ("models/*",)),
+            Grant("s", ("spiffe://example.org/*",), "ml", ("models/fraud-*",), expires=20.0),
+            Grant("over", ("user:c",), "ml", ("**",), expires=10.0),
+            Grant("elsewhere", ("user:d",), "ml", ("models/spam",)),
+            Grant("theirs", ("user:e",), "ml", ("**",), tenant="t"),
         ),
         (Policy("p", "allow", "user.level > 1"), Policy("q", "allow")),
     )
     found = list(reach(Engine(snapshot), "models.train", MODEL, 15.0))
     assert {each.policies for each in found} == {("p",)}
-    assert [(each.member, each.group, each.binding and each.binding.id) for each in found if each.role == "ml"] == [
+    assert [(each.member, each.group, each.grant and each.grant.id) for each in found if each.role == "ml"] == [
         ("role:ml", "", None), ("user:a", "team", "g"), ("user:b", "team", "g"), ("spiffe://example.org/*", "", "s"),
     ]  # fmt: skip
     assert {each.member for each in found if each.role != "ml"} == {
@@ -130,7 +130,7 @@ def test_who_can_reach_a_resource() -> None:
 
 
 def test_where_a_policy_always_denies_nobody_can() -> None:
-    snapshot = Snapshot(1, (ML,), (), (Binding("b", ("user:**",), "ml", ("**",)),), (Policy("p", "deny"),))
+    snapshot = Snapshot(1, (ML,), (), (Grant("b", ("user:**",), "ml", ("**",)),), (Policy("p", "deny"),))
     assert list(reach(Engine(snapshot), "models.train", MODEL, 0.0)) == []
     with pytest.raises(NameFault):
         list(reach(Engine(), "models.train", "fraud-1", 0.0))

@@ -1,4 +1,4 @@
-"""What holds of every set of roles, bindings and policies: beside the rules said plainly, and under changes."""
+"""What holds of every set of roles, grants and policies: beside the rules said plainly, and under changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from interceptors.patterns import path_pattern
 from sidecar.policy import builtin, names
 from sidecar.policy.conditions import Scope, condition
 from sidecar.policy.engine import Engine, objection
-from sidecar.policy.model import Attributes, Binding, Effect, Group, Policy, Question, Role, Snapshot
+from sidecar.policy.model import Attributes, Effect, Grant, Group, Policy, Question, Role, Snapshot
 
 PATTERNS = ("models.read", "models.*", "datasets.read", "*")
 RESOURCES = ("**", "models/*", "models/a", "models/a*", "datasets/d", "*/a", "models/a/versions/*")
@@ -33,7 +33,7 @@ GROUPS = st.builds(
     Group, st.sampled_from(("g", "h")), st.lists(st.sampled_from(("user:a", "user:*", "user:b")), min_size=1).map(tuple)
 )
 BINDINGS = st.builds(
-    Binding,
+    Grant,
     st.sampled_from("12345"),
     st.lists(st.sampled_from(MEMBERS), min_size=1, max_size=2).map(tuple),
     st.sampled_from(("r", "s", "builtin.viewer", "nosuch")),
@@ -97,8 +97,8 @@ def _random_policy(random: Random) -> Policy:
 
 
 def _random_snapshot(random: Random) -> Snapshot:
-    bindings = (
-        Binding(
+    grants = (
+        Grant(
             f"b{at}",
             _some(random, MEMBERS),
             random.choice(("r", "s", "builtin.admin")),
@@ -109,7 +109,7 @@ def _random_snapshot(random: Random) -> Snapshot:
     )
     roles = (Role(name, _some(random, PATTERNS)) for name in ("r", "s"))
     policies = (_random_policy(random) for _ in range(random.randint(0, 2)))
-    return Snapshot(1, tuple(roles), (Group("g", ("user:a",)),), tuple(bindings), tuple(policies))
+    return Snapshot(1, tuple(roles), (Group("g", ("user:a",)),), tuple(grants), tuple(policies))
 
 
 def _random_question(random: Random) -> Question:
@@ -151,11 +151,8 @@ def _plainly(snapshot: Snapshot, question: Question) -> bool:
 
     granting = {role.name for role in (*builtin.ROLES, *snapshot.roles) if permits(role.permissions)}
     granted = bool(who.roles & granting) or any(
-        binding.role in granting
-        and of(binding.members)
-        and about(binding.resources)
-        and binding.begins <= now < binding.expires
-        for binding in snapshot.bindings
+        grant.role in granting and of(grant.members) and about(grant.resources) and grant.begins <= now < grant.expires
+        for grant in snapshot.grants
     )
     resource = {**question.attributes.resource, "name": at.name, "kind": at.kind, "id": at.id, "tenant": at.tenant}
     root = {"models": "model", "datasets": "dataset"}[at.kind]
@@ -217,9 +214,9 @@ def test_changes_one_by_one_are_the_same_as_all_at_once(
     for kind, of in ((Role, was.roles), (Group, was.groups), (Policy, was.policies)):
         for name in [each.name for each in of]:
             engine.drop(kind, "default", name)
-    for binding in was.bindings:
-        engine.drop(Binding, "default", binding.id)
-    for items in (becomes.policies, becomes.bindings, becomes.groups, becomes.roles):
+    for grant in was.grants:
+        engine.drop(Grant, "default", grant.id)
+    for items in (becomes.policies, becomes.grants, becomes.groups, becomes.roles):
         for item in items:
             engine.put(item)
     afresh = Engine(becomes)

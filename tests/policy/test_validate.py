@@ -1,4 +1,4 @@
-"""Faults of roles, groups, bindings and policies: all at once, each with its field, what was expected and what came."""
+"""Faults of roles, groups, grants and policies: all at once, each with its field, what was expected and what came."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from interceptors.contract import Code
-from sidecar.policy.model import Binding, Group, Item, Policy, Role
+from sidecar.policy.model import Grant, Group, Item, Policy, Role
 from sidecar.policy.validate import PolicyError, check
 
 ROLE = Role("ml", ("models.*",))
 GROUP = Group("team", ("user:okta/*",))
-BINDING = Binding("b1", ("group:team", "spiffe://example.org/a"), "builtin.admin", ("models/*",))
+BINDING = Grant("b1", ("group:team", "spiffe://example.org/a"), "builtin.admin", ("models/*",))
 POLICY = Policy("p", "allow", "user.a == 1", ("models.*",), ("models/*",), obligations=frozenset({"redact:pii"}))
 
 
@@ -76,7 +76,7 @@ def test_a_fault_names_its_field(item: Any, change: dict[str, Any], fault: str) 
 
 
 def test_all_faults_come_at_once() -> None:
-    item = Binding("", ("x", "user:a", "y"), "a b", ("", "models/m", "z"), "a b", 9.0, 8.0)
+    item = Grant("", ("x", "user:a", "y"), "a b", ("", "models/m", "z"), "a b", 9.0, 8.0)
     with pytest.raises(PolicyError) as refused:
         check(item)
     fields = [field for field, _ in refused.value.faults]
