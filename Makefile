@@ -74,6 +74,8 @@ check: $(EDITABLE)  ## format, lint, types, import rules, protocol files: under 
 		{ echo "docs/metrics.md is not what the table says: make docs"; exit 1; }
 	@$(BIN)/python -m tests.relay.http2.h2spec | cmp -s - docs/http2-conformance.md || \
 		{ echo "docs/http2-conformance.md is not what h2spec's cases say: make docs"; exit 1; }
+	@$(BIN)/python tools/permissions | cmp -s - docs/permission-reference.md || \
+		{ echo "docs/permission-reference.md is not what proto/ says: make docs"; exit 1; }
 	@$(MAKE) --no-print-directory check-proto
 
 check-proto: $(EDITABLE)
@@ -92,10 +94,11 @@ proto: $(EDITABLE)  ## write the clients' stubs from the protocol files
 proto-promise: $(EDITABLE)  ## at a release: what proto/ says now is never broken from here on
 	@$(BIN)/buf build --exclude-source-info --output $(PROMISED)
 
-docs: $(EDITABLE)  ## write the references of configuration, metrics and HTTP/2 from what the program says and does
+docs: $(EDITABLE)  ## write the references of configuration, metrics, HTTP/2 and permissions from what the program says and does
 	@$(BIN)/python -m sidecar config reference > docs/configuration.md
 	@$(BIN)/python -m sidecar.telemetry.reference > docs/metrics.md
 	@$(BIN)/python -m tests.relay.http2.h2spec > docs/http2-conformance.md
+	@$(BIN)/python tools/permissions > docs/permission-reference.md
 
 bench: $(BENCHES)  ## every measurement that the documents quote
 
