@@ -66,6 +66,25 @@ class Pattern:
             states |= (states & stars) << 1  # a star that takes nothing
         return bool(states & self._end)
 
+    def includes(self, text: str) -> bool:
+        """Whether it covers all that another path-like pattern does; it may say no where that is so.
+
+        What a star of the other stands for must be taken by one star here: nothing else takes whatever there is.
+        """
+        if self._plain:
+            return text == self.text
+        states = 1 | (self._stars & 1) << 1
+        for part in re.findall(r"\*+|[^*]", text, re.DOTALL):
+            if part[0] == "*":
+                states &= self._crossing if len(part) > 1 else self._stars
+            else:
+                moved = (states & (self._literals.get(part, 0) | self._any)) << 1
+                states = moved | states & (self._crossing if part == "/" else self._stars)
+            if not states:
+                return False
+            states |= (states & self._stars) << 1
+        return bool(states & self._end)
+
     def __repr__(self) -> str:
         return f"Pattern({self.text!r})"
 

@@ -194,7 +194,9 @@ class _Sidecar:
                 "services": {
                     "model_server": overview.model_server(config),
                     "key_sources": [source.plain() for source in wiring.sources(config)],
+                    "state": state(config),
                     "api_keys": api_keys(config),
+                    "policies": policies(config),
                 },
                 "telemetry": telemetry_settings(config).plain(),
                 "worker": {"config": config.effective(), "directory": str(self._directory)},
@@ -276,12 +278,22 @@ def make_hash_key(config: Config) -> None:
         raise SettingError("authentication.api_keys", str(error)) from None
 
 
+def state(config: Config) -> dict[str, str] | None:
+    """As the services process takes it; None where nothing is kept in it."""
+    if config.authentication.api_keys is None and not config.authorization.policies:
+        return None
+    return {"directory": str(config.state.directory / STORE), "url": config.state.url}
+
+
 def api_keys(config: Config) -> dict[str, str] | None:
     """As the services process takes them; None where they are off."""
-    if config.authentication.api_keys is None:
-        return None
-    state = config.state
-    return {"directory": str(state.directory / STORE), "url": state.url, "hash_key": str(config.hash_key_file)}
+    return None if config.authentication.api_keys is None else {"hash_key": str(config.hash_key_file)}
+
+
+def policies(config: Config) -> dict[str, list[str]] | None:
+    """The same of roles, grants and policies."""
+    authorization = config.authorization
+    return {"admins": list(authorization.bootstrap_admins)} if authorization.policies else None
 
 
 def listen(config: Config) -> Listeners:

@@ -189,6 +189,16 @@ class Authorization(Section):
     """What callers may do: nothing, but for what a rule allows."""
 
     rules: Many[Rule] = Field((), description="Each allows something; a call that none allows is denied.")
+    policies: bool = Field(
+        False,
+        description="Let roles, grants and policies decide as well, which `langtrain.v1.PolicyService` keeps in "
+        "`state.url` ([policies](policies.md)).",
+    )
+    bootstrap_admins: Many[IdentityPattern] = Field(
+        (),
+        description="Who has `builtin.admin` on everything of the default tenant, and so gives others what they may "
+        "do: patterns as of `rules`. Needs `policies`.",
+    )
     unsafe_shared_sequences: bool = Field(
         False,
         description="UNSAFE: let `sequence_id` through as callers say it, so that each can enter another's sequence of "

@@ -45,6 +45,8 @@ API_KEYS = ("authentication", "api_keys")
 PROVED = "this, authentication.jwt or authentication.api_keys proves them"
 TLS = ("listen", "tls")
 RULES = ("authorization", "rules")
+POLICIES = ("authorization", "policies")
+ADMINS = ("authorization", "bootstrap_admins")
 LIMITS: Place = ("limits",)
 MEMORY: Place = ("listen", "limits", "memory")
 MOST_DAYS = 366  # in which a limit's bucket refills
@@ -121,14 +123,25 @@ def identities_can_occur(config: Config) -> Iterator[Breach]:
     if _nobody_is_known(config.authentication):
         if config.authorization.rules:
             yield Breach(MTLS, f"a mapping, because authorization.rules name identities; {PROVED}", "nothing")
+        elif config.authorization.bootstrap_admins:
+            yield Breach(MTLS, f"a mapping, because authorization.bootstrap_admins are identities; {PROVED}", "nothing")
         return
-    for index, rule in enumerate(config.authorization.rules):
-        for number, identity in enumerate(rule.identities):
-            place = (*RULES, index, "identities", number)
-            if identity.startswith("key:"):
-                yield Breach(place, "no API key: what its holder may do is said by the key", f"'{visible(identity)}'")
-            else:
-                yield from _impossible(identity, config.authentication, place)
+    named: list[tuple[Place, str]] = [
+        ((*RULES, index, "identities", number), identity)
+        for index, rule in enumerate(config.authorization.rules)
+        for number, identity in enumerate(rule.identities)
+    ]
+    named += [((*ADMINS, index), identity) for index, identity in enumerate(config.authorization.bootstrap_admins)]
+    for place, identity in named:
+        if identity.startswith("key:"):
+            yield Breach(place, "no API key: what its holder may do is said by the key", f"'{visible(identity)}'")
+        else:
+            yield from _impossible(identity, config.authentication, place)
+
+
+def admins_need_policies(config: Config) -> Iterator[Breach]:
+    if config.authorization.bootstrap_admins and not config.authorization.policies:
+        yield Breach(POLICIES, "true, because authorization.bootstrap_admins are granted a role", "false")
 
 
 def _nobody_is_known(authentication: Authentication) -> bool:
@@ -305,6 +318,7 @@ CROSS_RULES: tuple[CrossRule, ...] = (
     CrossRule((TLS, MTLS), certificates_have_a_ca),
     CrossRule((MTLS,), domains_are_distinct),
     CrossRule((MTLS, JWT, API_KEYS), identities_can_occur),
+    CrossRule((POLICIES, ADMINS), admins_need_policies),
     CrossRule((JWT,), issuers_are_distinct),
     CrossRule((JWT,), issuers_have_keys),
     CrossRule((("upstream", "protocol"), ("upstream", "services")), rules_can_tell_models),

@@ -8,7 +8,7 @@ read the database. Whatever takes long is done on a second thread, so that nobod
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,8 @@ from sidecar.identity.keys_model import DOMAIN, FILE, KEYS, KIND, SO
 from sidecar.identity.keys_ports import HashKeys
 from sidecar.identity.keys_publish import publish, usable
 from sidecar.logs import Log
-from sidecar.state.changes import MOST, Change, GapError, changes_since, compact
+from sidecar.state.changes import GapError, compact
+from sidecar.state.following import Repeated, changes_after, portions
 from sidecar.state.ports import Head, Store
 
 log = Log("identity")
@@ -27,8 +28,6 @@ MOST_CHANGED: Final = 10_000  # keys that are told of beside the file
 MOST_TOLD: Final = 256 << 10  # bytes of changes that are told at once
 LOOK_S: Final = 0.25  # between looks at changes, those of other sidecars with the same database as well
 CHORES_S: Final = 30.0  # between looks at what is due
-RETRY_S: Final = 1.0
-CLOSE_S: Final = 5.0
 KEEP: Final = 100_000  # changes of all domains
 
 Tell = Callable[..., None]  # changes, as of `changes.said.Change`
@@ -54,8 +53,8 @@ class KeyKeeping:
         self._making = threading.Lock()  # held by whoever makes the file
         self._began = clock()
         self._made: Head | None = None  # of what another is that was made beside
-        self._looking = _Repeated("api-keys", self._look, LOOK_S)
-        self._chores = _Repeated("api-keys-chores", self._do_chores, CHORES_S)
+        self._looking = Repeated("api-keys", self._look, LOOK_S, _troubled, _defect)
+        self._chores = Repeated("api-keys-chores", self._do_chores, CHORES_S, _troubled, _defect)
 
     def start(self) -> None:
         self._looking.start()
@@ -90,14 +89,12 @@ class KeyKeeping:
 
     def _follow(self) -> None:
         try:
-            while changes := self._store.read(lambda reading: changes_since(reading, self._known)):
+            for changes in changes_after(self._store, self._known):
                 ours = [each for each in changes if (each.domain, each.kind) == (DOMAIN, KIND)]
-                for some in _small(ours):
+                for some in portions(ours, MOST_TOLD):
                     self._tell(*[(KEYS, each.key, (each.sequence, each.body)) for each in some])
                 self._told.update({each.key: each.sequence for each in ours})
                 self._known = changes[-1].sequence
-                if len(changes) < MOST:
-                    break
         except GapError:
             self._swapped(self._make())
 
@@ -130,54 +127,9 @@ class KeyKeeping:
             return publish(self._store, self._path, self._hash_keys.current)
 
 
-class _Repeated:
-    """A thread that does its work again and again, and at once where it is woken."""
-
-    def __init__(self, name: str, work: Callable[[], None], every_s: float) -> None:
-        self.closed = False
-        self._work = work
-        self._every_s = every_s
-        self._woken = threading.Event()
-        self._troubled = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def wake(self) -> None:
-        self._woken.set()
-
-    def close(self) -> None:
-        self.closed = True
-        self._woken.set()
-        if self._thread.is_alive():
-            self._thread.join(CLOSE_S)
-
-    def _run(self) -> None:
-        while not self.closed:
-            self._woken.clear()
-            wait_s = RETRY_S
-            try:
-                self._work()
-                self._troubled, wait_s = False, self._every_s
-            except SidecarError as error:
-                if not self._troubled:
-                    log.warning("api_keys_troubled", detail=str(error))
-                self._troubled = True
-            except Exception as error:
-                log.error("api_keys_defect", error)
-            self._woken.wait(wait_s)
+def _troubled(error: SidecarError) -> None:
+    log.warning("api_keys_troubled", detail=str(error))
 
 
-def _small(changes: Sequence[Change]) -> Iterator[list[Change]]:
-    """In order, so many at once as are no burden on whoever is told."""
-    some: list[Change] = []
-    size = 0
-    for each in changes:
-        if some and size + len(each.body) > MOST_TOLD:
-            yield some
-            some, size = [], 0
-        some.append(each)
-        size += len(each.body)
-    if some:
-        yield some
+def _defect(error: Exception) -> None:
+    log.error("api_keys_defect", error)

@@ -29,11 +29,13 @@ KEY_SIZE: Final = 32  # bytes
 NONCE_SIZE: Final = 16  # bytes
 LIFE_S: Final = 5.0  # from sealing to expiry
 LONGEST: Final = 8192  # bytes of a sealed call; a SPIFFE ID has 2048 at most
+LONGEST_ROLES: Final = 1024  # characters of all of a caller's roles
 
 # One key, several meanings: each begins with a text of its own, so that none passes for another.
 _CALL: Final = b"langtrain internal call 1"
 _PROOF: Final = b"langtrain internal proof 1"
 _TAG_SIZE: Final = hashlib.sha256().digest_size
+_ROLE: Final = "\x1f"  # between names of roles, none of which has it
 _EXPIRY: Final = struct.Struct(">Q")  # microseconds
 
 
@@ -55,12 +57,14 @@ class Caller:
 
     kind, name: of the principal, "spiffe" and "spiffe://example.org/team/a"; both "" for nobody.
     source: the host they called from.
+    roles: that whoever vouches for them asserts; none of them, where they have more than LONGEST_ROLES characters.
     """
 
     kind: str
     name: str
     tenant: str = DEFAULT_TENANT
     source: str = ""
+    roles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +102,8 @@ def unseal(key: bytes, method: str, sealed: bytes, now: float) -> SealedCall:
     expires = _EXPIRY.unpack(expiry)[0] / 1_000_000
     if not now < expires <= now + LIFE_S + 1:
         raise SealError("internal.expired", f"a sealed call holds until {expires:.3f}, now is {now:.3f}")
-    kind, name, tenant, source = (text.decode() for text in texts)
-    return SealedCall(Caller(kind, name, tenant, source), nonce, expires)
+    kind, name, tenant, source, roles = (text.decode() for text in texts)
+    return SealedCall(Caller(kind, name, tenant, source, tuple(roles.split(_ROLE)) if roles else ()), nonce, expires)
 
 
 def prove(key: bytes, method: str, nonce: bytes) -> bytes:
@@ -134,7 +138,8 @@ def from_wire(value: bytes) -> bytes:
 
 
 def _texts(caller: Caller) -> tuple[str, ...]:
-    return caller.kind, caller.name, caller.tenant, caller.source
+    roles = _ROLE.join(caller.roles)
+    return caller.kind, caller.name, caller.tenant, caller.source, roles if len(roles) <= LONGEST_ROLES else ""
 
 
 def _tag(key: bytes, domain: bytes, method: str, body: bytes) -> bytes:

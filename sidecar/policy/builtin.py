@@ -37,4 +37,5 @@ ROLES: Final = (
     Role("builtin.admin", ("*", *_WRITES)),
 )  # fmt: skip
 
-NAMES: Final = frozenset(role.name for role in ROLES)
+BY_NAME: Final = {role.name: role for role in ROLES}
+NAMES: Final = frozenset(BY_NAME)

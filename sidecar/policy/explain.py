@@ -9,7 +9,7 @@ from typing import Final, Literal, TypeAlias
 from sidecar.policy import names
 from sidecar.policy.conditions import Outcome
 from sidecar.policy.engine import Caller, Engine, moving_roots, objection
-from sidecar.policy.model import Decision, Grant, Policy, Question, Role
+from sidecar.policy.model import Decision, Grant, Group, Policy, Question, Role
 
 State: TypeAlias = Literal["active", "not begun", "expired", "another resource"]
 MOST_SUGGESTED: Final = 5
@@ -125,7 +125,7 @@ def _members(engine: Engine, tenant: str, member: str) -> Iterator[tuple[str, st
     if not member.startswith(names.GROUP):
         yield member, ""
         return
-    group = engine.tables.group(tenant, member.removeprefix(names.GROUP))
+    group = engine.tables.get(Group, tenant, member.removeprefix(names.GROUP))
     if group is not None:
         yield from ((who, group.name) for who in group.members)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from interceptors.access import SENSITIVE
 from interceptors.facts import Principal
@@ -14,6 +14,7 @@ from sidecar.policy.index import ByPattern
 from sidecar.policy.model import Grant, Group, Item, Policy, Role, Snapshot
 from sidecar.policy.validate import check
 
+AnItem = TypeVar("AnItem", bound=Item)
 Key: TypeAlias = tuple[type[Item], str, str]  # of what kind, tenant, name
 
 
@@ -132,9 +133,14 @@ class Tables:
             tuple(item for item in items if isinstance(item, Policy)),
         )
 
-    def group(self, tenant: str, name: str) -> Group | None:
-        found = self._items.get((Group, tenant, name))
-        return found if isinstance(found, Group) else None
+    def get(self, kind: type[AnItem], tenant: str, name: str) -> AnItem | None:
+        """name: a grant's is its id."""
+        found = self._items.get((kind, tenant, name))
+        return found if isinstance(found, kind) else None
+
+    def role(self, tenant: str, name: str) -> Role | None:
+        """One of the tenant's own or of those that every tenant has."""
+        return builtin.BY_NAME.get(name) or self.get(Role, tenant, name)
 
     def roles(self, tenant: str) -> tuple[Role, ...]:
         """The tenant's own and those that every tenant has."""
@@ -172,6 +178,12 @@ class Tables:
         """Those that give one of `members` one of the roles, whatever the resource and the time."""
         by_roles = (self._grants[tenant, member] for member in members)
         indexes = (index for by_role in by_roles for role, index in by_role.items() if role in granting)
+        return tuple({grant.id: grant for index in indexes for grant in index.all()}.values())
+
+    def naming(self, members: Iterable[str], tenant: str) -> tuple[Grant, ...]:
+        """Those that name one of `members`, whatever the role, the resource and the time."""
+        by_roles = (self._grants.get((tenant, member), {}) for member in members)
+        indexes = (index for by_role in by_roles for index in by_role.values())
         return tuple({grant.id: grant for index in indexes for grant in index.all()}.values())
 
     def everyone(self, role: str, at: names.Resource) -> Iterator[tuple[str, Grant]]:

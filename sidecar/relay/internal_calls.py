@@ -41,4 +41,4 @@ def caller(call: Call) -> Caller:
     principal = call.find(Principal)
     if principal is None:
         return Caller("", "", DEFAULT_TENANT, call.peer.source)
-    return Caller(principal.kind, principal.name, principal.tenant, call.peer.source)
+    return Caller(principal.kind, principal.name, principal.tenant, call.peer.source, tuple(sorted(principal.roles)))

@@ -24,15 +24,22 @@ from sidecar.identity.keys_desk import KeyDesk
 from sidecar.identity.keys_hash import FileHashKeys
 from sidecar.identity.keys_keeping import KeyKeeping, Tell
 from sidecar.identity.keys_model import USED
+from sidecar.identity.keys_ports import HashKeys
 from sidecar.identity.sources import KEYS, KeySource
 from sidecar.identity.sources_https import fetch
 from sidecar.operations.operations_supervisor import SupervisorOperations
+from sidecar.policy.bootstrap import bootstrap
+from sidecar.policy.desk import PolicyDesk
+from sidecar.policy.keeping import PolicyKeeping
+from sidecar.policy.live import Live
 from sidecar.processes.child import Birth, Control
 from sidecar.processes.messages import Abandon, Answer, Attach, Commit, Prepare, Ready
 from sidecar.services.guard import Refusal
 from sidecar.services.model_server_grpc import GrpcModelServer
 from sidecar.services.server import Services, Settings
 from sidecar.state.opening import open_store
+from sidecar.state.ports import Store
+from sidecar.state.store import DatabaseStore
 from sidecar.telemetry.pulse import boot_clock
 
 KEYS_FILE: Final = "api-keys.bin"
@@ -41,7 +48,8 @@ RECORDED_S: Final = 5.0
 
 def main(birth: Birth) -> int:
     """settings: {"model_server": {"address": "host:port" or "unix:path", "tls": None or files by their role},
-    "key_sources": of `sources.KeySource`, "api_keys": None or {"directory", "url", "hash_key"}}.
+    "key_sources": of `sources.KeySource`, "state": None or {"directory", "url"}, "api_keys": None or {"hash_key"},
+    "policies": None or {"admins": patterns of identities}}.
     """
     return asyncio.run(_run(birth))
 
@@ -67,12 +75,18 @@ async def _run(birth: Birth) -> int:
 
     jitter = Random(secrets.randbits(64)).random  # noqa: S311 - spreads fetches, guards nothing
     keeping = Keeping(loop, fetch, keep, time.monotonic, jitter)
-    keys = ApiKeys.of(start.settings["api_keys"], loop, recorder, lambda *told: publisher.publish(*told))
+    kept = Kept(start.settings, loop, recorder, lambda *told: publisher.publish(*told))
     answers: dict[str, Answerer] = {KEYS: keeping.refresh}
-    if keys is not None:
-        answers[USED] = keys.touch
+    if kept.keys is not None:
+        answers[USED] = kept.keys.touch
     publisher = Publisher(loop, boot_clock, answers)
-    now = InForce(start.settings, lambda settings: keeping.configure(key_sources(settings)))
+
+    def configure(settings: dict[str, Any]) -> None:
+        keeping.configure(key_sources(settings))
+        if kept.policies is not None:
+            kept.policies.configure(settings["policies"])
+
+    now = InForce(start.settings, configure)
     handlers = {Answer: answered, Prepare: now.prepare, Commit: now.commit, Abandon: now.abandon}
     control = Control(loop, birth, handlers, attach)
     operations = SupervisorOperations(loop, control.send)
@@ -83,17 +97,16 @@ async def _run(birth: Birth) -> int:
         GrpcModelServer(lambda: channel(now.settings["model_server"])),
         refused,
         boot_clock,
-        None if keys is None else keys.desk,
+        None if kept.keys is None else kept.keys.desk,
+        None if kept.policies is None else kept.policies.desk,
     )
     services.start()
-    if keys is not None:
-        keys.start()
+    kept.start()
     control.send(Ready())
     await control.draining.wait()
     keeping.close()
     await loop.run_in_executor(None, services.stop, control.grace)
-    if keys is not None:
-        await loop.run_in_executor(None, keys.close)
+    await loop.run_in_executor(None, kept.close)
     publisher.close()
     recorder.close()
     return 0
@@ -104,38 +117,81 @@ def _record(recorder: RemoteRecorder, refusal: Refusal) -> None:
     recorder.record(Event("internal.refused", time.time(), reason=refusal.reason, method=refusal.method, fold=True))
 
 
-class ApiKeys:
-    """All of API keys that is in this process. tell: into the feed, on the loop's thread. Raises StateError."""
+class Kept:
+    """What is kept in the state, of whatever is on. tell: into the feed, on the loop's thread. Raises StateError."""
 
     def __init__(
-        self, settings: dict[str, str], loop: asyncio.AbstractEventLoop, recorder: RemoteRecorder, tell: Tell
+        self, settings: dict[str, Any], loop: asyncio.AbstractEventLoop, recorder: RemoteRecorder, tell: Tell
     ) -> None:
-        directory, hash_keys = Path(settings["directory"]), FileHashKeys(Path(settings["hash_key"]))
+        self.keys: ApiKeys | None = None
+        self.policies: Policies | None = None
+        self._store: DatabaseStore | None = None
+        self._keepings: list[KeyKeeping | PolicyKeeping] = []
+        if settings["state"] is None:
+            return
 
         def telling(*changes: Any) -> None:
             loop.call_soon_threadsafe(tell, *changes)
 
-        self._loop = loop
-        self._store = open_store(directory, settings["url"], lambda sequence: self._keeping.committed(sequence))
-        self.desk = KeyDesk(self._store, hash_keys, partial(record_durably, loop, recorder), time.time, os.urandom)
-        self._keeping = KeyKeeping(self._store, self.desk, directory / KEYS_FILE, hash_keys, telling, boot_clock)
+        directory, record = Path(settings["state"]["directory"]), partial(record_durably, loop, recorder)
+        self._store = open_store(directory, settings["state"]["url"], self._committed)
+        if settings["api_keys"] is not None:
+            hash_keys = FileHashKeys(Path(settings["api_keys"]["hash_key"]))
+            self.keys = ApiKeys(loop, self._store, hash_keys, record, telling, directory / KEYS_FILE)
+            self._keepings.append(self.keys.keeping)
+        if settings["policies"] is not None:
+            self.policies = Policies(self._store, record, telling)
+            self._keepings.append(self.policies.keeping)
 
-    @classmethod
-    def of(
-        cls, settings: dict[str, str] | None, loop: asyncio.AbstractEventLoop, recorder: RemoteRecorder, tell: Tell
-    ) -> ApiKeys | None:
-        return None if settings is None else cls(settings, loop, recorder, tell)
+    def _committed(self, sequence: int) -> None:
+        for each in self._keepings:
+            each.committed(sequence)
 
     def start(self) -> None:
-        self._keeping.start()
+        for each in self._keepings:
+            each.start()
+
+    def close(self) -> None:
+        for each in self._keepings:
+            each.close()
+        if self._store is not None:
+            self._store.close()
+
+
+class ApiKeys:
+    """All of API keys that is in this process."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        store: Store,
+        hash_keys: HashKeys,
+        record: Callable[[Event], None],
+        tell: Tell,
+        file: Path,
+    ) -> None:
+        self._loop = loop
+        self.desk = KeyDesk(store, hash_keys, record, time.time, os.urandom)
+        self.keeping = KeyKeeping(store, self.desk, file, hash_keys, tell, boot_clock)
 
     async def touch(self, used: Any) -> None:
         """used: Unix seconds by key id, as a worker has gathered them."""
         await self._loop.run_in_executor(None, self.desk.touch, dict(used))
 
-    def close(self) -> None:
-        self._keeping.close()
-        self._store.close()
+
+class Policies:
+    """All of roles, groups, grants and policies that is in this process."""
+
+    def __init__(self, store: Store, record: Callable[[Event], None], tell: Tell) -> None:
+        self._live = Live(store)
+        self.desk = PolicyDesk(store, self._live, record, time.time, os.urandom)
+        self.keeping = PolicyKeeping(store, tell, boot_clock, self.desk.forget)
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        """settings: "policies" of `main`'s."""
+        items = bootstrap(settings["admins"])
+        self._live.configure(items)
+        self.keeping.configure(items)
 
 
 def record_durably(loop: asyncio.AbstractEventLoop, recorder: RemoteRecorder, event: Event) -> None:

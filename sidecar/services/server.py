@@ -17,7 +17,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from interceptors.contract import Code
-from langtrain.v1 import api_keys_pb2_grpc, sidecar_pb2_grpc
+from langtrain.v1 import api_keys_pb2_grpc, policies_pb2_grpc, sidecar_pb2_grpc
 from sidecar.errors import SidecarError
 from sidecar.identity.keys_desk import KeyDesk
 from sidecar.identity.service import ApiKeyService
@@ -25,6 +25,8 @@ from sidecar.internal.paths import short
 from sidecar.internal.replays import Replays
 from sidecar.operations.ports import Operations
 from sidecar.operations.service import SidecarService
+from sidecar.policy.desk import PolicyDesk
+from sidecar.policy.service import PolicyService
 from sidecar.services import catalogue
 from sidecar.services.guard import Guard, Refusal
 from sidecar.services.reflection import ModelServer, Reflection
@@ -61,7 +63,7 @@ class Settings:
 class Services:
     """Both servers. key: of this boot.  refused: told of calls that did not prove themselves.
 
-    clock: seconds of CLOCK_BOOTTIME, for proofs.  api_keys: None where they are off.
+    clock: seconds of CLOCK_BOOTTIME, for proofs.  api_keys, policies: None where they are off.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Services:
         refused: Callable[[Refusal], None],
         clock: Callable[[], float],
         api_keys: KeyDesk | None = None,
+        policies: PolicyDesk | None = None,
     ) -> None:
         self._directory = settings.directory
         catalogue.rpcs()  # fails now rather than at the first call
@@ -82,10 +85,11 @@ class Services:
         shares = Shares(settings.streams, settings.streams_each)
         self._calls = self._server(settings.calls, Guard(key, replays, clock, refused))
         self._streams = self._server(settings.streams + SPARE, Guard(key, replays, clock, refused, shares))
-        service, keys = SidecarService(operations), ApiKeyService(api_keys)
+        service, keys, access = SidecarService(operations), ApiKeyService(api_keys), PolicyService(policies)
         for server in (self._calls, self._streams):
             sidecar_pb2_grpc.add_SidecarServiceServicer_to_server(service, server)
             api_keys_pb2_grpc.add_ApiKeyServiceServicer_to_server(keys, server)
+            policies_pb2_grpc.add_PolicyServiceServicer_to_server(access, server)
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         self._streams.add_generic_rpc_handlers(Reflection(model_server).handlers())
 

@@ -21,6 +21,7 @@ from sidecar.identity.keys_hash import FileHashKeys
 from sidecar.identity.keys_keeping import KeyKeeping
 from sidecar.identity.keys_model import FILE, KEYS, NEVER, KeyNotFoundError, NotOwnerError, decode
 from sidecar.internal.mac import Caller
+from sidecar.state import following
 from sidecar.state.changes import compact
 from sidecar.state.idempotency import IdempotencyError
 from sidecar.state.store import DatabaseStore
@@ -199,7 +200,7 @@ def test_a_file_that_is_good_is_used_again(scene: Scene, store: DatabaseStore) -
 
 
 def test_trouble_is_not_the_end(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys_keeping, "RETRY_S", 0.05)
+    monkeypatch.setattr(following, "RETRY_S", 0.05)
     folder = scene.path.parent
     folder.chmod(0o755)  # in which no file of ours is made
     scene.keeping.start()

@@ -14,7 +14,7 @@ from sidecar.services import catalogue
 from tests.processes import REPOSITORY
 
 PROTOS = REPOSITORY / "proto"
-PERMISSION = re.compile(r"(sidecar|api_keys)(\.[a-z]+)+")
+PERMISSION = re.compile(r"(access|api_keys|grants|groups|policies|roles|sidecar)(\.[a-z]+)+")
 
 
 def test_every_method_of_every_protocol_file_declares_its_permission() -> None:
@@ -34,6 +34,7 @@ def test_every_method_of_every_protocol_file_declares_its_permission() -> None:
 
 def test_the_permissions_of_the_sidecar() -> None:
     service, keys = "/langtrain.v1.SidecarService/", "/langtrain.v1.ApiKeyService/"
+    policies = "/langtrain.v1.PolicyService/"
     assert catalogue.permissions() == {
         f"{keys}CreateApiKey": "api_keys.create",
         f"{keys}GetApiKey": "api_keys.read",
@@ -41,6 +42,31 @@ def test_the_permissions_of_the_sidecar() -> None:
         f"{keys}RotateApiKey": "api_keys.rotate",
         f"{keys}FetchApiKey": "api_keys.fetch",
         f"{keys}RevokeApiKey": "api_keys.revoke",
+        f"{policies}CreateRole": "roles.write",
+        f"{policies}UpdateRole": "roles.write",
+        f"{policies}DeleteRole": "roles.write",
+        f"{policies}GetRole": "roles.read",
+        f"{policies}ListRoles": "roles.read",
+        f"{policies}CreateGroup": "groups.write",
+        f"{policies}UpdateGroup": "groups.write",
+        f"{policies}DeleteGroup": "groups.write",
+        f"{policies}GetGroup": "groups.read",
+        f"{policies}ListGroups": "groups.read",
+        f"{policies}CreateGrant": "grants.write",
+        f"{policies}RevokeGrant": "grants.write",
+        f"{policies}GetGrant": "grants.read",
+        f"{policies}ListGrants": "grants.read",
+        f"{policies}CreatePolicy": "policies.write",
+        f"{policies}UpdatePolicy": "policies.write",
+        f"{policies}DeletePolicy": "policies.write",
+        f"{policies}GetPolicy": "policies.read",
+        f"{policies}ListPolicies": "policies.read",
+        f"{policies}ListPolicyVersions": "policies.read",
+        f"{policies}Check": "access.check",
+        f"{policies}CheckMany": "access.check",
+        f"{policies}Explain": "access.explain",
+        f"{policies}Simulate": "access.explain",
+        f"{policies}ListAccess": "access.explain",
         f"{service}GetStatus": "sidecar.status",
         f"{service}WatchStatus": "sidecar.status",
         f"{service}CheckConfig": "sidecar.config.check",

@@ -1,0 +1,167 @@
+"""langtrain.v1.PolicyService: protobuf to values and back, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+import grpc
+from google.protobuf.message import Message
+
+from interceptors.contract import Code
+from langtrain.v1 import policies_pb2 as pb
+from langtrain.v1.policies_pb2_grpc import PolicyServiceServicer
+from sidecar.errors import RequestError, SidecarError
+from sidecar.internal.called import caller_of
+from sidecar.policy import messages
+from sidecar.policy.asked import Asked
+from sidecar.policy.desk import MOST_PAGE, Page, PolicyDesk
+
+PAGE: Final = 100
+SERVICE: Final = "/langtrain.v1.PolicyService/"
+
+
+class PoliciesOffError(SidecarError):
+    """The config does not let roles and policies decide."""
+
+    code = Code.FAILED_PRECONDITION
+    public = "roles and policies are off: authorization.policies is not set"
+    wire_reason = "POLICIES_OFF"
+
+
+class PolicyService(PolicyServiceServicer):
+    """Safe for many threads."""
+
+    def __init__(self, desk: PolicyDesk | None) -> None:
+        """desk: None where policies are off."""
+        self._found = desk
+
+    @property
+    def _desk(self) -> PolicyDesk:
+        if self._found is None:
+            raise PoliciesOffError("authorization.policies is not set")
+        return self._found
+
+    # --- roles --------------------------------------------------------------------------------------------------
+
+    def CreateRole(self, request: pb.CreateRoleRequest, context: grpc.ServicerContext) -> pb.CreateRoleResponse:
+        asked = _asked(context, "CreateRole", request)
+        role = messages.read_role(request.role, asked.caller.tenant)
+        return pb.CreateRoleResponse(role=messages.role(self._desk.create(asked, role, request.role.description)))
+
+    def UpdateRole(self, request: pb.UpdateRoleRequest, context: grpc.ServicerContext) -> pb.UpdateRoleResponse:
+        asked, said = _asked(context, "UpdateRole", request), request.role
+        role = messages.read_role(said, asked.caller.tenant)
+        return pb.UpdateRoleResponse(role=messages.role(self._desk.update(asked, role, said.description, said.version)))
+
+    def DeleteRole(self, request: pb.DeleteRoleRequest, context: grpc.ServicerContext) -> pb.DeleteRoleResponse:
+        self._desk.remove(_asked(context, "DeleteRole"), "role", request.name, request.version)
+        return pb.DeleteRoleResponse()
+
+    def GetRole(self, request: pb.GetRoleRequest, context: grpc.ServicerContext) -> pb.GetRoleResponse:
+        return pb.GetRoleResponse(role=messages.role(self._desk.get(_asked(context, "GetRole"), "role", request.name)))
+
+    def ListRoles(self, request: pb.ListRolesRequest, context: grpc.ServicerContext) -> pb.ListRolesResponse:
+        page = self._page(context, "ListRoles", "role", request)
+        return pb.ListRolesResponse(roles=map(messages.role, page.stored), next_page_token=page.after)
+
+    # --- groups -------------------------------------------------------------------------------------------------
+
+    def CreateGroup(self, request: pb.CreateGroupRequest, context: grpc.ServicerContext) -> pb.CreateGroupResponse:
+        asked = _asked(context, "CreateGroup", request)
+        group = messages.read_group(request.group, asked.caller.tenant)
+        return pb.CreateGroupResponse(group=messages.group(self._desk.create(asked, group, request.group.description)))
+
+    def UpdateGroup(self, request: pb.UpdateGroupRequest, context: grpc.ServicerContext) -> pb.UpdateGroupResponse:
+        asked, said = _asked(context, "UpdateGroup", request), request.group
+        group = messages.read_group(said, asked.caller.tenant)
+        updated = self._desk.update(asked, group, said.description, said.version)
+        return pb.UpdateGroupResponse(group=messages.group(updated))
+
+    def DeleteGroup(self, request: pb.DeleteGroupRequest, context: grpc.ServicerContext) -> pb.DeleteGroupResponse:
+        self._desk.remove(_asked(context, "DeleteGroup"), "group", request.name, request.version)
+        return pb.DeleteGroupResponse()
+
+    def GetGroup(self, request: pb.GetGroupRequest, context: grpc.ServicerContext) -> pb.GetGroupResponse:
+        found = self._desk.get(_asked(context, "GetGroup"), "group", request.name)
+        return pb.GetGroupResponse(group=messages.group(found))
+
+    def ListGroups(self, request: pb.ListGroupsRequest, context: grpc.ServicerContext) -> pb.ListGroupsResponse:
+        page = self._page(context, "ListGroups", "group", request)
+        return pb.ListGroupsResponse(groups=map(messages.group, page.stored), next_page_token=page.after)
+
+    # --- grants -------------------------------------------------------------------------------------------------
+
+    def CreateGrant(self, request: pb.CreateGrantRequest, context: grpc.ServicerContext) -> pb.CreateGrantResponse:
+        asked = _asked(context, "CreateGrant", request)
+        grant = messages.read_grant(request.grant, asked.caller.tenant)
+        return pb.CreateGrantResponse(grant=messages.grant(self._desk.create(asked, grant)))
+
+    def RevokeGrant(self, request: pb.RevokeGrantRequest, context: grpc.ServicerContext) -> pb.RevokeGrantResponse:
+        self._desk.remove(_asked(context, "RevokeGrant"), "grant", request.grant_id, reason=request.reason)
+        return pb.RevokeGrantResponse()
+
+    def GetGrant(self, request: pb.GetGrantRequest, context: grpc.ServicerContext) -> pb.GetGrantResponse:
+        found = self._desk.get(_asked(context, "GetGrant"), "grant", request.grant_id)
+        return pb.GetGrantResponse(grant=messages.grant(found))
+
+    def ListGrants(self, request: pb.ListGrantsRequest, context: grpc.ServicerContext) -> pb.ListGrantsResponse:
+        page = self._page(context, "ListGrants", "grant", request, request.member, request.role)
+        return pb.ListGrantsResponse(grants=map(messages.grant, page.stored), next_page_token=page.after)
+
+    # --- policies -----------------------------------------------------------------------------------------------
+
+    def CreatePolicy(self, request: pb.CreatePolicyRequest, context: grpc.ServicerContext) -> pb.CreatePolicyResponse:
+        asked, said = _asked(context, "CreatePolicy", request), request.policy
+        policy = messages.read_policy(said, asked.caller.tenant)
+        return pb.CreatePolicyResponse(policy=messages.policy(self._desk.create(asked, policy, said.description)))
+
+    def UpdatePolicy(self, request: pb.UpdatePolicyRequest, context: grpc.ServicerContext) -> pb.UpdatePolicyResponse:
+        asked, said = _asked(context, "UpdatePolicy", request), request.policy
+        policy = messages.read_policy(said, asked.caller.tenant)
+        updated = self._desk.update(asked, policy, said.description, said.version)
+        return pb.UpdatePolicyResponse(policy=messages.policy(updated))
+
+    def DeletePolicy(self, request: pb.DeletePolicyRequest, context: grpc.ServicerContext) -> pb.DeletePolicyResponse:
+        self._desk.remove(_asked(context, "DeletePolicy"), "policy", request.name, request.version)
+        return pb.DeletePolicyResponse()
+
+    def GetPolicy(self, request: pb.GetPolicyRequest, context: grpc.ServicerContext) -> pb.GetPolicyResponse:
+        found = self._desk.get(_asked(context, "GetPolicy"), "policy", request.name, request.version)
+        return pb.GetPolicyResponse(policy=messages.policy(found))
+
+    def ListPolicies(self, request: pb.ListPoliciesRequest, context: grpc.ServicerContext) -> pb.ListPoliciesResponse:
+        page = self._page(context, "ListPolicies", "policy", request)
+        return pb.ListPoliciesResponse(policies=map(messages.policy, page.stored), next_page_token=page.after)
+
+    def ListPolicyVersions(
+        self, request: pb.ListPolicyVersionsRequest, context: grpc.ServicerContext
+    ) -> pb.ListPolicyVersionsResponse:
+        asked = _asked(context, "ListPolicyVersions")
+        page = self._desk.versions(asked, request.name, request.page_token, page_size(request.page_size))
+        return pb.ListPolicyVersionsResponse(policies=map(messages.policy, page.stored), next_page_token=page.after)
+
+    def _page(
+        self, context: grpc.ServicerContext, method: str, kind: str, request: Any, member: str = "", role: str = ""
+    ) -> Page:
+        asked = _asked(context, method)
+        return self._desk.page(asked, kind, request.page_token, page_size(request.page_size), member, role)
+
+
+def page_size(said: int) -> int:
+    """Raises RequestError."""
+    if not 0 <= said <= MOST_PAGE:
+        raise RequestError([("page_size", f"expected 1 to {MOST_PAGE}, came {said}")])
+    return said or PAGE
+
+
+def _asked(context: grpc.ServicerContext, method: str, request: Message | None = None) -> Asked:
+    """request: one that changes something, with an idempotency key or without."""
+    caller = caller_of(context)
+    if request is None:
+        return Asked(caller, SERVICE + method)
+    bare = type(request)()
+    bare.CopyFrom(request)
+    bare.ClearField("idempotency_key")
+    digest = hashlib.sha256(bare.SerializeToString(deterministic=True)).digest()
+    return Asked(caller, SERVICE + method, getattr(request, "idempotency_key"), digest)  # noqa: B009 - of each of them
