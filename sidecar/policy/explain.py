@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from sidecar.policy import names
 from sidecar.policy.conditions import Outcome
 from sidecar.policy.engine import Caller, Engine, moving_roots, objection
-from sidecar.policy.model import Decision, Grant, Group, Policy, Question, Role
+from sidecar.policy.model import Decision, Grant, Group, Item, Policy, Question, Role
+from sidecar.policy.tables import Key
 
 State: TypeAlias = Literal["active", "not begun", "expired", "another resource"]
 MOST_SUGGESTED: Final = 5
@@ -95,12 +97,37 @@ def explain(engine: Engine, question: Question) -> Explanation:
     return Explanation(decision, considered, judged, suggested, bool(suggested) and not objected)
 
 
-def simulate(before: Engine, after: Engine, questions: Iterable[Question]) -> Iterator[Changed]:
-    """Those of recorded questions that a change would decide otherwise: allowed or not, or under other obligations."""
-    for question in questions:
-        was, would = _decided(before, question), _decided(after, question)
-        if (was.allowed, was.obligations) != (would.allowed, would.obligations):
-            yield Changed(question, was, would)
+def simulate(engine: Engine, put: Iterable[Item], drop: Iterable[Key], questions: Sequence[Question]) -> list[Changed]:
+    """Those of recorded questions that a change would decide otherwise: allowed or not, or under other obligations.
+
+    The change is made and taken back. Raises PolicyError, and then as well.
+    """
+    before = [_decided(engine, question) for question in questions]
+    with _changed(engine, put, drop):
+        after = [_decided(engine, question) for question in questions]
+    asked = zip(questions, before, after, strict=True)
+    return [
+        Changed(question, was, would)
+        for question, was, would in asked
+        if (was.allowed, was.obligations) != (would.allowed, would.obligations)
+    ]
+
+
+@contextmanager
+def _changed(engine: Engine, put: Iterable[Item], drop: Iterable[Key]) -> Iterator[None]:
+    undo: list[tuple[Key, Item | None]] = []
+    try:
+        for key in drop:
+            undo.append((key, engine.tables.get(*key)))
+            engine.drop(*key)
+        for item in put:
+            key = (type(item), item.tenant, item.id if isinstance(item, Grant) else item.name)
+            undo.append((key, engine.tables.get(*key)))
+            engine.put(item)
+        yield
+    finally:
+        for key, was in reversed(undo):
+            engine.drop(*key) if was is None else engine.put(was)
 
 
 def reach(engine: Engine, permission: str, resource: str, now: float) -> Iterator[Reach]:

@@ -26,9 +26,10 @@ def read_group(said: pb.Group, tenant: str) -> Group:
     return Group(said.name, tuple(said.members), tenant)
 
 
-def read_grant(said: pb.Grant, tenant: str) -> Grant:
-    begins = read_time(said.begins, "grant.begins") if said.HasField("begins") else 0.0
-    expires = read_time(said.expires, "grant.expires") if said.HasField("expires") else math.inf
+def read_grant(said: pb.Grant, tenant: str, field: str = "grant") -> Grant:
+    """field: where it stands in the request. Raises RequestError."""
+    begins = read_time(said.begins, f"{field}.begins") if said.HasField("begins") else 0.0
+    expires = read_time(said.expires, f"{field}.expires") if said.HasField("expires") else math.inf
     return Grant(
         said.grant_id, tuple(said.members), said.role, tuple(said.resources), tenant, begins, expires, said.reason,
         said.approver, frozenset(said.obligations),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 import grpc
 from google.protobuf.message import Message
@@ -13,11 +14,13 @@ from langtrain.v1 import policies_pb2 as pb
 from langtrain.v1.policies_pb2_grpc import PolicyServiceServicer
 from sidecar.errors import RequestError, SidecarError
 from sidecar.internal.called import caller_of
-from sidecar.policy import messages
+from sidecar.policy import messages, questions
 from sidecar.policy.asked import Asked
 from sidecar.policy.desk import MOST_PAGE, Page, PolicyDesk
+from sidecar.policy.inquiry import Inquiry
 
 PAGE: Final = 100
+MOST_QUESTIONS: Final = 1_000
 SERVICE: Final = "/langtrain.v1.PolicyService/"
 
 
@@ -29,18 +32,34 @@ class PoliciesOffError(SidecarError):
     wire_reason = "POLICIES_OFF"
 
 
+class Counter(NamedTuple):
+    """Whom the service asks. clock: Unix seconds."""
+
+    desk: PolicyDesk
+    inquiry: Inquiry
+    clock: Callable[[], float]
+
+
 class PolicyService(PolicyServiceServicer):
     """Safe for many threads."""
 
-    def __init__(self, desk: PolicyDesk | None) -> None:
-        """desk: None where policies are off."""
-        self._found = desk
+    def __init__(self, counter: Counter | None) -> None:
+        """counter: None where policies are off."""
+        self._counter = counter
 
     @property
     def _desk(self) -> PolicyDesk:
-        if self._found is None:
+        return self._open.desk
+
+    @property
+    def _inquiry(self) -> Inquiry:
+        return self._open.inquiry
+
+    @property
+    def _open(self) -> Counter:
+        if self._counter is None:
             raise PoliciesOffError("authorization.policies is not set")
-        return self._found
+        return self._counter
 
     # --- roles --------------------------------------------------------------------------------------------------
 
@@ -141,11 +160,54 @@ class PolicyService(PolicyServiceServicer):
         page = self._desk.versions(asked, request.name, request.page_token, page_size(request.page_size))
         return pb.ListPolicyVersionsResponse(policies=map(messages.policy, page.stored), next_page_token=page.after)
 
+    # --- what is decided ----------------------------------------------------------------------------------------
+
+    def Check(self, request: pb.CheckRequest, context: grpc.ServicerContext) -> pb.CheckResponse:
+        asked = _asked(context, "Check")
+        question = questions.read_question(request.question, "question.", asked, self._open.clock())
+        (made,) = self._inquiry.check([question])
+        return pb.CheckResponse(decision=questions.decision(made, question.now))
+
+    def CheckMany(self, request: pb.CheckManyRequest, context: grpc.ServicerContext) -> pb.CheckManyResponse:
+        asked = _asked(context, "CheckMany")
+        _check_count(len(request.questions), least=1)
+        read = questions.read_questions(request.questions, asked, self._open.clock())
+        made = self._inquiry.check(read)
+        pairs = zip(read, made, strict=True)
+        return pb.CheckManyResponse(decisions=[questions.decision(each, question.now) for question, each in pairs])
+
+    def Explain(self, request: pb.ExplainRequest, context: grpc.ServicerContext) -> pb.ExplainResponse:
+        asked = _asked(context, "Explain")
+        question = questions.read_question(request.question, "question.", asked, self._open.clock())
+        return questions.explained(self._inquiry.explain(question), question.now)
+
+    def Simulate(self, request: pb.SimulateRequest, context: grpc.ServicerContext) -> pb.SimulateResponse:
+        asked = _asked(context, "Simulate")
+        _check_count(len(request.questions), least=0)
+        tenant = asked.caller.tenant
+        change = questions.read_change(request, tenant)
+        read = questions.read_questions(request.questions, asked, self._open.clock())
+        return questions.simulated(*self._inquiry.simulate(tenant, change, read))
+
+    def ListAccess(self, request: pb.ListAccessRequest, context: grpc.ServicerContext) -> pb.ListAccessResponse:
+        asked, most = _asked(context, "ListAccess"), page_size(request.page_size)
+        now = self._open.clock()
+        about = pb.Question(permission=request.permission, resource=request.resource)
+        question = questions.read_question(about, "", asked, now)
+        found, after = self._inquiry.reach(question.permission, question.resource, now, request.page_token, most)
+        return pb.ListAccessResponse(reaches=map(questions.reach, found), next_page_token=after)
+
     def _page(
         self, context: grpc.ServicerContext, method: str, kind: str, request: Any, member: str = "", role: str = ""
     ) -> Page:
         asked = _asked(context, method)
         return self._desk.page(asked, kind, request.page_token, page_size(request.page_size), member, role)
+
+
+def _check_count(count: int, least: int) -> None:
+    """Raises RequestError."""
+    if not least <= count <= MOST_QUESTIONS:
+        raise RequestError([("questions", f"expected {least} to {MOST_QUESTIONS}, came {count}")])
 
 
 def page_size(said: int) -> int:

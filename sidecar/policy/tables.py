@@ -135,7 +135,7 @@ class Tables:
 
     def get(self, kind: type[AnItem], tenant: str, name: str) -> AnItem | None:
         """name: a grant's is its id."""
-        found = self._items.get((kind, tenant, name))
+        found = self._items.get((kind, tenant, name))  # type: ignore[arg-type]
         return found if isinstance(found, kind) else None
 
     def role(self, tenant: str, name: str) -> Role | None:

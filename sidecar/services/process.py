@@ -30,8 +30,10 @@ from sidecar.identity.sources_https import fetch
 from sidecar.operations.operations_supervisor import SupervisorOperations
 from sidecar.policy.bootstrap import bootstrap
 from sidecar.policy.desk import PolicyDesk
+from sidecar.policy.inquiry import Inquiry
 from sidecar.policy.keeping import PolicyKeeping
 from sidecar.policy.live import Live
+from sidecar.policy.service import Counter
 from sidecar.processes.child import Birth, Control
 from sidecar.processes.messages import Abandon, Answer, Attach, Commit, Prepare, Ready
 from sidecar.services.guard import Refusal
@@ -98,7 +100,7 @@ async def _run(birth: Birth) -> int:
         refused,
         boot_clock,
         None if kept.keys is None else kept.keys.desk,
-        None if kept.policies is None else kept.policies.desk,
+        None if kept.policies is None else kept.policies.counter,
     )
     services.start()
     kept.start()
@@ -184,8 +186,9 @@ class Policies:
 
     def __init__(self, store: Store, record: Callable[[Event], None], tell: Tell) -> None:
         self._live = Live(store)
-        self.desk = PolicyDesk(store, self._live, record, time.time, os.urandom)
-        self.keeping = PolicyKeeping(store, tell, boot_clock, self.desk.forget)
+        desk = PolicyDesk(store, self._live, record, time.time, os.urandom)
+        self.counter = Counter(desk, Inquiry(self._live, lambda tenant: ()), time.time)
+        self.keeping = PolicyKeeping(store, tell, boot_clock, desk.forget)
 
     def configure(self, settings: dict[str, Any]) -> None:
         """settings: "policies" of `main`'s."""

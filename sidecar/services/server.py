@@ -25,8 +25,7 @@ from sidecar.internal.paths import short
 from sidecar.internal.replays import Replays
 from sidecar.operations.ports import Operations
 from sidecar.operations.service import SidecarService
-from sidecar.policy.desk import PolicyDesk
-from sidecar.policy.service import PolicyService
+from sidecar.policy.service import Counter, PolicyService
 from sidecar.services import catalogue
 from sidecar.services.guard import Guard, Refusal
 from sidecar.services.reflection import ModelServer, Reflection
@@ -75,7 +74,7 @@ class Services:
         refused: Callable[[Refusal], None],
         clock: Callable[[], float],
         api_keys: KeyDesk | None = None,
-        policies: PolicyDesk | None = None,
+        policies: Counter | None = None,
     ) -> None:
         self._directory = settings.directory
         catalogue.rpcs()  # fails now rather than at the first call

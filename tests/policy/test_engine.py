@@ -83,15 +83,23 @@ def test_wildcards_of_permissions(permissions: tuple[str, ...], asked: str, gran
 @pytest.mark.parametrize("permission", sorted(SENSITIVE))
 def test_what_is_sensitive_is_granted_only_by_name_and_denied_by_any(permission: str) -> None:
     wide = (
-        Grant("a", ("user:**",), "builtin.admin", ("**",)),
+        Grant("a", ("user:**",), "all", ("**",)),
+        Role("all", ("*", *(f"{permission.partition('.')[0]}.*" for permission in SENSITIVE))),
         Role("ml", ("*", "models.*", "upstream.*", "api_keys.*")),
         EVERYWHERE,
     )
     assert decide(engine(*wide), permission=permission).reason == "policy.no_grant"
     named = engine(*wide, Role("ml", (permission,)))
     assert decide(named, permission=permission).grants == ("b",)
-    named.put(Policy("p", "deny", permissions=("models.*", "upstream.*", "api_keys.*")))
+    named.put(Policy("p", "deny", permissions=(f"{permission.partition('.')[0]}.*",)))
     assert decide(named, permission=permission).reason == "policy.deny"
+
+
+def test_who_administers_access_may_write_what_it_takes_and_nothing_else_that_is_sensitive() -> None:
+    admin = engine(Grant("a", ("user:**",), "builtin.admin", ("**",)))
+    assert {permission for permission in SENSITIVE if allows(admin, permission=permission)} == {
+        "grants.write", "groups.write", "policies.write", "roles.write",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from sidecar.policy.engine import Engine
 from sidecar.policy.explain import explain, reach, simulate
 from sidecar.policy.model import Attributes, Grant, Group, Policy, Question, Role, Snapshot
 from sidecar.policy.names import NameFault
+from sidecar.policy.validate import PolicyError
 
 ALICE = Principal("user", "user:okta/alice", attributes=(("level", 2),))
 MODEL = "tenants/default/models/fraud-1"
@@ -87,22 +88,31 @@ def test_what_cannot_be_granted_is_not_suggested(change: dict[str, str], reason:
 
 
 def test_a_change_against_recorded_questions() -> None:
-    before = Engine(Snapshot(1, (ML,), (), (Grant("b", ("user:okta/*",), "ml", ("**",)),)))
-    after = Engine(before.tables.snapshot())
-    after.put(Policy("p", "deny", "request.size > 10", permissions=("models.inference",)))
-    after.put(Policy("q", "allow", permissions=("models.train",), obligations=frozenset({"require:mfa"})))
+    grant = Grant("b", ("user:okta/*",), "ml", ("**",))
+    engine = Engine(Snapshot(1, (ML,), (), (grant, Grant("c", ("user:okta/*",), "ml", ("datasets/*",)))))
+    before = engine.tables.snapshot()
+    put = [
+        Policy("p", "deny", "request.size > 10", permissions=("models.inference",)),
+        Policy("q", "allow", permissions=("models.train",), obligations=frozenset({"require:mfa"})),
+    ]
     questions = [
         replace(ASKED, attributes=Attributes(request={"size": 1})),
         replace(ASKED, attributes=Attributes(request={"size": 11})),
         replace(ASKED, permission="models.train"),
         replace(ASKED, permission="models.deploy"),
     ]
-    changed = list(simulate(before, after, questions))
+    changed = simulate(engine, put, [], questions)
     assert [(each.question, each.before.allowed, each.after.allowed) for each in changed] == [
         (questions[1], True, False), (questions[2], True, True),
     ]  # fmt: skip
     assert changed[1].after.obligations == {"require:mfa"}
-    assert list(simulate(before, before, questions)) == []
+    assert simulate(engine, [], [], questions) == []
+    assert len(simulate(engine, [], [(Grant, "default", "b"), (Grant, "default", "x")], questions)) == 3
+    with pytest.raises(PolicyError):
+        simulate(engine, [replace(ML, permissions=("models.*",)), Role("x", ())], [(Grant, "default", "c")], questions)
+    after = engine.tables.snapshot()
+    assert (set(after.roles), set(after.grants), after.policies) == ({ML}, set(before.grants), ())
+    assert engine.decide(ALICE, "models.inference", MODEL, now=1.0).allowed
 
 
 def test_who_can_reach_a_resource() -> None:
