@@ -4,7 +4,7 @@ What is asked for often is remembered, and forgotten whole with every change of 
 thread-safe.
 
 Reasons of decisions
-policy.allowed      a role grants, and no policy objects
+policy.allowed      a role grants, or a rule of the config, and no policy objects
 policy.no_grant     no role that the caller has on the resource has the permission
 policy.deny         a policy that denies holds
 policy.unmet        the condition of a policy that allows is false
@@ -33,6 +33,7 @@ from sidecar.policy.model import (
     EMPTY,
     NO_ATTRIBUTES,
     NO_OBLIGATIONS,
+    NOTHING,
     Attributes,
     Decision,
     Grant,
@@ -95,7 +96,8 @@ class Engine:
         self._granting: Bounded[tuple[str, str], frozenset[str]] = Bounded(MOST_TARGETS)
         self._rules: Bounded[tuple[str, str], tuple[Rule, ...]] = Bounded(MOST_TARGETS)
         self._scopes: Bounded[tuple[Caller, str], tuple[Mapping[str, Value], Scope]] = Bounded(MOST_SCOPES)
-        self._decisions: Bounded[tuple[Caller, str, str], _Kept] = Bounded(MOST_DECISIONS)
+        self._decisions: Bounded[tuple[Caller, str, str, bool], _Kept] = Bounded(MOST_DECISIONS)
+        self._beginnings: Bounded[tuple[Caller, str, bool], _Kept] = Bounded(MOST_DECISIONS)
 
     def put(self, item: Item) -> None:
         """Add `item`, in place of the one of its name. Raises PolicyError, and then nothing has changed."""
@@ -108,7 +110,9 @@ class Engine:
         self._forget()
 
     def _forget(self) -> None:
-        for kept in (self._callers, self._granting, self._rules, self._scopes, self._decisions):
+        for kept in (
+            self._callers, self._granting, self._rules, self._scopes, self._decisions, self._beginnings,
+        ):  # fmt: skip
             kept.clear()
 
     def decide(
@@ -118,14 +122,42 @@ class Engine:
         resource: str,
         attributes: Attributes = NO_ATTRIBUTES,
         now: float = 0.0,
+        granted: bool = False,
     ) -> Decision:
-        """resource: a full name.  now: Unix seconds. Raises nothing: what goes wrong here denies."""
+        """resource: a full name.  now: Unix seconds.  granted: by somebody else, so that only policies are asked.
+
+        Raises nothing: what goes wrong here denies.
+        """
         try:
             caller = self.caller(principal)
-            key = (caller, permission, resource)
+            key = (caller, permission, resource, granted)
             kept = self._decisions.get(key)
             if kept is None or kept.resource is not attributes.resource or not kept.since <= now < kept.until:
-                kept = self._decisions.keep(key, self._stand(caller, permission, resource, attributes.resource, now))
+                stands = self._stand(caller, permission, resource, attributes.resource, now, granted)
+                kept = self._decisions.keep(key, stands)
+            return _move(kept, attributes, now) if kept.moving else kept.decision
+        except Exception:
+            return INTERNAL
+
+    def begin(
+        self,
+        principal: Principal,
+        permission: str,
+        attributes: Attributes = NO_ATTRIBUTES,
+        now: float = 0.0,
+        granted: bool = False,
+    ) -> Decision:
+        """Whether anything at all may be allowed, before it is known what of the tenant the call is about.
+
+        Policies are asked that apply to everything there, and read nothing of a resource or request. obligations: all
+        that decisions may come to.  until: Unix seconds at which this may change by itself. Raises nothing.
+        """
+        try:
+            caller = self.caller(principal)
+            key = (caller, permission, granted)
+            kept = self._beginnings.get(key)
+            if kept is None or not kept.since <= now < kept.until:
+                kept = self._beginnings.keep(key, self._begin(caller, permission, now, granted))
             return _move(kept, attributes, now) if kept.moving else kept.decision
         except Exception:
             return INTERNAL
@@ -135,7 +167,53 @@ class Engine:
         rules = self.rules(permission, names.resource(resource))
         return frozenset(path for rule in rules if rule.condition is not None for path in rule.condition.named)
 
-    def _stand(self, caller: Caller, permission: str, resource: str, given: Mapping[str, Value], now: float) -> _Kept:
+    def _begin(self, caller: Caller, permission: str, now: float, granted: bool) -> _Kept:
+        until = math.inf
+
+        def final(decision: Decision) -> _Kept:
+            return _Kept(decision, NOTHING, now, until)
+
+        tenant = caller.principal.tenant
+        try:
+            at = names.resource(f"tenants/{tenant}")
+            granting = self.granting(tenant, permission)
+        except names.NameFault:
+            return final(Decision(False, "policy.permission"))
+        owed = self.tables.owed_by_policies(tenant, permission)
+        if not granted and caller.principal.roles.isdisjoint(granting):
+            begins = math.inf
+            for grant in self.tables.held(caller.members, granting, tenant):
+                if grant.begins <= now < grant.expires:
+                    until = grant.expires
+                    break
+                if now < grant.begins:
+                    begins = min(begins, grant.begins)
+            else:
+                until = begins
+                return final(Decision(False, "policy.no_grant", until=until))
+        if not granted:
+            owed |= self.tables.owed_by_grants(caller.members, granting, tenant)
+        rules = [rule for rule in self.rules(permission, at) if rule.early]
+        scope = self.scope(caller, at, NOTHING) if any(rule.condition for rule in rules) else None
+        for rule in rules:
+            if not rule.moving:
+                outcome = rule.outcome(scope, NO_ROOTS)
+                if reason := objection(rule.policy, outcome):
+                    return final(Decision(False, reason, (), (rule.policy.name,), outcome.missing))
+        moving = tuple(rule for rule in rules if rule.moving)
+        ends = -math.inf if any(rule.timed for rule in moving) else until
+        decision = Decision(True, "policy.allowed", obligations=owed, until=ends, standing=not moving)
+        return _Kept(decision, NOTHING, now, until, moving, scope)
+
+    def _stand(
+        self,
+        caller: Caller,
+        permission: str,
+        resource: str,
+        given: Mapping[str, Value],
+        now: float,
+        granted: bool,
+    ) -> _Kept:
         until = math.inf
 
         def final(decision: Decision) -> _Kept:
@@ -151,11 +229,12 @@ class Engine:
             return final(Decision(False, "policy.permission"))
         if caller.principal.tenant != at.tenant:
             return final(Decision(False, "policy.tenant"))
-        grants = self.tables.grants(caller.members, granting, at)
+        # Who needs no grant owes nothing by one.
+        grants = () if granted else self.tables.grants(caller.members, granting, at)
         until = _next(grants, now)
         active = [grant for grant in grants if grant.begins <= now < grant.expires]
-        asserted = sorted(caller.principal.roles & granting)
-        if not active and not asserted:
+        asserted = [] if granted else sorted(caller.principal.roles & granting)
+        if not granted and not active and not asserted:
             return final(Decision(False, "policy.no_grant", until=until))
         rests_on = (*(grant.id for grant in active), *(f"role:{name}" for name in asserted))
         obligations = NO_OBLIGATIONS.union(*(grant.obligations for grant in active))
@@ -174,7 +253,7 @@ class Engine:
         elif any(grant.obligations for grant in grants):
             ends = until
         else:
-            ends = math.inf if asserted else max(grant.expires for grant in active)
+            ends = math.inf if granted or asserted else max(grant.expires for grant in active)
         decision = Decision(True, "policy.allowed", rests_on, allowing, (), obligations, ends, not moving)
         return _Kept(decision, given, now, until, moving, scope)
 

@@ -166,9 +166,10 @@ def _considered(
             grant,
             "not begun" if now < grant.begins else "expired" if now >= grant.expires else "active",
         )
-    ids = {grant.id for grant in covering}
-    for grant in engine.tables.held(caller.members, granting, at.tenant):
-        if grant.id not in ids:
+    covers = {grant.id for grant in covering}
+    held = {grant.id: grant for grant in engine.tables.held(caller.members, granting, at.tenant)}
+    for grant in held.values():
+        if grant.id not in covers:
             yield Considered(grant, "another resource")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from operator import attrgetter
 from typing import Final, TypeAlias, TypeVar
@@ -11,23 +12,28 @@ from interceptors.facts import Principal
 from sidecar.policy import builtin, names
 from sidecar.policy.conditions import HOLDS, Condition, Outcome, Roots, Scope, condition
 from sidecar.policy.index import ByPattern
-from sidecar.policy.model import Grant, Group, Item, Policy, Role, Snapshot
+from sidecar.policy.model import NO_OBLIGATIONS, Grant, Group, Item, Policy, Role, Snapshot
 from sidecar.policy.validate import check
 
 AnItem = TypeVar("AnItem", bound=Item)
 Key: TypeAlias = tuple[type[Item], str, str]  # of what kind, tenant, name
+EARLY: Final = frozenset(("user", "environment"))  # roots of what is known before a call's first message
 
 
 class Rule:
-    """A policy, its condition compiled. moving: whether its outcome depends on more than caller and resource."""
+    """A policy, its condition compiled. moving: whether its outcome depends on more than caller and resource.
 
-    __slots__ = ("condition", "moving", "policy", "timed")
+    early: whether it depends on neither resource nor request.
+    """
+
+    __slots__ = ("condition", "early", "moving", "policy", "timed")
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.condition: Condition | None = condition(policy.condition) if policy.condition else None
         self.moving = self.condition is not None and self.condition.moving
         self.timed = self.condition is not None and self.condition.timed
+        self.early = self.condition is None or self.condition.roots <= EARLY
 
     def outcome(self, scope: Scope | None, moving: Roots) -> Outcome:
         """scope: None where no policy that applies has a condition."""
@@ -67,6 +73,9 @@ class Tables:
         self._grants: dict[tuple[str, str], dict[str, ByPattern[Grant]]] = {}  # tenant and member → by role
         self._rules: dict[tuple[str, str], ByPattern[Rule]] = {}  # tenant and pattern of permissions
         self._rule: dict[tuple[str, str], Rule] = {}  # tenant and policy's name
+        # Obligations and how often: by tenant and pattern of permissions; by tenant, member and role.
+        self._owed_by_policies: dict[tuple[str, str], Counter[str]] = {}
+        self._owed_by_grants: dict[tuple[str, str, str], Counter[str]] = {}
         for items in (snapshot.roles, snapshot.groups, snapshot.grants, snapshot.policies):
             for item in items:
                 self.put(item)
@@ -88,6 +97,7 @@ class Tables:
                 rule = self._rule[item.tenant, item.name] = Rule(item)
                 for permission, resource in rule.targets():
                     self._rules.setdefault((item.tenant, permission), ByPattern()).add((resource,), rule)
+                    _owe(self._owed_by_policies, (item.tenant, permission), item.obligations)
 
     def drop(self, kind: type[Item], tenant: str, name: str) -> None:
         """Forget one thing, if it is there. name: a grant's is its id."""
@@ -104,6 +114,7 @@ class Tables:
                 rule = self._rule.pop((tenant, name))
                 for permission, resource in rule.targets():
                     self._rules[tenant, permission].remove((resource,), rule)
+                    _owe_no_more(self._owed_by_policies, (tenant, permission), item.obligations)
 
     def _bind(self, item: Grant) -> None:
         for member in _identities(item.members):
@@ -111,11 +122,13 @@ class Tables:
             if not by_role and not member.startswith(names.GROUP):
                 self._members.setdefault(item.tenant, ByPattern()).add((member,), member)
             by_role.setdefault(item.role, ByPattern()).add(_scopes(item), item)
+            _owe(self._owed_by_grants, (item.tenant, member, item.role), item.obligations)
 
     def _unbind(self, item: Grant) -> None:
         for member in _identities(item.members):
             by_role = self._grants[item.tenant, member]
             by_role[item.role].remove(_scopes(item), item)
+            _owe_no_more(self._owed_by_grants, (item.tenant, member, item.role), item.obligations)
             if not by_role[item.role]:
                 del by_role[item.role]
             if not by_role:
@@ -174,11 +187,22 @@ class Tables:
                     found.update((grant.id, grant) for grant in by_role[role].find(at.lineage))
         return tuple(found.values())
 
-    def held(self, members: Iterable[str], granting: frozenset[str], tenant: str) -> tuple[Grant, ...]:
-        """Those that give one of `members` one of the roles, whatever the resource and the time."""
-        by_roles = (self._grants[tenant, member] for member in members)
-        indexes = (index for by_role in by_roles for role, index in by_role.items() if role in granting)
-        return tuple({grant.id: grant for index in indexes for grant in index.all()}.values())
+    def held(self, members: Iterable[str], granting: frozenset[str], tenant: str) -> Iterator[Grant]:
+        """Those that give one of `members` one of the roles, whatever the resource and the time; some several times."""
+        for member in members:
+            for role, index in self._grants[tenant, member].items():
+                if role in granting:
+                    yield from index.all()
+
+    def owed_by_grants(self, members: Iterable[str], granting: frozenset[str], tenant: str) -> frozenset[str]:
+        """The obligations of all of those."""
+        owed = ((tenant, member, role) for member in members for role in granting)
+        return NO_OBLIGATIONS.union(*(self._owed_by_grants[key] for key in owed if key in self._owed_by_grants))
+
+    def owed_by_policies(self, tenant: str, permission: str) -> frozenset[str]:
+        """The obligations of all policies about a permission, whatever the resource."""
+        owed = ((tenant, pattern) for pattern in names.reaching(permission))
+        return NO_OBLIGATIONS.union(*(self._owed_by_policies[key] for key in owed if key in self._owed_by_policies))
 
     def naming(self, members: Iterable[str], tenant: str) -> tuple[Grant, ...]:
         """Those that name one of `members`, whatever the role, the resource and the time."""
@@ -211,6 +235,23 @@ def _builtin() -> dict[str, set[str]]:
 
 
 _BUILTIN: Final = _builtin()  # pattern of permissions → names
+
+
+K = TypeVar("K")
+
+
+def _owe(owed: dict[K, Counter[str]], key: K, obligations: frozenset[str]) -> None:
+    if obligations:
+        owed.setdefault(key, Counter()).update(obligations)
+
+
+def _owe_no_more(owed: dict[K, Counter[str]], key: K, obligations: frozenset[str]) -> None:
+    if obligations:
+        left = owed[key] - Counter(obligations)  # without those of which there are none
+        if left:
+            owed[key] = left
+        else:
+            del owed[key]
 
 
 def _name(item: Item) -> str:

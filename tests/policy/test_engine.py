@@ -315,6 +315,92 @@ def test_obligations_of_policies_that_allow() -> None:
     assert made.decide(ALICE, INFER, MODEL).obligations == frozenset()
 
 
+# What somebody else grants.
+
+
+def test_what_is_granted_elsewhere_is_only_asked_of_policies() -> None:
+    owing = Grant("o", ("user:okta/alice",), "ml", ("**",), obligations=frozenset({"redact:pii"}))
+    made = engine(ML, owing, Policy("p", "allow", "user.cleared", obligations=frozenset({"require:mfa"})))
+    bob, cleared = user("okta/bob"), user("okta/bob", cleared=True)
+    assert made.decide(bob, INFER, MODEL, granted=True).missing == ("user.cleared",)
+    assert made.decide(cleared, INFER, MODEL).reason == "policy.no_grant"
+    assert made.decide(cleared, INFER, MODEL, granted=True) == Decision(
+        True, "policy.allowed", (), ("p",), obligations=frozenset({"require:mfa"})
+    )
+    alice = user(cleared=True)
+    assert made.decide(alice, INFER, MODEL).obligations == {"redact:pii", "require:mfa"}
+    assert made.decide(alice, INFER, MODEL, granted=True).obligations == {"require:mfa"}
+
+
+def test_a_tenant_is_not_crossed_by_what_is_granted_elsewhere() -> None:
+    assert Engine().decide(user(tenant="other"), INFER, MODEL, granted=True).reason == "policy.tenant"
+
+
+# The beginning of a call, before it is known what it is about.
+
+ON_FRAUD = Grant("f", ("user:okta/alice",), "ml", ("models/fraud-*",))
+
+
+def begins(made: Engine, who: Principal = ALICE, now: float = 0.0, granted: bool = False, **environment: Any) -> str:
+    decision = made.begin(who, INFER, Attributes(environment=environment), now, granted)
+    return "" if decision.allowed else decision.reason
+
+
+def test_a_call_may_begin_where_anything_is_granted() -> None:
+    assert begins(engine(ML)) == "policy.no_grant"
+    assert begins(engine(ML), granted=True) == ""
+    assert begins(engine(ML, ON_FRAUD)) == ""
+    assert begins(engine(ML, ON_FRAUD), user("okta/bob")) == "policy.no_grant"
+    assert begins(engine(ML), user(roles=["ml"])) == ""
+    assert begins(engine(Role("other", ("models.read",)), ON_FRAUD)) == "policy.no_grant"
+
+
+def test_a_beginning_ends_with_its_grant_and_waits_for_the_next() -> None:
+    made = engine(
+        ML, Grant("a", ("user:okta/*",), "ml", ("**",), expires=10.0),
+        Grant("b", ("user:okta/*",), "ml", ("models/m",), begins=20.0),
+    )  # fmt: skip
+    assert made.begin(ALICE, INFER, now=0.0).until == 10.0
+    assert made.begin(ALICE, INFER, now=10.0) == Decision(False, "policy.no_grant", until=20.0)
+    assert begins(made, now=20.0) == ""
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        (Policy("p", "deny"), "policy.deny"),
+        (Policy("p", "deny", permissions=("models.*",)), "policy.deny"),
+        (Policy("p", "deny", permissions=("datasets.*",)), ""),
+        (Policy("p", "deny", resources=("models/*",)), ""),
+        (Policy("p", "allow", "user.cleared"), "policy.missing"),
+        (Policy("p", "allow", "environment.source == '10.0.0.7'"), ""),
+        (Policy("p", "deny", "environment.source == '10.0.0.7'"), "policy.deny"),
+        (Policy("p", "allow", "environment.time.getHours() == 1"), "policy.unmet"),
+        (Policy("p", "allow", "request.size < 0"), ""),  # not known yet
+        (Policy("p", "allow", "model.level < 0"), ""),
+        (Policy("p", "deny", "resource.level < 0"), ""),
+    ],
+)
+def test_a_call_begins_only_where_policies_about_everything_let_it(policy: Policy, reason: str) -> None:
+    for made, granted in ((engine(ML, ON_FRAUD, policy), False), (engine(policy), True)):
+        assert begins(made, granted=granted, source="10.0.0.7") == reason
+
+
+def test_a_beginning_tells_what_may_be_owed() -> None:
+    made = engine(
+        ML, Grant("a", ("user:okta/alice",), "ml", ("models/m",), obligations=frozenset({"one"})),
+        Grant("b", ("user:okta/bob",), "ml", ("models/m",), obligations=frozenset({"two"})),
+        Policy("p", "allow", "request.size > 0", ("models.*",), ("models/x",), obligations=frozenset({"three"})),
+        Policy("q", "allow", permissions=("datasets.*",), obligations=frozenset({"four"})),
+    )  # fmt: skip
+    assert made.begin(ALICE, INFER).obligations == {"one", "three"}
+    assert made.begin(ALICE, INFER, granted=True).obligations == {"three"}
+    made.drop(Grant, "default", "a")
+    made.drop(Policy, "default", "p")
+    assert made.begin(ALICE, INFER, granted=True).obligations == frozenset()
+    assert made.begin(user("okta/bob"), INFER).obligations == {"two"}
+
+
 # What decisions depend on.
 
 
