@@ -55,6 +55,10 @@ class Chain:
         """Why no call of `method` may go on under `obligations`, or None."""
         return self.plan(method, obligations).refusal
 
+    def honoured(self, method: Method, obligations: frozenset[str]) -> frozenset[str]:
+        """Those that calls of `method` can meet."""
+        return obligations & self.plan(method, obligations).honours
+
     def _plan(self, method: Method, obligations: frozenset[str]) -> Plan:
         """Methods that every link looks into alike share one compiled plan, so that a new name costs little."""
         depths: list[View | None] = []
@@ -68,15 +72,16 @@ class Chain:
                 if not link.observer:
                     refusal = refusal or Deny(Code.INTERNAL, f"{link.name}.error:{type(error).__name__}")
             depths.append(view)
-        met = {
-            name for link, view in zip(self.links, depths, strict=True) if _works(link, view) for name in link.honours
-        }
+        working = (link for link, view in zip(self.links, depths, strict=True) if _works(link, view))
+        met: frozenset[str] = frozenset(name for link in working for name in link.honours)
         if unmet := sorted(obligations - met):
             refusal = refusal or Deny(Code.PERMISSION_DENIED, f"chain.unmet_obligation:{unmet[0]}")
         key = (tuple(depths), method.unary_request, method.unary_response, refusal)
         plan = self._compiled.get(key)
         if plan is None:
-            plan = Plan(self.links, depths, method, refusal, self.refusal, self.observe_only)
+            plan = Plan(
+                self.links, depths, method, met, refusal, self.refusal, self.honoured, self.observe_only
+            )  # fmt: skip
             self._compiled.keep(key, plan)
         return plan
 

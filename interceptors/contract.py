@@ -392,6 +392,7 @@ class Call:
     is sent upstream travel.  started, now: Unix seconds; the driver moves `now` before each hook.
     deadline: Unix seconds, or None.  expires: Unix seconds at which what lets the call in ends, and the call with it,
     messages that still come and go included; on_start may bring it forward.
+    obligations: what links demand of others; once all have begun, with those of `possible` that the plan can honour.
     events: what links emitted, drained by the driver.
     would_deny: filled only by a chain that observes.  faults: what hooks raised; the driver logs them.
     began, counted: the chain's own notes of how far the call has come.
@@ -411,6 +412,7 @@ class Call:
         "now",
         "obligations",
         "peer",
+        "possible",
         "started",
         "would_deny",
     )
@@ -433,6 +435,7 @@ class Call:
         self.codec = codec
         self.now = started
         self.obligations = NO_OBLIGATIONS
+        self.possible = NO_OBLIGATIONS
         self.events: list[object] = []
         self.would_deny: tuple[Deny, ...] = ()
         self.faults: tuple[Fault, ...] = ()
@@ -463,6 +466,15 @@ class Call:
         if self.began == BEGUN:
             raise RuntimeError(f"obligation {name!r} came after on_start, when the call's plan is already chosen")
         self.obligations |= {name}
+
+    def may_oblige(self, names: frozenset[str]) -> None:
+        """Have `names` honoured from the first message on where that can be, for a message may turn out to need it.
+
+        Whoever asks looks into `obligations` then, and denies what is not there. From `on_start` only, as `oblige`.
+        """
+        if self.began == BEGUN:
+            raise RuntimeError("obligations came after on_start, when the call's plan is already chosen")
+        self.possible |= names
 
     def note_denial(self, verdict: Deny) -> None:
         if len(self.would_deny) < MOST_NOTED:

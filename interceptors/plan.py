@@ -33,6 +33,7 @@ from interceptors.verdicts import EXCUSED, failed, judge, refuse, settle
 
 Refused: TypeAlias = Deny | None
 Refusals: TypeAlias = Callable[[Method, frozenset[str]], Refused]
+Honoured: TypeAlias = Callable[[Method, frozenset[str]], frozenset[str]]
 ENDED: Final = -1  # value of Call.began once end() has run
 
 
@@ -48,7 +49,7 @@ class Plan:
     request_view, response_view: how deep the links look into that side's messages at most; METADATA streams through.
     request_flushes: some link waits for the end of requests.
     edits_headers, edits_trailers: some link looks at the upstream's headers, or its trailers.
-    refusal: why no call may go on under this plan; `start` gives it by itself.
+    refusal: why no call may go on under this plan; `start` gives it by itself.  honours: obligations that it meets.
     """
 
     __slots__ = (
@@ -56,6 +57,7 @@ class Plan:
         "_ends",
         "_flushes",
         "_headers",
+        "_honoured",
         "_links",
         "_observe",
         "_refusals",
@@ -64,6 +66,7 @@ class Plan:
         "_unawaited",
         "edits_headers",
         "edits_trailers",
+        "honours",
         "refusal",
         "request",
         "request_flushes",
@@ -77,15 +80,19 @@ class Plan:
         links: Sequence[Interceptor],
         depths: Sequence[View | None],
         method: Method,
+        honours: frozenset[str],
         refusal: Refused,
         refusals: Refusals,
+        honoured: Honoured,
         observe: bool,
     ) -> None:
-        """depths: how deep each link looks into calls of `method`.  refusals: `Chain.refusal`."""
+        """depths: how deep each link looks into calls of `method`.  refusals, honoured: as of Chain."""
         inward = tuple(enumerate(links))
         outward = inward[::-1]
         self.refusal = refusal
+        self.honours = honours
         self._refusals = refusals
+        self._honoured = honoured
         self._observe = observe
         self._links = tuple(links)
         self._starts = tuple((at, x.on_start, tuple(x.gives)) for at, x in inward if overrides(x, "on_start"))
@@ -125,7 +132,7 @@ class Plan:
                 if fact not in call.facts:
                     return settle(self._start_on(call, at, got))
         call.began = BEGUN
-        if call.obligations or self.refusal is not None:
+        if call.obligations or call.possible or self.refusal is not None:
             return self._owed(call)
         return None
 
@@ -209,6 +216,8 @@ class Plan:
 
     def _owed(self, call: Call) -> Refused:
         """Why the call cannot go on under what its links demanded, or None."""
+        if call.possible:
+            call.obligations |= self._honoured(call.method, call.possible)
         refusal = self._refusals(call.method, call.obligations) or self.refusal
         verdict = EXCUSED if refusal is None else refuse(call, refusal, self._observe)
         return verdict if isinstance(verdict, Deny) else None

@@ -589,6 +589,36 @@ def test_an_obligation_after_the_start_denies() -> None:
     assert run(Chain([link]), METHOD, [b"a"]).denied == Deny(Code.INTERNAL, "late.error:RuntimeError")
 
 
+def test_what_may_be_owed_is_honoured_where_it_can_be() -> None:
+    def on_start(call: Call) -> object:
+        call.may_oblige(frozenset({"redact:pii", "nobody can"}))
+        return PASS
+
+    owed = []
+
+    def look(call: Call, message: Message) -> object:
+        owed.append(call.obligations)
+        return PASS
+
+    def depth(method: Method, obligations: frozenset[str]) -> View | None:
+        return View.BYTES if "redact:pii" in obligations else None
+
+    link = scripted("policy", on_start=on_start, on_request=look)
+    redact = scripted("redact", depth=depth, honours=frozenset({"redact:pii"}), on_request=appends(b"[-]"))
+    assert Playbook([link, redact]) >> request(b"a") << b"a[-]" >> end
+    assert Playbook([link]) >> request(b"a") << b"a" >> end
+    assert owed == [frozenset({"redact:pii"}), frozenset()]
+
+
+def test_what_may_be_owed_after_the_start_denies() -> None:
+    def late(call: Call, message: Message) -> object:
+        call.may_oblige(frozenset({"redact:pii"}))
+        return PASS
+
+    link = scripted("late", on_request=late)
+    assert run(Chain([link]), METHOD, [b"a"]).denied == Deny(Code.INTERNAL, "late.error:RuntimeError")
+
+
 def test_a_depth_that_raises_denies_at_the_start() -> None:
     told = run(Chain([scripted("link", depth=gives(ValueError("x")), on_request=gives(PASS))]))
     assert told.denied == Deny(Code.INTERNAL, "link.error:ValueError")
