@@ -1,0 +1,163 @@
+"""A worker's knowledge of roles, groups, grants and policies: what it was told, put in force a little at a time.
+
+Putting a hundred thousand grants in force takes seconds, so no call waits for more than a slice of it. What takes
+something away goes first, and new policies before all: at no moment more is allowed than before or after a change.
+Used on the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+from sidecar.logs import Log
+from sidecar.policy import rows
+from sidecar.policy.engine import Engine
+from sidecar.policy.rows import KINDS, Key
+from sidecar.policy.validate import PolicyError
+
+log = Log("policy")
+
+Changed = Callable[[Collection[str] | None], None]  # tenants whose things have; None for any
+SLICE_S: Final = 0.001
+NEVER: Final = -math.inf
+POLICY: Final = "policy"
+# Places in the order in which changes are put in force.
+_POLICIES, _REPLACED, _POLICIES_GONE, _ADDED = range(4)
+
+
+class Known:
+    """engine: decides by what is known.  due: Unix seconds, the earliest at which a decision for an open call may be
+    another; whoever asks decisions brings it forward, whoever looks after open calls sets it back.
+
+    age: seconds since what was told was known to be so.  changed: told of what is in force now, once it all is.
+    clock: seconds of CLOCK_BOOTTIME.  timer: seconds, for slices.
+    """
+
+    def __init__(
+        self,
+        age: Callable[[], float],
+        changed: Changed,
+        clock: Callable[[], float],
+        timer: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.engine = Engine()
+        self.due = math.inf
+        self._age = age
+        self._changed = changed
+        self._clock = clock
+        self._timer = timer
+        self._so = NEVER  # when whoever tells had read what there is
+        self._telling = False  # whoever tells has told all: not so while another in its place has yet to read it
+        self._ready = False  # everything was put in force once
+        self._applied: dict[str, bytes] = {}
+        self._waiting: tuple[dict[str, bytes | None], ...] = ({}, {}, {}, {})
+        self._since = math.inf  # when the first came that waits and may take something away
+        self._touched: set[str | None] = set()  # tenants
+        self._scheduled = False
+        self._damaged: dict[str, str | None] = {}  # key → tenant, None for any
+
+    def doubt(self, tenant: str, max_staleness_s: float) -> str:
+        """The reason for which nothing can be decided for a tenant, "" where it can."""
+        if self.stale(max_staleness_s):
+            return "policy.stale"
+        if self._damaged and not {tenant, None}.isdisjoint(self._damaged.values()):
+            return "policy.damaged"
+        return ""
+
+    def stale(self, max_staleness_s: float) -> bool:
+        """Whether something may be otherwise than is known here, or nothing is known yet."""
+        now = self._clock()
+        return not self._ready or max(self._age(), now - self._so, now - self._since) > max_staleness_s
+
+    def listen_so(self, _key: str, value: Any) -> None:
+        """value: of `rows.SO`; None where whoever tells has begun anew, and has not read yet."""
+        self._telling = value is not None
+        if value is not None:
+            self._so, _ = value
+            if not self._ready or any(self._waiting):
+                self._soon()
+
+    def listen(self, key: str, value: Any) -> None:
+        """value: a row; None where the thing is gone."""
+        for waiting in self._waiting:
+            waiting.pop(key, None)
+        applied = self._applied.get(key)
+        if value != applied or key in self._damaged:
+            self._waiting[_place(key, value, applied)][key] = value
+        if not any(self._waiting[:_ADDED]):
+            self._since = math.inf
+        elif self._since == math.inf:
+            self._since = self._clock()
+        self._soon()
+
+    def _soon(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._apply)
+
+    def _apply(self) -> None:
+        """A slice of what waits."""
+        self._scheduled = False
+        if not self._telling:
+            return  # what has gone by now may be told again
+        until = self._timer() + SLICE_S
+        hurried = any(self._waiting[:_ADDED])
+        while waiting := next(filter(None, self._waiting), None):
+            key = next(iter(waiting))
+            self._put(key, waiting.pop(key))
+            if self._timer() >= until:
+                break
+        if not any(self._waiting[:_ADDED]):
+            self._since = math.inf
+        if any(self._waiting):
+            self._soon()
+        self._ready = self._ready or not any(self._waiting)
+        if self._touched and (not any(self._waiting) or (hurried and self._since == math.inf)):
+            touched, self._touched = self._touched, set()
+            self._changed(None if None in touched else {each for each in touched if each is not None})
+
+    def _put(self, key: str, row: bytes | None) -> None:
+        try:
+            named = rows.read_key(key)
+        except ValueError as error:
+            self._doubt(key, None, row, error)
+            return
+        self._touched.add(named.tenant)
+        self._damaged.pop(key, None)
+        if row is None:
+            self._applied.pop(key, None)
+            self._drop(named)
+            return
+        self._applied[key] = row
+        try:
+            item = rows.decode(named.kind, row)
+            if rows.key(item) != named:
+                raise ValueError(f"it is of {rows.key(item)}")
+            self.engine.put(item)
+        except (PolicyError, ValueError) as error:
+            self._drop(named)
+            self._doubt(key, named, row, error)
+
+    def _drop(self, named: Key) -> None:
+        self.engine.drop(KINDS[named.kind], named.tenant, named.name)
+
+    def _doubt(self, key: str, named: Key | None, row: bytes | None, error: Exception) -> None:
+        """What cannot be read grants nothing, and where it may have denied something, nothing is allowed."""
+        if named is None:
+            self._touched.add(None)
+            self._damaged.pop(key, None)
+        if row is not None:
+            log.error("policy_damaged", key=key, detail=str(error))
+            if named is None or named.kind == POLICY:
+                self._damaged[key] = None if named is None else named.tenant
+
+
+def _place(key: str, value: bytes | None, applied: bytes | None) -> int:
+    kind = key.partition("/")[0]
+    if kind == POLICY or kind not in KINDS:
+        return _POLICIES_GONE if value is None else _POLICIES
+    return _ADDED if applied is None else _REPLACED

@@ -1,0 +1,253 @@
+"""What a worker makes of what it is told of roles and policies."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from interceptors.facts import Principal
+from sidecar.policy import rows
+from sidecar.policy.model import Grant, Group, Item, Policy, Role
+from tests.policy.knowing import STALENESS_S, Knowing, settled
+
+ALICE = Principal("user", "user:okta/alice")
+ML = Role("ml", ("models.inference",))
+GRANT = Grant("g", ("user:okta/alice",), "ml", ("**",))
+FRAUD = "tenants/default/models/fraud-1"
+
+
+def key(item: Item) -> str:
+    return str(rows.key(item))
+
+
+def reason(at: Knowing, granted: bool = False) -> str:
+    decision = at.known.engine.decide(ALICE, "models.inference", FRAUD, granted=granted)
+    return "" if decision.allowed else decision.reason
+
+
+def test_nothing_is_decided_before_all_was_told() -> None:
+    at = Knowing()
+    assert at.doubt() == "policy.stale"
+
+    async def told_in_part() -> None:
+        at.known.listen(key(ML), rows.encode(ML))
+        at.known.listen(key(GRANT), rows.encode(GRANT))
+        await settled()
+
+    asyncio.run(told_in_part())
+    assert at.doubt() == "policy.stale"
+    assert reason(at) == "policy.no_grant"
+    at.tell()
+    assert at.doubt() == ""
+    assert reason(at) == ""
+    assert at.changed == [{"default"}]
+
+
+def test_who_is_told_that_there_is_nothing_can_decide() -> None:
+    at = Knowing()
+    at.tell()
+    assert at.doubt() == ""
+    assert reason(at, granted=True) == ""
+
+
+def test_changes_act() -> None:
+    at = Knowing()
+    at.tell(ML, GRANT)
+    at.tell(Policy("p", "deny"))
+    assert reason(at) == "policy.deny"
+    at.tell(Policy("p", "deny", resources=("models/other",)))
+    assert reason(at) == ""
+    at.tell(gone=[key(GRANT)])
+    assert reason(at) == "policy.no_grant"
+    at.tell(gone=[key(Grant("never", ("user:*",), "ml", ("**",)))])
+    assert at.doubt() == ""
+
+
+def test_it_is_told_of_whose_things_changed() -> None:
+    at = Knowing()
+    at.tell(ML, GRANT, Role("ml", ("models.read",), "acme"))
+    at.tell(Role("ml", ("models.*",), "acme"))
+    at.tell(ML)  # as it was
+    assert at.changed == [{"default", "acme"}, {"acme"}]
+
+
+@pytest.mark.parametrize("what", ["age", "so"])
+def test_what_may_have_changed_is_not_relied_upon(what: str) -> None:
+    at = Knowing()
+    at.tell(ML, GRANT)
+    if what == "age":
+        at.age = STALENESS_S + 0.001
+    else:
+        at.clock += STALENESS_S + 0.001
+    assert at.doubt() == "policy.stale"
+    at.age = 0.0
+    at.tell()
+    assert at.doubt() == ""
+
+
+def test_others_have_their_turns_and_what_takes_away_goes_before_what_gives() -> None:
+    at, last = Knowing(slow=True), Principal("user", "user:okta/u299")
+    at.tell(ML, GRANT)
+    grants = [Grant(f"g{number}", (f"user:okta/u{number}",), "ml", ("models/m",)) for number in range(300)]
+
+    def granted() -> bool:
+        return at.known.engine.decide(last, "models.inference", "tenants/default/models/m").allowed
+
+    async def run() -> None:
+        for grant in grants:
+            at.known.listen(key(grant), rows.encode(grant))
+        at.known.listen(key(GRANT), None)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert reason(at) == "policy.no_grant"
+        assert at.changed[1:] == [{"default"}]
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert not granted()
+        await settled()
+        assert granted()
+        assert at.changed[1:] == [{"default"}, {"default"}]
+
+    asyncio.run(run())
+
+
+def test_what_waits_only_to_be_granted_leaves_no_doubt() -> None:
+    at = Knowing(slow=True)
+    at.tell(ML, GRANT)
+    grants = [Grant(f"g{number}", (f"user:okta/u{number}",), "ml", ("models/m",)) for number in range(9)]
+
+    async def run() -> None:
+        for item in grants:
+            at.known.listen(key(item), rows.encode(item))
+        at.clock += STALENESS_S + 0.001
+        at.known.listen_so(rows.SO, (at.clock, 1.0))
+        assert at.doubt() == ""
+
+    asyncio.run(run())
+
+
+class Order:
+    """Writes down what is put in force."""
+
+    def __init__(self, at: Knowing) -> None:
+        self.done: list[str] = []
+        engine: Any = at.known.engine
+        self._put, self._drop = engine.put, engine.drop
+        engine.put, engine.drop = self.put, self.drop
+
+    def put(self, item: Item) -> None:
+        self.done.append(f"+{key(item)}")
+        self._put(item)
+
+    def drop(self, kind: type[Item], tenant: str, name: str) -> None:
+        self.done.append(f"-{name}")
+        self._drop(kind, tenant, name)
+
+
+def test_at_no_moment_more_is_allowed_than_before_or_after() -> None:
+    at = Knowing()
+    group = Group("team", ("user:okta/*",))
+    at.tell(ML, GRANT, group, Policy("old", "deny", "user.name == 'x'"))
+    order = Order(at)
+    at.tell(
+        Role("new", ("models.read",)), Group("team", ("user:okta/bob",)), Policy("new", "deny", "user.name == 'x'"),
+        gone=[key(GRANT), "policy/default/old"],
+    )  # fmt: skip
+    assert order.done == [
+        "+policy/default/new", "+group/default/team", "-g", "-old", "+role/default/new",
+    ]  # fmt: skip
+
+
+def test_of_what_changes_again_meanwhile_the_last_counts() -> None:
+    at = Knowing()
+    at.tell(ML, GRANT)
+    order = Order(at)
+    at.tell_rows((key(GRANT), None), (key(GRANT), rows.encode(GRANT)))
+    assert order.done == []
+    other = Grant("h", ("user:okta/bob",), "ml", ("**",))
+    at.tell_rows((key(other), rows.encode(other)), (key(other), None))
+    assert order.done == []
+
+
+# Whoever tells begins anew.
+
+
+def test_what_has_gone_because_another_has_yet_to_read_it_stays_in_force() -> None:
+    """A deny policy above all: rules of the config would grant."""
+    at = Knowing()
+    deny = Policy("p", "deny")
+    at.tell(ML, GRANT, deny)
+
+    async def anew(*told: tuple[str, bytes | None]) -> None:
+        for listed, row in told:
+            at.known.listen(listed, row)
+        at.known.listen_so(rows.SO, None)
+        await settled()
+
+    asyncio.run(anew(*((key(item), None) for item in (ML, GRANT, deny))))
+    assert reason(at, granted=True) == "policy.deny"
+    assert at.doubt() == ""
+    at.clock += STALENESS_S + 0.001
+    assert at.doubt() == "policy.stale"
+    at.tell(ML, deny)
+    assert at.doubt() == ""
+    assert reason(at, granted=True) == "policy.deny"
+    at.tell(gone=[key(deny)])
+    assert reason(at) == "policy.no_grant"  # the grant has not come back
+
+
+def test_what_is_not_put_in_force_in_time_is_not_relied_upon() -> None:
+    at = Knowing(slow=True)
+    at.tell(ML, GRANT)
+
+    async def run() -> None:
+        for item in (ML, GRANT):
+            at.known.listen(key(item), None)
+        at.clock += STALENESS_S + 0.001
+        at.known.listen_so(rows.SO, (at.clock, 1.0))
+        assert at.doubt() == "policy.stale"
+        await settled()
+        assert at.doubt() == ""
+
+    asyncio.run(run())
+
+
+# What cannot be read.
+
+
+@pytest.mark.parametrize(
+    ("damaged", "row", "doubtful"),
+    [
+        ("policy/default/p", b"{", {"default"}),
+        ("policy/default/p", b'{"name":"p","effect":"allow","condition":"user."}', {"default"}),
+        ("policy/default/p", b'{"name":"q","effect":"deny"}', {"default"}),  # another's
+        ("policy/acme/p", b'{"name":"p","effect":"deny"}', {"acme"}),  # another tenant's
+        ("role/default/ml", b"{", set()),
+        ("grant/default/g", b'{"id":"g"}', set()),
+        ("nosuch/default/p", b"{}", {"default", "acme"}),
+        ("policy", b"{}", {"default", "acme"}),
+    ],
+)
+def test_what_cannot_be_read_grants_nothing_and_denies(damaged: str, row: bytes, doubtful: set[str]) -> None:
+    at = Knowing()
+    at.tell(ML, GRANT)
+    at.tell_rows((damaged, row))
+    doubted = {tenant for tenant in ("default", "acme") if at.doubt(tenant) == "policy.damaged"}
+    assert doubted == doubtful
+    if damaged.startswith(("role", "grant")):
+        assert reason(at) == "policy.no_grant"  # not as it was before either
+    assert at.changed[-1] is None or at.changed[-1]
+    at.tell_rows((damaged, None))
+    assert at.doubt("default") == at.doubt("acme") == ""
+
+
+def test_what_could_not_be_read_is_good_again() -> None:
+    at = Knowing()
+    policy = Policy("p", "deny")
+    at.tell_rows((key(policy), b"{"))
+    assert at.doubt() == "policy.damaged"
+    at.tell(policy)
+    assert at.doubt() == ""
+    assert reason(at, granted=True) == "policy.deny"
