@@ -1,15 +1,15 @@
 """Permissions: what they are called, which a rule must name to grant, and the port to whoever decides by more.
 
 A permission is dotted, "models.inference". A pattern of permissions is one of them, "models.*" for all below, or "*".
+What is asked for is a model, "models/digits", a version of it, "models/digits/versions/2", or else the tenant.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 from typing import Final, Protocol
 
-from interceptors.contract import NO_OBLIGATIONS, Call, ModelName
+from interceptors.contract import Call, ModelName
 from interceptors.facts import Principal
 
 READ: Final = "models.read"  # metadata, readiness, config, statistics, what there is
@@ -36,7 +36,6 @@ SENSITIVE: Final = frozenset(
         ROLES_WRITE, GROUPS_WRITE, GRANTS_WRITE, POLICIES_WRITE,
     )
 )  # fmt: skip
-SERVER: Final = "server"  # the resource of calls that are about no model in particular
 
 
 def covers(pattern: str, permission: str) -> bool:
@@ -44,30 +43,46 @@ def covers(pattern: str, permission: str) -> bool:
     return pattern in ("*", permission) or (pattern.endswith(".*") and permission.startswith(pattern[:-1]))
 
 
-def resource_of(model: ModelName) -> str:
-    """What a model is called as a resource: "models/digits", "models/digits/versions/2"; relative to the tenant."""
-    return f"models/{model.name}/versions/{model.version}" if model.version else f"models/{model.name}"
-
-
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """reason: stable, of a denial for the record, "" where it allows.
+class About:
+    """What a message is about. model: None where it is about no model in particular.  size: its bytes."""
+
+    model: ModelName | None
+    size: int
+
+
+class Decision(Protocol):
+    """reason: stable, of a denial, for the record.
 
     obligations: what links of the chain must do for the call, else it is denied.  until: Unix seconds, from which the
-    decision holds no more.
+    decision may be another; -inf for any time.
     """
 
-    allowed: bool
-    reason: str = ""
-    obligations: frozenset[str] = NO_OBLIGATIONS
-    until: float = inf
+    @property
+    def allowed(self) -> bool: ...
+
+    @property
+    def reason(self) -> str: ...
+
+    @property
+    def obligations(self) -> frozenset[str]: ...
+
+    @property
+    def until(self) -> float: ...
 
 
 class Access(Protocol):
-    """Whoever knows roles and policies."""
+    """Whoever knows roles and policies. It never raises: what cannot be decided is not allowed.
 
-    def decide(self, principal: Principal, permission: str, resource: str, call: Call) -> Decision:
-        """resource: as of `resource_of`, or SERVER. Asked for each permission and resource of a call and its messages.
+    granted: whether a rule of the config, or the caller's API key, grants it already, so that only policies are asked.
+    `call.now` is the time of every decision.
+    """
 
-        Never raises: what cannot be decided is not allowed.
+    def begin(self, principal: Principal, permission: str, call: Call, granted: bool) -> Decision:
+        """Whether anything at all may be allowed to a call of which no message has come.
+
+        granted: on some models at least.  obligations: all that decisions on its messages may come to.
         """
+
+    def decide(self, principal: Principal, permission: str, about: About, call: Call, granted: bool) -> Decision:
+        """Asked for each permission that a message needs, on each model that it names."""

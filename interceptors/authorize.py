@@ -2,16 +2,17 @@
 
 A call needs its method's permission, and what its messages demand beyond, each on every model that is named. Rules add
 up: each of these may be granted by another. The holder of an API key may do what the key permits, and rules neither add
-to that nor take from it.
+to that nor take from it. Where roles and policies are in force (`interceptors.access`), roles grant as well, and every
+message has to pass the policies, whoever grants it (`interceptors.decided`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final
 
-from interceptors.access import SENSITIVE, covers
+from interceptors.access import SENSITIVE, Access, covers
 from interceptors.bounded import Bounded
 from interceptors.contract import (
     PASS,
@@ -26,15 +27,15 @@ from interceptors.contract import (
     Verdict,
     View,
 )
+from interceptors.decided import MODEL, Decided
 from interceptors.facts import CalledModel, KeyGrant, Principal
 from interceptors.patterns import Pattern, PatternError, name_pattern, path_pattern
+from interceptors.permits import LONGEST_MODEL, MOST_MODELS, NOTHING, Models, Permit, Scope
 
 # Kind of principal → how its names begin.
 KINDS: Final = {"spiffe": "spiffe://", "dns": "dns:", "cn": "cn:", "user": "user:", "key": "key:"}
 MODELS, EVERYTHING = "models", "**"  # in patterns of resources
 MOST_DECISIONS: Final = 16384  # remembered by principal and method
-MOST_MODELS: Final = 1024  # answers remembered for each set of model patterns
-LONGEST_MODEL: Final = 256  # characters; a longer name is no model of ours
 
 # ModelMesh (KServe) sends a call to the model that these name, whatever its message says.
 ROUTING: Final = frozenset((b"mm-model-id", b"mm-vmodel-id"))
@@ -42,7 +43,6 @@ ROUTING_BINARY: Final = frozenset((b"mm-model-id-bin", b"mm-vmodel-id-bin"))
 
 NO_PRINCIPAL: Final = Deny(Code.UNAUTHENTICATED, "authorize.no_principal", "client identity required")
 NO_RULE: Final = Deny(Code.PERMISSION_DENIED, "authorize.no_rule", "permission denied")
-MODEL: Final = Deny(Code.PERMISSION_DENIED, "authorize.model", "permission denied")
 MALFORMED: Final = Deny(Code.INVALID_ARGUMENT, "authorize.malformed", "request message cannot be read")
 
 
@@ -69,53 +69,6 @@ class Rule:
     permissions: tuple[str, ...] | None = None
 
 
-Models: TypeAlias = "tuple[Pattern, ...] | None"
-
-
-class Scope:
-    """On which models something is granted. models: patterns of which each model's name matches one; None for all."""
-
-    __slots__ = ("_known", "models")
-
-    def __init__(self, models: Models) -> None:
-        self.models = models
-        self._known: Bounded[str, bool] = Bounded(MOST_MODELS)
-
-    def covers(self, model: str) -> bool:
-        if self.models is None:
-            return True
-        # A server in C reads a name only up to its NUL, so "secret" and what stands behind would pass as "*-public".
-        if len(model) > LONGEST_MODEL or "\0" in model:
-            return False
-        known = self._known.get(model)
-        if known is None:
-            known = self._known.keep(model, any(pattern.matches(model) for pattern in self.models))
-        return known
-
-
-class Permit:
-    """What a principal may do with a method.
-
-    scope: of the method's permission.  special: by permission, of what its messages may demand beyond.
-    """
-
-    __slots__ = ("scope", "special")
-
-    def __init__(self, scope: Scope, special: Mapping[str, Scope]) -> None:
-        self.scope = scope
-        self.special = special
-
-    def keeps(self, earlier: Permit | None) -> bool:
-        """Whether whoever was let in by `earlier`, or by none, may go on so: each scope is free now, or as it was."""
-        if earlier is None:
-            return self.scope.models is None
-        now, before = {"": self.scope, **self.special}, {"": earlier.scope, **earlier.special}
-        return all(
-            name in now and (now[name].models is None or now[name].models == scope.models)
-            for name, scope in before.items()
-        )
-
-
 class Authorize(Interceptor):
     """Denies what no rule allows; where a message decides, every request message is checked."""
 
@@ -124,12 +77,13 @@ class Authorize(Interceptor):
     needs = frozenset({Principal})
     gives = frozenset({Permit})
 
-    def __init__(self, rules: Sequence[Rule], keys: bool = False) -> None:
-        """keys: whether callers may hold API keys.
+    def __init__(self, rules: Sequence[Rule], keys: bool = False, access: Access | None = None) -> None:
+        """keys: whether callers may hold API keys.  access: roles and policies, None where there are none.
 
         Raises RuleError, its field "rules[0].methods[1]", for a rule that cannot be read.
         """
         self._keys = keys
+        self._access = access
         self._all = [_Compiled(rule, f"rules[{at}]") for at, rule in enumerate(rules)]
         self._rules = _Index(self._all)
         # Patterns are shared by the rules that spell them alike.
@@ -141,6 +95,8 @@ class Authorize(Interceptor):
     def depth(self, method: Method, obligations: frozenset[str]) -> View | None:
         if method.lists:
             return None  # it names no model, and whoever may read some sees these in the answer (`visible`)
+        if self._access is not None:
+            return View.BYTES
         # A key may be for some models only, whichever method its holder calls.
         if self._keys or any(pattern.matches(method.path) for pattern in self._naming):
             return View.BYTES
@@ -155,6 +111,8 @@ class Authorize(Interceptor):
         else:
             key = (principal.kind, principal.name, call.method.path)
             decision = self._decisions.get(key) or self._decisions.keep(key, self._decide(principal, call.method))
+        if self._access is not None:
+            return self._begin(call, self._access, principal, NOTHING if isinstance(decision, Deny) else decision)
         if isinstance(decision, Deny):
             return decision
         if decision.scope.models is not None and not _routed_within(call, decision.scope):
@@ -162,7 +120,22 @@ class Authorize(Interceptor):
         call.put(decision)
         return PASS
 
+    def _begin(self, call: Call, access: Access, principal: Principal, permit: Permit) -> Verdict:
+        """Under roles and policies. permit: what is granted without them."""
+        if any(name in ROUTING_BINARY for name, _ in call.headers.fields):
+            return MODEL
+        routed = tuple([ModelName(value.decode()) for name, value in call.headers.fields if name in ROUTING])
+        decided = Decided(access, principal, call.method.permission, permit, routed)
+        denied = decided.begin(call)
+        if denied is not None:
+            return denied
+        call.put(permit)
+        call.put(decided)
+        return PASS
+
     def on_request(self, call: Call, message: Message) -> Verdict:
+        if self._access is not None:
+            return self._decide_on(call, message)
         permit = call.find(Permit)
         free = permit is None or permit.scope.models is None  # without one the chain only observes
         codec, raw = call.codec, message.raw
@@ -184,6 +157,19 @@ class Authorize(Interceptor):
                 if scope is None or not _within(scope, models):
                     return missing(permission)
         return PASS if models or free else MODEL
+
+    def _decide_on(self, call: Call, message: Message) -> Verdict:
+        """Under roles and policies."""
+        decided = call.find(Decided)
+        codec, raw = call.codec, message.raw
+        try:
+            special, models = codec.special(raw), codec.models(raw, False)
+        except CodecError:
+            return PASS if decided is None else MALFORMED  # without one the chain only observes
+        for model in models:
+            _note(call, model)
+        denied = None if decided is None else decided.message(call, models, special, len(raw))
+        return PASS if denied is None else denied
 
     def _withholds(self, method: Method) -> bool:
         """Whether some rule about `method` does not grant all that its messages may demand, on every model."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from interceptors.authorize import Permit
 from interceptors.contract import (
     PASS,
     Call,
@@ -19,6 +18,8 @@ from interceptors.contract import (
     Verdict,
     View,
 )
+from interceptors.decided import Decided
+from interceptors.permits import Permit
 
 MALFORMED: Final = Deny(Code.INTERNAL, "visible.malformed", "response message cannot be read")
 
@@ -26,7 +27,7 @@ MALFORMED: Final = Deny(Code.INTERNAL, "visible.malformed", "response message ca
 class Visible(Interceptor):
     """Takes models out of answers that list them. Not for a chain that only observes: it would change what callers see.
 
-    Stands behind `authorize`, whose Permit says what may be read.
+    Stands behind `authorize`, whose Permit says what may be read, or Decided under roles and policies.
     """
 
     name = "visible"
@@ -37,12 +38,12 @@ class Visible(Interceptor):
         return View.BYTES if method.lists else None
 
     def on_response(self, call: Call, message: Message) -> Verdict:
-        scope = call.get(Permit).scope
-        if scope.models is None:
+        scope, decided = call.get(Permit).scope, call.find(Decided)
+        if decided is None and scope.models is None:
             return PASS
 
         def hidden(model: ModelName) -> bool:
-            return not scope.covers(model.name)
+            return not (scope.covers(model.name) if decided is None else decided.sees(call, model))
 
         try:
             return Forward((Message(call.codec.without_models(message.raw, hidden)),))

@@ -10,7 +10,7 @@ import math
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Collection, Generator
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -20,9 +20,10 @@ from typing import Any, Final
 
 import uvloop
 
-from interceptors.authorize import Authorize, Permit
+from interceptors.authorize import Authorize
 from interceptors.chain import Chain
-from interceptors.contract import AnswerError, Call, Code, Deny, Headers, Peer
+from interceptors.contract import AnswerError, Call, Deny, Peer
+from interceptors.decided import Decided
 from interceptors.events import Event
 from interceptors.facts import PeerCertificate, Principal
 from interceptors.ledger import Ledger, NoLedger, TakeAll, Taken
@@ -49,6 +50,9 @@ from sidecar.internal.peer import expect
 from sidecar.limits.ledger_mmap import MmapLedger
 from sidecar.limits.waiting import Waiting
 from sidecar.logs import Log
+from sidecar.policy import rows
+from sidecar.policy.access import PolicyAccess
+from sidecar.policy.known import Known as PolicyKnown
 from sidecar.processes.child import Birth, Control, resident
 from sidecar.processes.doors import Doors
 from sidecar.processes.messages import Abandon, Attach, Commit, Leave, Message, Neighbour, Prepare, Prepared, Ready
@@ -64,6 +68,7 @@ from sidecar.relay.tls import ClientTls, ServerTls
 from sidecar.relay.tls_channel import TlsChannel
 from sidecar.relay.upstream.pool import Pool
 from sidecar.relaying import address_of, codecs, front_settings, upstream_settings
+from sidecar.standing import Standing
 from sidecar.telemetry import metrics
 from sidecar.telemetry.pulse import Gauge, boot_clock
 from sidecar.telemetry.watched import Watched
@@ -73,10 +78,8 @@ log = Log("app")
 CALLS: Final = "calls.sock"  # of the services process, in the run directory
 STREAMS: Final = "streams.sock"
 HAND_IN_S: Final = 30.0
+EXPIRIES_S: Final = 0.25  # between looks at whether what open calls rest on has ended
 LISTEN: Final = "listen-"  # how the names of the listening descriptors begin
-
-CHANGED: Final = Deny(Code.PERMISSION_DENIED, "authorize.changed", "permission denied")
-UNDECIDED: Final = Deny(Code.UNAVAILABLE, "authorize.undecided", "permission cannot be decided at the moment")
 
 
 def main(birth: Birth) -> int:
@@ -90,6 +93,7 @@ class Fittings:
 
     config: Config
     front: FrontSettings
+    access: PolicyAccess | None
     authorize: Authorize
     chain: Chain
     standing: Chain
@@ -132,12 +136,13 @@ def _limits_trouble(refusal: str) -> None:
 class Lasting:
     """What outlives a generation of the config.
 
-    told: of issuers' keys.  known: API keys.  sequence_key: as of Sequences.
+    told: of issuers' keys.  known: API keys.  policies: roles and all that.  sequence_key: as of Sequences.
     """
 
     ledger: LimitLedger
     told: Told
     known: KeysKnown
+    policies: PolicyKnown
     sequence_key: bytes
 
 
@@ -149,12 +154,15 @@ def fittings(settings: dict[str, Any], lasting: Lasting, before: Fittings | None
     config = build(settings["config"], Path(settings["directory"]), {})
     now = time.time()
     server, client = wiring.server_tls(config), wiring.client_tls(config)
-    kept = before.authorize if before and _asks(before.config) == _asks(config) else None
     held = wiring.keys(config, lasting.told)
-    identify, authorize = wiring.identification(config, held, lasting.known), kept or wiring.authorization(config)
+    access = _the_same_or(wiring.access(config, lasting.policies), before)
+    same = before is not None and _asks(before.config) == _asks(config) and before.access is access
+    identify = wiring.identification(config, held, lasting.known)
+    authorize = before.authorize if before is not None and same else wiring.authorization(config, access)
     return Fittings(
         config,
         front_settings(config),
+        access,
         authorize,
         wiring.chain(config, ids(), lasting.ledger.of(config), lasting.sequence_key, identify, authorize),
         wiring.standing(config, identify, authorize),
@@ -163,6 +171,12 @@ def fittings(settings: dict[str, Any], lasting: Lasting, before: Fittings | None
         ServerTls(server, now) if server is not None else None,
         ClientTls(client, now) if client is not None else None,
     )
+
+
+def _the_same_or(access: PolicyAccess | None, before: Fittings | None) -> PolicyAccess | None:
+    """The one before, where it decides as `access` does: open calls go on by who decided on them."""
+    earlier = None if before is None else before.access
+    return earlier if access is not None and access.like(earlier) else access
 
 
 def _asks(config: Config) -> tuple[object, ...]:
@@ -185,8 +199,10 @@ class _Worker:
         self._follower: Follower | None = None  # until there is a loop
         self._told = Told(lambda: math.inf if self._follower is None else self._follower.age(), self._issuers_changed)
         self._known_keys = KeysKnown(self._told.age, self._keys_changed, boot_clock)
+        self._policies = PolicyKnown(self._told.age, self._policies_changed, boot_clock)
         key = sequence_key(bytes.fromhex(birth.start.key))
-        self._lasting = Lasting(self._ledger, self._told, self._known_keys, key)
+        self._lasting = Lasting(self._ledger, self._told, self._known_keys, self._policies, key)
+        self._certain = False  # what was known of policies at the last look was known to be so
         self._now = fittings(birth.start.settings, self._lasting)
         self._next: tuple[int, Fittings] | None = None  # prepared, with its generation
         self._making = 0  # the generation that is being prepared
@@ -203,8 +219,11 @@ class _Worker:
         follower = self._follower = Follower(
             loop,
             boot_clock,
-            {KEYS: self._told.listen, FILE: known.listen_file, API_KEYS: known.listen, SO: known.listen_so},
-        )
+            {
+                KEYS: self._told.listen, FILE: known.listen_file, API_KEYS: known.listen, SO: known.listen_so,
+                rows.ITEMS: self._policies.listen, rows.SO: self._policies.listen_so,
+            },
+        )  # fmt: skip
         answers = Answers(loop, {TakeAll: self._ledger.take_all, FetchKeys: self._fetch_keys})
         self._relay = relay = Relay(loop, now.front, now.chain, now.codecs, recorder, spans, answers, meter, jitter)
         relay.resident = resident
@@ -234,6 +253,7 @@ class _Worker:
                 watched.begin(self._gauges())
             settle()
             self._hand_in()
+            self._look_at_expiries()
             return await self._serve(control)
         finally:
             follower.close()
@@ -367,6 +387,39 @@ class _Worker:
         else:
             self._ask_again_soon(lambda call: _caller(call, "key") in holders)
 
+    def _policies_changed(self, tenants: Collection[str] | None) -> None:
+        """tenants: whose roles, grants or policies have changed; None for any."""
+
+        def concerned(call: Call) -> bool:
+            decided = call.find(Decided)
+            return decided is not None and (tenants is None or decided.principal.tenant in tenants)
+
+        self._front.ask_again(concerned, self._decide_again)
+
+    def _look_at_expiries(self) -> None:
+        """Grants begin and end by themselves, and some conditions read the time."""
+        asyncio.get_running_loop().call_later(EXPIRIES_S, self._look_at_expiries)
+        policies, now, before = self._policies, time.time(), self._certain
+        self._certain = self._now.access is None or self._now.access.certain
+        if before and not self._certain:
+            self._policies_changed(None)  # what they rest on may be so no more, and nobody would say
+        if now < policies.due:
+            return
+        policies.due = math.inf  # calls that are decided on from here on bring it forward
+
+        def concerned(call: Call) -> bool:
+            decided = call.find(Decided)
+            if decided is None:
+                return False
+            if now < decided.until:
+                policies.due = min(policies.due, decided.until)
+            return decided.until <= now
+
+        self._front.ask_again(concerned, self._decide_again)
+
+    def _decide_again(self, call: Call, _peer: Peer) -> Deny | None:
+        return call.get(Decided).again(call, time.time())
+
     def _ask_again_soon(self, concerned: Concerned) -> None:
         def ask_again() -> None:
             self._front.ask_again(concerned, Standing(self._now.standing, self._relay.wall))
@@ -473,27 +526,6 @@ def _caller(call: Call, kind: str) -> str | None:
     """The name of who calls, where that is of a kind."""
     principal = call.find(Principal)
     return principal.name if principal is not None and principal.kind == kind else None
-
-
-class Standing:
-    """Whether an open call would be let in now, as it was. chain: identifies and authorizes.  wall: Unix seconds."""
-
-    def __init__(self, chain: Chain, wall: Callable[[], float]) -> None:
-        self._chain = chain
-        self._wall = wall
-
-    def __call__(self, call: Call, peer: Peer) -> Deny | None:
-        probe = Call(call.method, Headers(call.headers.given), peer, self._wall(), None, call.codec)
-        verdict: Any = self._chain.plan(call.method).start(probe)
-        if isinstance(verdict, Generator):
-            verdict.close()
-            return UNDECIDED
-        if verdict is not None:
-            return verdict  # type: ignore[no-any-return]
-        before, now = call.find(Permit), probe.find(Permit)
-        # Its messages go on being checked by what it was let in with: where that is not the same, it begins anew.
-        same = now is None or now.keeps(before)
-        return None if same and call.find(Principal) == probe.find(Principal) else CHANGED
 
 
 def ids() -> Callable[[int], bytes]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
-from interceptors.access import covers
-from interceptors.authorize import Authorize, Rule, RuleError
+from interceptors.access import Access, covers
+from interceptors.authorize import KINDS, Authorize, Rule, RuleError
 from interceptors.chain import Chain, ChainError
 from interceptors.contract import Interceptor
 from interceptors.correlate import Correlate
@@ -33,11 +33,14 @@ from sidecar.identity.keys_known import KeysKnown
 from sidecar.identity.model import Issuer
 from sidecar.identity.sources import KeySource
 from sidecar.identity.tokens import Tokens
+from sidecar.policy.access import Given, PolicyAccess
+from sidecar.policy.known import Known as PolicyKnown
 from sidecar.relay.codecs.registry import registry
 from sidecar.relay.tls import ClientTlsSettings, ServerTlsSettings, TrustAnchor
 
 WILD = frozenset("*?")  # in patterns of models
 UNTOLD = Told(lambda: inf)
+UNKNOWN = PolicyKnown(lambda: inf, lambda tenants: None, lambda: 0.0)
 
 
 class WiringError(SettingError):
@@ -97,7 +100,7 @@ def chain(
     links: list[Interceptor] = [
         Trace(random_bytes, config.telemetry.sample) if config.telemetry.otlp else Correlate(),
         identify or identification(config, keys(config, UNTOLD)),
-        authorize or authorization(config),
+        authorize or authorization(config, access(config, UNKNOWN)),
         *(() if config.unsafe_observe_only else [Visible()]),
         *([_limit(config, ledger)] if config.limited else ()),
     ]
@@ -184,8 +187,26 @@ def issuer(said: TokenIssuer) -> Issuer:
     )
 
 
-def authorization(config: Config) -> Authorize:
-    """The link of the config's rules. Raises WiringError for one that cannot be read, or names what nobody needs."""
+def access(config: Config, known: PolicyKnown) -> PolicyAccess | None:
+    """Who decides by roles and policies; None where they are off. known: what there is of them."""
+    said = config.authorization
+    if not said.policies:
+        return None
+    of_identities = {pattern for pattern in said.attributes if pattern.startswith(tuple(KINDS.values()))}
+    given = Given(
+        tuple((pattern, dict(told)) for pattern, told in said.attributes.items() if pattern not in of_identities),
+        tuple((pattern, dict(told)) for pattern, told in said.attributes.items() if pattern in of_identities),
+        tuple((name, header.encode()) for name, header in said.metadata.items()),
+        tuple((name, network) for name, networks in said.locations.items() for network in networks),
+    )
+    return PolicyAccess(known, given, config.state.max_staleness)
+
+
+def authorization(config: Config, access: Access | None = None) -> Authorize:
+    """The link of the config's rules. access: as of the function of that name.
+
+    Raises WiringError for a rule that cannot be read, or names what nobody needs.
+    """
     needed = registry(config.upstream.protocol, config.upstream.services).permissions
     for at, said in enumerate(config.authorization.rules):
         for number, pattern in enumerate(said.permissions or ()):
@@ -195,7 +216,7 @@ def authorization(config: Config) -> Authorize:
                 raise WiringError(place, f"{problem}; there are {', '.join(sorted(needed))}")
     rules = [Rule(rule.identities, rule.methods, rule.models, rule.permissions) for rule in config.authorization.rules]
     try:
-        return Authorize(rules, config.authentication.api_keys is not None)
+        return Authorize(rules, config.authentication.api_keys is not None, access)
     except RuleError as error:
         place, _, problem = str(error).partition(": ")
         raise WiringError(f"authorization.{place}", problem) from error

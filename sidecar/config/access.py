@@ -7,15 +7,20 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BeforeValidator, Field
 
 from sidecar.config.fields import (
+    Attribute,
+    AttributeName,
     FilePath,
     IdentityPattern,
     IssuerUrl,
     KeysUrl,
     Many,
+    MetadataName,
     MethodPattern,
     Name,
+    Network,
     OneOrMore,
     PermissionPattern,
+    ResourceOrIdentityPattern,
     Section,
     Spelt,
     Title,
@@ -198,6 +203,22 @@ class Authorization(Section):
         (),
         description="Who has `builtin.admin` on everything of the default tenant, and so gives others what they may "
         "do: patterns as of `rules`. Needs `policies`.",
+    )
+    attributes: dict[ResourceOrIdentityPattern, dict[AttributeName, Attribute]] = Field(
+        written({}),
+        description="What conditions of policies may ask for, by pattern: of resources, as in "
+        "`models/fraud-*: {classification_level: 3}`, or of identities, as in `spiffe://example.org/team/*: {team: "
+        "fraud}`, beside what their tokens say and before that. Of several patterns that match, the last has the say.",
+    )
+    metadata: dict[AttributeName, MetadataName] = Field(
+        written({}),
+        description="Attributes of requests, and the metadata that has each: with `purpose: x-purpose`, conditions may "
+        "ask for `request.purpose`. It is what the caller says, nothing more.",
+    )
+    locations: dict[Name, OneOrMore[Network]] = Field(
+        written({}),
+        description="Where callers are: a name such as `eu`, and the networks of it. Conditions ask for "
+        "`environment.location`; of several networks that hold an address the smallest counts.",
     )
     unsafe_shared_sequences: bool = Field(
         False,

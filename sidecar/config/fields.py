@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
 from urllib.parse import urlsplit
@@ -144,6 +146,74 @@ _identity = _matching(
     "identity pattern",
 )
 IdentityPattern: TypeAlias = Annotated[str, _identity[0], _identity[1]]
+
+_resource = r"[a-z][a-z0-9_]*/(?=[^/])[^\x00-\x1f\x7f-\x9f]{1,512}"
+_named = _matching(
+    rf"{_resource}|{_SPIFFE}|{_DNS}|{_CN}|{_USER}|{_KEY}",
+    'a pattern of resources such as "models/fraud-*", or of identities such as "spiffe://domain/path"',
+    "resource or identity pattern",
+)
+ResourceOrIdentityPattern: TypeAlias = Annotated[str, _named[0], _named[1]]
+
+_attribute = _matching(
+    r"[A-Za-z_][A-Za-z0-9_]{0,62}", 'an attribute\'s name: letters, digits or "_", no digit first', "attribute"
+)
+AttributeName: TypeAlias = Annotated[str, _attribute[0], _attribute[1]]
+
+_header = _matching(
+    r"[a-z0-9_.-]{1,128}(?<!-bin)", "a metadata name in lower case, without -bin at its end", "metadata"
+)
+MetadataName: TypeAlias = Annotated[str, _header[0], _header[1]]
+
+NETWORK_EXPECTED = "a network such as 10.0.0.0/8 or 2001:db8::/32"
+
+
+def _network(value: Any) -> IPv4Network | IPv6Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    if not isinstance(value, str) or len(value) > 64:
+        raise expected(NETWORK_EXPECTED)
+    try:
+        return ip_network(value)
+    except ValueError:
+        raise expected(NETWORK_EXPECTED) from None
+
+
+Network: TypeAlias = Annotated[
+    IPv4Network | IPv6Network,
+    PlainValidator(_network),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "title": "network"}),
+]
+
+ATTRIBUTE_EXPECTED = "a text, a number, true or false, or a list of texts"
+MOST_VALUES = 256  # of a list, as conditions take it
+LONGEST_VALUE = 4096
+
+
+def _attribute_value(value: Any) -> AttributeValue:
+    values = value if isinstance(value, list | tuple) else [value]
+    kinds = (str,) if isinstance(value, list | tuple) else (str, int, float, bool)
+    if len(values) > MOST_VALUES or not all(isinstance(each, kinds) for each in values):
+        raise expected(ATTRIBUTE_EXPECTED)
+    for each in values:
+        if isinstance(each, str) and len(each) > LONGEST_VALUE:
+            raise expected(f"texts of {LONGEST_VALUE} characters at most")
+        if (isinstance(each, int) and not -(1 << 63) <= each < 1 << 63) or (
+            isinstance(each, float) and not math.isfinite(each)
+        ):
+            raise expected("a finite number of 64 bits at most")
+    return tuple(values) if isinstance(value, list | tuple) else value
+
+
+AttributeValue: TypeAlias = str | int | float | bool | tuple[str, ...]
+Attribute: TypeAlias = Annotated[
+    AttributeValue,
+    PlainValidator(_attribute_value),
+    WithJsonSchema(
+        {"anyOf": [{"type": ["string", "number", "boolean"]}, {"type": "array", "items": {"type": "string"}}]}
+    ),
+]
 
 _method = _matching(
     r"/[A-Za-z0-9_.*]+/[A-Za-z0-9_*]+|/[A-Za-z0-9_.*]*\*\*[A-Za-z0-9_.*]*",

@@ -47,6 +47,9 @@ TLS = ("listen", "tls")
 RULES = ("authorization", "rules")
 POLICIES = ("authorization", "policies")
 ADMINS = ("authorization", "bootstrap_admins")
+ATTRIBUTES = ("authorization", "attributes")
+METADATA = ("authorization", "metadata")
+OF_REQUESTS = ("method", "model", "size", "version")  # attributes
 LIMITS: Place = ("limits",)
 MEMORY: Place = ("listen", "limits", "memory")
 MOST_DAYS = 366  # in which a limit's bucket refills
@@ -142,6 +145,18 @@ def identities_can_occur(config: Config) -> Iterator[Breach]:
 def admins_need_policies(config: Config) -> Iterator[Breach]:
     if config.authorization.bootstrap_admins and not config.authorization.policies:
         yield Breach(POLICIES, "true, because authorization.bootstrap_admins are granted a role", "false")
+
+
+def attributes_can_occur(config: Config) -> Iterator[Breach]:
+    for pattern in config.authorization.attributes:
+        if pattern.startswith(("spiffe://", "dns:", "cn:", "user:", "key:")):
+            yield from _impossible(pattern, config.authentication, (*ATTRIBUTES, pattern))
+
+
+def metadata_has_names_of_its_own(config: Config) -> Iterator[Breach]:
+    for name in config.authorization.metadata:
+        if name in OF_REQUESTS:
+            yield Breach((*METADATA, name), "another name, for every request has an attribute of this one", f"'{name}'")
 
 
 def _nobody_is_known(authentication: Authentication) -> bool:
@@ -319,6 +334,8 @@ CROSS_RULES: tuple[CrossRule, ...] = (
     CrossRule((MTLS,), domains_are_distinct),
     CrossRule((MTLS, JWT, API_KEYS), identities_can_occur),
     CrossRule((POLICIES, ADMINS), admins_need_policies),
+    CrossRule((MTLS, JWT, API_KEYS, ATTRIBUTES), attributes_can_occur),
+    CrossRule((METADATA,), metadata_has_names_of_its_own),
     CrossRule((JWT,), issuers_are_distinct),
     CrossRule((JWT,), issuers_have_keys),
     CrossRule((("upstream", "protocol"), ("upstream", "services")), rules_can_tell_models),

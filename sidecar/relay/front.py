@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final, TypeAlias, cast
 
@@ -27,6 +27,7 @@ from sidecar.relay.wire import Wire
 
 _log = Log("front")
 _TICK_S: Final = 0.5
+_TURN_S: Final = 0.001  # for asking again about calls, before others have their turn
 _ANSWER_S: Final = 20.0  # for a keepalive PING
 _GOODBYE_S: Final = 5.0  # for a client to answer the farewell of a drain, and for its last call to arrive
 _GREETING_S: Final = 1.0  # for a handshake, while others wait for their turn
@@ -399,23 +400,31 @@ class Front:
 
         vouch: what a connection's peer is now; raises TlsRefused.  allow: why an open call of a peer may not go on.
         """
-        self._judge(lambda wire: wire.recheck(vouch, allow))
+        for wire in list(self._wires):
+            self._judge(wire, lambda each: each.recheck(vouch, allow))
 
     def ask_again(self, concerned: Concerned, allow: Allow) -> None:
         """What some calls rest on has changed: deny those of them that are open and not allowed any more.
 
         Whom we trust is not asked: of a thousand connections that takes a tenth of a second, in which nobody is served.
+        Of many the others are served in between; who comes meanwhile is let in by what is so then.
         """
-        self._judge(lambda wire: wire.ask_again(concerned, allow))
+        self._ask_some(deque(self._wires), concerned, allow)
 
-    def _judge(self, judge: Callable[[FrontWire], None]) -> None:
-        for wire in list(self._wires):
-            try:
-                judge(wire)
-            except Exception as error:
-                # Who cannot be judged is not trusted.
-                _log.error("relay_defect", error)
-                wire.end(ErrorCode.INTERNAL_ERROR, "internal error")
+    def _ask_some(self, wires: deque[FrontWire], concerned: Concerned, allow: Allow) -> None:
+        until = self.relay.timer() + _TURN_S
+        while wires and self.relay.timer() < until:
+            self._judge(wires.popleft(), lambda each: each.ask_again(concerned, allow))
+        if wires:
+            self.loop.call_soon(self._ask_some, wires, concerned, allow)
+
+    def _judge(self, wire: FrontWire, judge: Callable[[FrontWire], None]) -> None:
+        try:
+            judge(wire)
+        except Exception as error:
+            # Who cannot be judged is not trusted.
+            _log.error("relay_defect", error)
+            wire.end(ErrorCode.INTERNAL_ERROR, "internal error")
 
     def cut(self) -> None:
         """End every connection now, open calls included: they are told that it is not their fault."""

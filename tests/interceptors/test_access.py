@@ -1,11 +1,10 @@
-"""Patterns of permissions, and what resources are called."""
+"""Patterns of permissions, and which of them no pattern grants."""
 
 from __future__ import annotations
 
 import pytest
 
-from interceptors.access import SENSITIVE, covers, resource_of
-from interceptors.contract import ModelName
+from interceptors.access import SENSITIVE, covers
 from sidecar.relay.codecs.registry import registry
 
 
@@ -28,11 +27,6 @@ from sidecar.relay.codecs.registry import registry
 )
 def test_what_a_pattern_covers(pattern: str, permission: str, covered: bool) -> None:
     assert covers(pattern, permission) is covered
-
-
-def test_resources() -> None:
-    assert resource_of(ModelName("digits")) == "models/digits"
-    assert resource_of(ModelName("digits", "2")) == "models/digits/versions/2"
 
 
 def test_what_is_sensitive_is_what_some_method_needs() -> None:

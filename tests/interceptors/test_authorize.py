@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interceptors.authorize import MOST_DECISIONS, Authorize, Permit, Rule, RuleError
+from interceptors.authorize import MOST_DECISIONS, Authorize, Rule, RuleError
 from interceptors.chain import Chain
 from interceptors.contract import (
     PASS,
@@ -26,6 +26,7 @@ from interceptors.contract import (
 )
 from interceptors.facts import CalledModel, Principal
 from interceptors.patterns import path_pattern
+from interceptors.permits import Permit
 from tests.interceptors.links import scripted
 from tests.playbook import PEER, Playbook, Session, denied, end, request, run
 

@@ -1,0 +1,129 @@
+"""What roles and policies say of one call: of its beginning, of each message, and again whenever they have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from typing import Final
+
+from interceptors.access import About, Access, Decision
+from interceptors.bounded import Bounded
+from interceptors.contract import NO_CODEC, Call, Code, Deny, ModelName
+from interceptors.facts import Principal
+from interceptors.permits import Permit, sound
+
+PERMISSION_DENIED: Final = "permission denied"
+# Reasons for which nothing can be said of the caller, only of us.
+UNDECIDED: Final = frozenset(("policy.stale", "policy.damaged"))
+MODEL: Final = Deny(Code.PERMISSION_DENIED, "authorize.model", PERMISSION_DENIED)
+MOST_ASKED: Final = 64  # permissions on models that an open call rests on; a stream may name any number
+MFA: Final = "require:mfa"  # met by callers whose token says so
+METHODS: Final = "amr"  # the attribute that lists how a caller was authenticated (RFC 8176), where an issuer may set it
+
+
+class Decided:
+    """A call under roles and policies.
+
+    access: who decides.  principal: about whom.  permission: the method's.  permit: what is granted without roles.
+    routed: models that metadata names.  until: Unix seconds, from which what the call rests on may not hold any more.
+    """
+
+    __slots__ = ("_asked", "access", "permission", "permit", "principal", "routed", "until")
+
+    def __init__(
+        self, access: Access, principal: Principal, permission: str, permit: Permit, routed: tuple[ModelName, ...]
+    ) -> None:
+        self.access = access
+        self.principal = principal
+        self.permission = permission
+        self.permit = permit
+        self.routed = routed
+        self.until = inf
+        self._asked: Bounded[tuple[str, ModelName | None], About] = Bounded(MOST_ASKED)
+
+    def begin(self, call: Call) -> Deny | None:
+        """Why the call may not begin, or None."""
+        decision = self._begin(call)
+        if not decision.allowed:
+            return _denial(decision.reason)
+        if decision.obligations:
+            call.may_oblige(decision.obligations)
+        method = call.method
+        if method.lists:  # its message is not looked at
+            return self._all(call, self.permission, self.routed, 0) if self.routed else None
+        if not method.unary_request and call.codec is NO_CODEC:  # it goes upstream before its first message
+            return self._ask(call, self.permission, About(None, 0))
+        return None
+
+    def message(self, call: Call, models: Sequence[ModelName], special: Sequence[str], size: int) -> Deny | None:
+        """Why a message may not pass, or None. special: permissions beyond the method's.  size: bytes."""
+        if self.routed:
+            models = (*models, *self.routed)
+        denied = self._all(call, self.permission, models, size)
+        for permission in special:
+            denied = denied or self._all(call, permission, models, size)
+        return denied
+
+    def sees(self, call: Call, model: ModelName) -> bool:
+        """Whether a model that an answer lists is shown."""
+        return self._denied(call, self.permission, About(model, 0)) is None
+
+    def again(self, call: Call, now: float) -> Deny | None:
+        """Why the call may not go on as it is, or None. now: Unix seconds."""
+        call.now = now
+        self.until = inf
+        decision = self._begin(call)
+        if not decision.allowed:
+            return _denial(decision.reason)
+        for (permission, _), about in self._asked.items():
+            denied = self._denied(call, permission, about)
+            if denied is not None:
+                return denied
+        return None
+
+    def _begin(self, call: Call) -> Decision:
+        models = self.permit.scope.models
+        decision = self.access.begin(self.principal, self.permission, call, models is None or len(models) > 0)
+        self.until = min(self.until, decision.until)
+        return decision
+
+    def _all(self, call: Call, permission: str, models: Sequence[ModelName], size: int) -> Deny | None:
+        """One that names no model is about all of the tenant."""
+        if not models:
+            return self._ask(call, permission, About(None, size))
+        for model in models:
+            denied = self._ask(call, permission, About(model, size))
+            if denied is not None:
+                return denied
+        return None
+
+    def _ask(self, call: Call, permission: str, about: About) -> Deny | None:
+        self._asked.keep((permission, about.model), about)
+        return self._denied(call, permission, about)
+
+    def _denied(self, call: Call, permission: str, about: About) -> Deny | None:
+        model = about.model
+        if model is not None and not (sound(model.name) and sound(model.version)):
+            return MODEL
+        granted = self.permit.grants("" if permission == self.permission else permission, model)
+        decision = self.access.decide(self.principal, permission, about, call, granted)
+        self.until = min(self.until, decision.until)
+        if not decision.allowed:
+            return _denial(decision.reason)
+        if decision.obligations:
+            for name in sorted(decision.obligations - call.obligations):
+                if name != MFA or not _several_factors(self.principal):
+                    return Deny(Code.PERMISSION_DENIED, f"authorize.obligation:{name}", PERMISSION_DENIED)
+        return None
+
+
+def _several_factors(principal: Principal) -> bool:
+    """RFC 8176 2: "mfa" says that several authentication factors were used."""
+    methods = dict(principal.attributes).get(METHODS)
+    return isinstance(methods, tuple) and "mfa" in methods
+
+
+def _denial(reason: str) -> Deny:
+    if reason in UNDECIDED:
+        return Deny(Code.UNAVAILABLE, reason, "permission cannot be decided at the moment")
+    return Deny(Code.PERMISSION_DENIED, reason, PERMISSION_DENIED)
