@@ -8,7 +8,7 @@ from typing import Final
 
 from interceptors.access import About, Access, Decision
 from interceptors.bounded import Bounded
-from interceptors.contract import NO_CODEC, Call, Code, Deny, ModelName
+from interceptors.contract import BEGUN, NO_CODEC, Call, Code, Deny, ModelName
 from interceptors.facts import Principal
 from interceptors.permits import Permit, sound
 
@@ -110,10 +110,12 @@ class Decided:
         self.until = min(self.until, decision.until)
         if not decision.allowed:
             return _denial(decision.reason)
-        if decision.obligations:
-            for name in sorted(decision.obligations - call.obligations):
-                if name != MFA or not _several_factors(self.principal):
-                    return Deny(Code.PERMISSION_DENIED, f"authorize.obligation:{name}", PERMISSION_DENIED)
+        for name in sorted(decision.obligations - call.obligations) if decision.obligations else ():
+            if name == MFA and _several_factors(self.principal):
+                continue
+            if call.began == BEGUN:
+                return Deny(Code.PERMISSION_DENIED, f"authorize.obligation:{name}", PERMISSION_DENIED)
+            call.oblige(name)  # the chain denies where nobody can
         return None
 
 

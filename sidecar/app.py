@@ -78,6 +78,7 @@ log = Log("app")
 CALLS: Final = "calls.sock"  # of the services process, in the run directory
 STREAMS: Final = "streams.sock"
 HAND_IN_S: Final = 30.0
+TOLD_S: Final = 5.0  # for policies to be told of, before callers are taken all the same
 EXPIRIES_S: Final = 0.25  # between looks at whether what open calls rest on has ended
 LISTEN: Final = "listen-"  # how the names of the listening descriptors begin
 
@@ -267,19 +268,25 @@ class _Worker:
         loop, front = asyncio.get_running_loop(), self._front
         numbers = self._birth.descriptors
         listening = [socket.socket(fileno=numbers[name]) for name in sorted(numbers) if name.startswith(LISTEN)]
+        draining = loop.create_task(control.draining.wait())
+        if self._now.access is not None:
+            # Who is refused at once would have been let in a moment later.
+            told = loop.create_task(self._policies.begun.wait())
+            await asyncio.wait((told, draining), timeout=TOLD_S, return_when=asyncio.FIRST_COMPLETED)
+            told.cancel()
         await self._doors.open(self._birth.start.slot, listening)
-        await control.draining.wait()
+        await draining
         waiting = self._doors.close(control.last)
         log.info("draining", grace_s=control.grace)
         for each in waiting:
             await loop.connect_accepted_socket(front.protocol, each)
-        draining = loop.create_task(front.drain(control.grace))
+        drained = loop.create_task(front.drain(control.grace))
         ending = loop.create_task(control.ended.wait())
-        await asyncio.wait((draining, ending), return_when=asyncio.FIRST_COMPLETED)
-        if not draining.done():
+        await asyncio.wait((drained, ending), return_when=asyncio.FIRST_COMPLETED)
+        if not drained.done():
             front.cut()
         ending.cancel()
-        in_time = await draining and not control.ended.is_set()
+        in_time = await drained and not control.ended.is_set()
         for pool in self._pools:
             await pool.stop()
         log.info("drained", in_time=in_time)

@@ -52,7 +52,7 @@ class Known:
         self._timer = timer
         self._so = NEVER  # when whoever tells had read what there is
         self._telling = False  # whoever tells has told all: not so while another in its place has yet to read it
-        self._ready = False  # everything was put in force once
+        self.begun = asyncio.Event()  # everything was put in force once
         self._applied: dict[str, bytes] = {}
         self._waiting: tuple[dict[str, bytes | None], ...] = ({}, {}, {}, {})
         self._since = math.inf  # when the first came that waits and may take something away
@@ -71,14 +71,14 @@ class Known:
     def stale(self, max_staleness_s: float) -> bool:
         """Whether something may be otherwise than is known here, or nothing is known yet."""
         now = self._clock()
-        return not self._ready or max(self._age(), now - self._so, now - self._since) > max_staleness_s
+        return not self.begun.is_set() or max(self._age(), now - self._so, now - self._since) > max_staleness_s
 
     def listen_so(self, _key: str, value: Any) -> None:
         """value: of `rows.SO`; None where whoever tells has begun anew, and has not read yet."""
         self._telling = value is not None
         if value is not None:
             self._so, _ = value
-            if not self._ready or any(self._waiting):
+            if not self.begun.is_set() or any(self._waiting):
                 self._soon()
 
     def listen(self, key: str, value: Any) -> None:
@@ -115,7 +115,8 @@ class Known:
             self._since = math.inf
         if any(self._waiting):
             self._soon()
-        self._ready = self._ready or not any(self._waiting)
+        else:
+            self.begun.set()
         if self._touched and (not any(self._waiting) or (hurried and self._since == math.inf)):
             touched, self._touched = self._touched, set()
             self._changed(None if None in touched else {each for each in touched if each is not None})

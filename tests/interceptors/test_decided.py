@@ -317,6 +317,15 @@ def test_who_may_owe_nothing_is_not_looked_at() -> None:
     assert Scene(ML, ON_FRAUD, links=[Redact()]).run(INFER, b"fraud-1").upstream == [b"fraud-1"]
 
 
+def test_a_stream_that_names_no_model_owes_from_its_beginning() -> None:
+    opaque = Role("ml", (OPAQUE.permission,))
+    owing = Grant("r", (A.name,), "ml", ("**",), obligations=frozenset({"redact:pii"}))
+    told = run(Scene(opaque, owing).chain, OPAQUE, [b"m"])
+    assert told.denied == Deny(Code.PERMISSION_DENIED, "chain.unmet_obligation:redact:pii")
+    assert told.upstream_headers is None
+    assert run(Scene(opaque, owing, links=[Redact()]).chain, OPAQUE, [b"m"]).upstream == [b"m[-]"]
+
+
 def test_an_obligation_that_nobody_can_meet_denies_what_owes_it_and_nothing_else() -> None:
     scene = Scene(ML, REDACTED, ON_FRAUD)
     denied = Deny(Code.PERMISSION_DENIED, "authorize.obligation:redact:pii", "permission denied")
