@@ -32,7 +32,10 @@ _STATIC: Final = tuple(Line(name, value) for name, value in (
     (b"strict-transport-security", b""), (b"transfer-encoding", b""), (b"user-agent", b""), (b"vary", b""),
     (b"via", b""), (b"www-authenticate", b""),
 ))  # fmt: skip
-_memo: dict[tuple[bytes, bytes], Line] = {}  # literals that no table holds, those with credentials apart
+_OWN_LONGEST: Final = 2048  # octets of one literal that a connection remembers by itself
+_OWN_OCTETS: Final = 8 << 10  # of all of those
+# Literals that no table holds, by name and spelling; those with credentials, and long ones, are their connection's.
+_memo: dict[tuple[bytes, bytes], Line] = {}
 
 
 def integer(block: bytes, at: int, prefix: int) -> tuple[int, int]:
@@ -51,10 +54,9 @@ def integer(block: bytes, at: int, prefix: int) -> tuple[int, int]:
     raise ValueError("integer too long")
 
 
-def string(block: bytes, at: int) -> tuple[bytes, int]:
-    """RFC 7541 §5.2: (text, next position). Raises IndexError past the end, ValueError when it is malformed."""
-    octet = block[at]
-    size = octet & 0x7F
+def bounds(block: bytes, at: int) -> tuple[int, int]:
+    """Of the string at `at`: where its octets begin and end. Raises IndexError past the end, ValueError."""
+    size = block[at] & 0x7F
     if size < 0x7F:
         at += 1
     else:
@@ -62,14 +64,20 @@ def string(block: bytes, at: int) -> tuple[bytes, int]:
     stop = at + size
     if stop > len(block):
         raise ValueError("string beyond the block")
-    text = block[at:stop]
-    return huffman(text) if octet & 0x80 and size else text, stop
+    return at, stop
+
+
+def string(block: bytes, at: int) -> tuple[bytes, int]:
+    """RFC 7541 §5.2: (text, next position). Raises IndexError past the end, ValueError when it is malformed."""
+    begin, stop = bounds(block, at)
+    text = block[begin:stop]
+    return huffman(text) if block[at] & 0x80 and text else text, stop
 
 
 class Decoder:
     """One connection's decoding context. generation moves with every change of the dynamic table."""
 
-    __slots__ = ("_hard", "_most", "_size", "_table", "_table_most", "generation")
+    __slots__ = ("_hard", "_most", "_own", "_own_left", "_size", "_table", "_table_most", "generation")
 
     def __init__(self, hard_limit: int, most: int) -> None:
         """hard_limit: size of a list (RFC 9113 §6.5.2) beyond which the connection ends.  most: the same for fields."""
@@ -78,6 +86,8 @@ class Decoder:
         self._table: list[Line] = []  # the newest last
         self._size = 0
         self._table_most = TABLE
+        self._own: dict[tuple[bytes, bytes], Line] = {}  # literals that no table holds and nobody else may see
+        self._own_left = _OWN_OCTETS
         self.generation = 0
 
     def decode(self, block: bytes) -> list[Line]:
@@ -107,8 +117,10 @@ class Decoder:
                     continue
                 else:
                     name, at = self._name(block, at, 4)
-                    value, at = string(block, at)
-                    line = _literal(name, value)
+                    _, stop = bounds(block, at)
+                    spelt = name, block[at:stop]
+                    line = _memo.get(spelt) or self._own.get(spelt) or self._literal(spelt)
+                    at = stop
                 room -= line.size
                 lines.append(line)
                 if room < 0 or len(lines) > self._most:
@@ -154,16 +166,21 @@ class Decoder:
             gone += 1
         del table[:gone]
 
-
-def _literal(name: bytes, value: bytes) -> Line:
-    """A line that no table holds."""
-    key = (name, value)
-    line = _memo.get(key)
-    if line is None:
+    def _literal(self, spelt: tuple[bytes, bytes]) -> Line:
+        """A line that no table holds, and is not remembered yet. Raises ValueError."""
+        name, value = spelt[0], string(spelt[1], 0)[0]
         line = Line(name, value)
+        size = len(name) + len(value)
         # Nothing has been looked at yet: a name in capitals will be refused, and its value may be a credential.
-        if len(name) + len(value) <= _MEMO_LONGEST and not is_secret(name.lower()):
+        if size <= _MEMO_LONGEST and not is_secret(name.lower()):
             if len(_memo) >= _MEMO_MOST:
                 _memo.clear()
-            _memo[key] = line
-    return line
+            _memo[spelt] = line
+        elif size <= _OWN_LONGEST:
+            size += len(spelt[1])
+            if size > self._own_left:
+                self._own.clear()
+                self._own_left = _OWN_OCTETS
+            self._own_left -= size
+            self._own[spelt] = line
+        return line

@@ -251,8 +251,12 @@ class Inbound(Credit, ABC):
         if flags & frames.PADDED:
             payload = _unpad(payload, 0)
         end = bool(flags & frames.END_STREAM)
-        if not payload and not end and not self._empties.spend(self._now):
-            raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "flood of empty DATA frames")
+        if not payload and not end:
+            # Some send one before the trailers of every answer: Node.js, and who defers END_STREAM in libnghttp2.
+            if (stream is None or stream.empty) and not self._empties.spend(self._now):
+                raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, "flood of empty DATA frames")
+            if stream is not None:
+                stream.empty = True
         if stream is None:
             self._return_connection(size)
             return

@@ -70,6 +70,7 @@ class Stream:
     """State of one stream; all work is `Connection`'s."""
 
     __slots__ = (
+        "empty",
         "expected",
         "fresh",
         "held",
@@ -100,6 +101,7 @@ class Stream:
         self.fresh: list[bytes] | None = None  # DATA that came and is not yet the owner's
         self.held = 0  # bytes received and not consumed
         self.unreturned = 0  # bytes consumed and not yet announced
+        self.empty = False  # a DATA frame without data has come
         self.expected = -1  # content-length less what came, -1: not declared
         self.queue: deque[tuple[Piece, bool]] | None = None  # DATA waiting for window or room, none of it empty
         self.queued = 0  # bytes in queue

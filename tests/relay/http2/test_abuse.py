@@ -59,8 +59,9 @@ FLOODS: dict[str, tuple[Make, int]] = {
     "SETTINGS acknowledgements nobody asked for": (lambda number: frames.SETTINGS_ACK, 99),
     "PRIORITY": (lambda number: priority(1), 1000),
     "PRIORITY on itself": (lambda number: priority(3, on=3), 1000),
-    "empty DATA": (lambda number: data(1), 100),
-    "padded empty DATA": (lambda number: data(1, b"", pad=200), 100),
+    "empty DATA": (lambda number: data(1), 101),  # the first of a stream is none
+    "padded empty DATA": (lambda number: data(1, b"", pad=200), 101),
+    "empty DATA of a reset stream": (lambda number: data(3), 100),
     "unknown frames": (lambda number: frame(0x10 + number % 200, 0xFF, 0, bytes(100)), 100),
     "GOAWAY": (lambda number: frames.goaway(0, 0, bytes(1000)), 100),
     "WINDOW_UPDATE of the connection": (lambda number: frames.window_update(0, 1), 500),
@@ -88,6 +89,14 @@ def test_a_flood(name: str) -> None:
     end = _prepared(limits(window_updates=Rate(1, 500)))
     _withstands(end, make, most)
     assert end.fault(make(most)) == CALM
+
+
+def test_one_empty_data_frame_of_each_stream_is_no_flood() -> None:
+    end = ServerEnd(limits(empty_data=Rate(1, 10), concurrent_streams=1000))
+    for number in range(1, 2001, 2):
+        end.feed(headers(number), data(number))
+    assert end.connection.fault is None
+    assert end.fault(*[data(number) for number in range(1, 21, 2)], data(21)) == CALM
 
 
 @pytest.mark.parametrize("name", FLOODS)
