@@ -110,7 +110,8 @@ class Limits(Section):
     settings: Rate = Field(written({"rate": "10/second", "burst": 100}), description="SETTINGS frames.")
     priorities: Rate = Field(written({"rate": "100/second", "burst": 1000}), description="PRIORITY frames.")
     empty_data: Rate = Field(
-        written({"rate": "10/second", "burst": 100}), description="DATA frames without data, beyond the first of each stream, that end none."
+        written({"rate": "10/second", "burst": 100}),
+        description="DATA frames without data, beyond the first of each stream, that end none.",
     )
     unknown: Rate = Field(
         written({"rate": "10/second", "burst": 100}), description="Frames of types that are not known, and GOAWAY."

@@ -13,13 +13,16 @@ from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from sidecar.policy import library
-from sidecar.policy.model import Value
+from sidecar.policy.model import NOTHING, Value
 from sidecar.policy.syntax import LONGEST_VALUE, MOST_ELEMENTS, PER_LEAF, TYPES, Path, SyntaxFault, outline
 
 STANDING_ROOTS: Final = frozenset(("user", "resource", "model", "dataset"))
 MOVING_ROOTS: Final = frozenset(("request", "environment"))
 ROOTS: Final = STANDING_ROOTS | MOVING_ROOTS
 DEEPEST: Final = 4  # mappings and lists within one another
+MOST_MOVED: Final = 64  # outcomes of conditions about calls that a scope remembers
+ABSENT: Final = object()
+LONGEST_TOLD: Final = 256  # characters of a text for which one is remembered
 
 Roots: TypeAlias = Mapping[str, Mapping[str, Value]]
 
@@ -47,7 +50,7 @@ FAILS: Final = Outcome(False)
 class Condition:
     """A compiled condition. roots: of what it names.  named: (root, attribute) of all of that.
 
-    moving: whether its outcome depends on a request or its environment.
+    moving: of these, what is a request's or its environment's, on which its outcome depends.
     """
 
     __slots__ = ("_program", "moving", "named", "reads", "roots", "sized", "text", "timed")
@@ -73,7 +76,7 @@ class Condition:
         if {"model", "dataset"} <= self.roots:
             raise ConditionError("it reads of a model and of a dataset, and no resource is both")
         self.named = frozenset(path[:2] for path in paths)
-        self.moving = not self.roots.isdisjoint(MOVING_ROOTS)
+        self.moving = tuple(sorted(path for path in self.named if path[0] in MOVING_ROOTS))
         self.timed = ("environment", "time") in self.named
         self._program = _compiled(text)
         # Where the library reads other names than we did, what must exist is not known.
@@ -110,7 +113,7 @@ class Scope:
     standing: by root; never changed afterwards.
     """
 
-    __slots__ = ("_context", "_moving", "_moving_context", "_outcomes", "_refused", "_values")
+    __slots__ = ("_context", "_moved", "_moving", "_moving_context", "_outcomes", "_refused", "_values")
 
     def __init__(self, standing: Roots) -> None:
         self._refused: dict[Path, str] = {}
@@ -121,18 +124,27 @@ class Scope:
         self._moving: dict[str, dict[str, Any]] = {}
         self._moving_context: library.Context | None = None
         self._outcomes: dict[Condition, Outcome] = {}
+        self._moved: dict[tuple[object, ...], Outcome] = {}  # by condition and what it was told of the call
 
     def outcome(self, asked: Condition, moving: Roots) -> Outcome:
         """moving: attributes of the request and its environment, of which only those are looked at that it names."""
         if asked.moving:
-            return self._moved(asked, moving)
+            told = None if asked.timed else _told(asked, moving)
+            if told is None:
+                return self._move(asked, moving)
+            known = self._moved.get(told)
+            if known is None:
+                if len(self._moved) >= MOST_MOVED:
+                    self._moved.clear()
+                known = self._moved[told] = self._move(asked, moving)
+            return known
         known = self._outcomes.get(asked)
         if known is None:
             known = _unmet(asked, self._values, self._refused) or asked.evaluate(self._context)
             self._outcomes[asked] = known
         return known
 
-    def _moved(self, asked: Condition, moving: Roots) -> Outcome:
+    def _move(self, asked: Condition, moving: Roots) -> Outcome:
         refused: dict[Path, str] = {}
         taken: dict[str, dict[str, Any]] = {}
         for root in MOVING_ROOTS & asked.roots:
@@ -163,6 +175,19 @@ def _compiled(text: str) -> library.Program:
 def _said(error: BaseException) -> str:
     """In a line that a record bears."""
     return f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}"
+
+
+def _told(asked: Condition, moving: Roots) -> tuple[object, ...] | None:
+    """What `asked` asks of a call, as a key that no other outcome has; None where that is not worth remembering."""
+    told: list[object] = [asked]
+    for root, name in asked.moving:
+        given: Mapping[str, object] = moving.get(root, NOTHING)
+        value = given.get(name, ABSENT)
+        known = value is ABSENT or isinstance(value, str | int)  # of floats 0.0 == -0.0
+        if not known or (isinstance(value, str) and len(value) > LONGEST_TOLD):
+            return None
+        told += (type(value), value)  # True == 1 == 1.0, and not to a condition
+    return tuple(told)
 
 
 def _unmet(asked: Condition, values: Mapping[str, Mapping[str, Any]], refused: Mapping[Path, str]) -> Outcome | None:

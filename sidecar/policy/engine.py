@@ -75,7 +75,7 @@ class Caller:
 class _Kept:
     """What was decided without the request and its environment. since, until: Unix seconds between which it stands.
 
-    resource: the attributes that it was decided with.  moving: what has yet to be asked before it is a decision.
+    resource: the attributes that it was decided with.  moving: what has yet to be asked before it is a decision; timed: of which some ask for the time.
     """
 
     decision: Decision
@@ -84,6 +84,7 @@ class _Kept:
     until: float
     moving: tuple[Rule, ...] = ()
     scope: Scope | None = None
+    timed: bool = False
 
 
 class Engine:
@@ -203,7 +204,7 @@ class Engine:
         moving = tuple(rule for rule in rules if rule.moving)
         ends = -math.inf if any(rule.timed for rule in moving) else until
         decision = Decision(True, "policy.allowed", obligations=owed, until=ends, standing=not moving)
-        return _Kept(decision, NOTHING, now, until, moving, scope)
+        return _Kept(decision, NOTHING, now, until, moving, scope, any(rule.timed for rule in moving))
 
     def _stand(
         self,
@@ -255,7 +256,7 @@ class Engine:
         else:
             ends = math.inf if granted or asserted else max(grant.expires for grant in active)
         decision = Decision(True, "policy.allowed", rests_on, allowing, (), obligations, ends, not moving)
-        return _Kept(decision, given, now, until, moving, scope)
+        return _Kept(decision, given, now, until, moving, scope, any(rule.timed for rule in moving))
 
     # Parts of an answer, of which explanations are made too.
 
@@ -310,7 +311,10 @@ def objection(policy: Policy, outcome: Outcome) -> str:
 
 def _move(kept: _Kept, attributes: Attributes, now: float) -> Decision:
     """A decision that what stands allows, after what moves was asked too."""
-    roots = moving_roots(attributes, now)
+    if kept.timed:
+        roots = moving_roots(attributes, now)
+    else:
+        roots = {"request": attributes.request, "environment": attributes.environment}
     for rule in kept.moving:
         outcome = rule.outcome(kept.scope, roots)
         if reason := objection(rule.policy, outcome):

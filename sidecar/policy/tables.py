@@ -31,7 +31,7 @@ class Rule:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.condition: Condition | None = condition(policy.condition) if policy.condition else None
-        self.moving = self.condition is not None and self.condition.moving
+        self.moving = self.condition is not None and bool(self.condition.moving)
         self.timed = self.condition is not None and self.condition.timed
         self.early = self.condition is None or self.condition.roots <= EARLY
 

@@ -195,3 +195,34 @@ def test_the_library_never_reads_what_we_did_not_see(text: str, user: dict[str, 
 def test_the_librarys_command_line_is_not_loaded() -> None:
     code = "import sys, sidecar.policy.engine; sys.exit('typer' in sys.modules or 'prompt_toolkit' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("root", ["request", "environment"])
+def test_what_is_remembered_of_a_call_is_of_calls_that_say_the_same(root: str) -> None:
+    scope = Scope({"user": {"size": 10}})
+    texts = (
+        f"{root}.a == 1",
+        f"has({root}.a) && {root}.a == true",
+        f"user.size > 9 && {root}.a == 'x'",
+        f"1.0 / {root}.a > 0.0",
+    )
+    values: list[Any] = [1, True, 1.0, 0.0, -0.0, 0, "x", "1", "y" * 300, None, (1,), {"a": 1}]
+    told = [{}, {root: {}}, *({root: {"a": value}} for value in values), {root: {"a": 1, "b": 2}}]
+    for text in texts:
+        afresh = [Scope({"user": {"size": 10}}).outcome(condition(text), moving) for moving in told]
+        for _ in range(2):
+            assert [scope.outcome(condition(text), moving) for moving in told] == afresh
+
+
+def test_what_is_remembered_of_calls_is_bounded() -> None:
+    scope, asked = Scope({}), condition("request.size < 500")
+    for size in range(1000):
+        assert scope.outcome(asked, {"request": {"size": size}}) == (HOLDS if size < 500 else FAILS)
+    assert len(scope._moved) <= 64
+
+
+def test_the_time_is_asked_for_every_time() -> None:
+    scope, asked = Scope({}), condition("environment.time < timestamp('2026-11-28T12:00:01Z') && request.size == 1")
+    for second, holds in ((0, True), (1, False), (0, True)):
+        moving = {"request": {"size": 1}, "environment": {"time": NOON.replace(second=second)}}
+        assert scope.outcome(asked, moving) == (HOLDS if holds else FAILS)
