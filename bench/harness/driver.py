@@ -32,6 +32,7 @@ class Driver:
 
     certificates: None for plaintext.  answer: bytes of data in each answer, None for the request's.
     sample: one call of so many says that it is sampled, 0 for none.  rate: calls a second, 0 for a closed loop.
+    authorization: a header of every call, "" for none.
     identities: a folder of client certificates, 0.pem and so on, of which every connection takes the next.
     """
 
@@ -44,6 +45,7 @@ class Driver:
     vary: bool = True
     sample: int = 100
     rate: int = 0
+    authorization: str = ""
     identities: Path | None = None
     _taken: int = field(default=0, init=False)  # of the identities
 
@@ -62,6 +64,8 @@ class Driver:
         command = [str(builds.load()), "--port", str(port), "--path", self.path, "--body", str(file)]
         command += ["--connections", str(self.shape.connections), "--streams", str(self.shape.streams)]
         command += ["--sample", str(self.sample), "--rate", str(self.rate), *(["--vary"] if self.vary else [])]
+        if self.authorization:
+            command += ["--authorization", self.authorization]
         if self.certificates is not None:
             command += ["--key", str(self.certificates.client_key), "--ca", str(self.certificates.ca)]
             command += ["--ciphers", CIPHER]

@@ -9,9 +9,10 @@ import time
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
-from bench.harness import builds, collector
-from bench.harness.certificates import CALLERS, TRUST_DOMAIN, Certificates
+from bench.harness import builds, collector, issuer
+from bench.harness.certificates import CALLERS, CLIENT, TRUST_DOMAIN, Certificates
 from bench.harness.collector import Collector
 from bench.harness.errors import BenchError
 from bench.harness.loads import Load
@@ -34,7 +35,8 @@ class Setup:
     """How one sidecar differs from others; all identify, authorize and record.
 
     full: it limits, and has its access log and its metrics on.  tls: False for plaintext, where nobody is identified
-    and nothing is denied.  rules: of which the last allows.
+    and nothing is denied.  rules: of which the last allows.  jwks: keys of tokens, by which callers are known then.
+    policies: roles and policies decide, and no rule; the client by its certificate administers them.
     """
 
     title: str
@@ -43,6 +45,8 @@ class Setup:
     tls: bool = True
     workers: int = 1
     rules: int = 4
+    jwks: Path | None = None
+    policies: bool = False
 
 
 FIRST = tuple(Setup(spans.value, spans, full=False) for spans in (Spans.EXPORTED, Spans.PROPAGATED, Spans.CORRELATED))
@@ -62,6 +66,7 @@ ALLOWS = {
     "methods": ["/inference.GRPCInferenceService/ModelInfer", "/inference.GRPCInferenceService/ModelInferStream"],
 }
 PLENTY = "100000000/second"
+MODELS = {"models/*": {"classification_level": 2, "allowed_regions": ["eu", "us"]}}  # attributes, for conditions
 
 
 def rules(count: int) -> list[dict[str, list[str]]]:
@@ -195,7 +200,7 @@ def config(
         "client_certificates": "required",
     }
     telemetry: dict[str, object] = {} if sink is None else {"otlp": f"http://127.0.0.1:{sink.port}"}
-    made: dict[str, object] = {
+    made: dict[str, Any] = {
         "listen": {
             "address": "127.0.0.1:0",
             "tls": tls if setup.tls else "none",
@@ -210,6 +215,11 @@ def config(
     if setup.tls:
         made["authentication"] = {"mtls": {"trust_domains": [TRUST_DOMAIN]}}
         made["authorization"] = {"rules": rules(setup.rules)}
+        if setup.jwks is not None:
+            made["authentication"]["jwt"] = [_tokens(setup.jwks)]
+            made["authorization"]["rules"][-1] = ALLOWS | {"identities": [f"{issuer.CALLERS}*"]}
+        if setup.policies:
+            made["authorization"] = {"policies": True, "bootstrap_admins": [CLIENT], "attributes": MODELS}
     else:
         made["unsafe_observe_only"] = True
     if setup.spans is Spans.PERCENT:
@@ -219,6 +229,15 @@ def config(
         made["limits"] = [{"per": "identity" if setup.tls else "source", "rate": PLENTY}]
         made["probes"] = {"address": f"127.0.0.1:{free_port()}"}
     return made
+
+
+def _tokens(jwks: Path) -> dict[str, object]:
+    """An issuer whose tokens are taken, of whose claims conditions may ask for."""
+    attributes = {"clearance_level": "clearance_level", "location": "location"}
+    return {
+        "name": issuer.NAME, "issuer": issuer.ISSUER, "audiences": [issuer.AUDIENCE], "keys": {"file": str(jwks)},
+        "attributes": attributes,
+    }  # fmt: skip
 
 
 def listening_in(log: str) -> dict[str, object] | None:

@@ -1,7 +1,7 @@
 /* Load for benches: gRPC calls over HTTP/2 whose headers differ from call to call, as real clients' do.
  *
  *   load --port N [--connections 4] [--streams 8] [--calls 10000] [--path /a.B/C] [--body FILE] [--vary] [--sample N]
- *        [--rate N] [--key PEM --ca PEM --certificate PEM | --identities FOLDER --first N] [--ciphers SUITES] [--wait]
+ *        [--rate N] [--authorization TEXT] [--key PEM --ca PEM --certificate PEM | --identities FOLDER --first N] [--ciphers SUITES] [--wait]
  *
  * Connects to loopback, says "ready" once every connection is up, with --wait stands by for SIGUSR1, makes the calls,
  * prints one line of JSON, and with --wait keeps its connections until it is ended: so that handshakes and calls can be
@@ -60,10 +60,10 @@ typedef struct connection {
 static struct {
     int port, connections, streams, rate, sample, first;
     int64_t calls;
-    const char *path, *body, *certificate, *identities, *key, *ca, *ciphers;
+    const char *path, *body, *certificate, *identities, *key, *ca, *ciphers, *authorization;
     bool vary, wait;
 } option = {.connections = 4, .streams = 8, .calls = 10000, .path = "/inference.GRPCInferenceService/ModelInfer",
-            .ciphers = "TLS_AES_128_GCM_SHA256"};
+            .ciphers = "TLS_AES_128_GCM_SHA256", .authorization = ""};
 
 static int poller, timer = -1;
 static uint8_t *body;
@@ -134,11 +134,13 @@ static void begin_call(connection *c, int64_t due) {
         field("te", "trailers"),       field("content-type", "application/grpc"),
         field("user-agent", "load/1"), field("grpc-timeout", deadline),
         field("traceparent", parent),  field("x-request-id", id),
+        field("authorization", option.authorization),
     };
+    size_t fields = sizeof head / sizeof *head - (*option.authorization ? 0 : 1);
     nghttp2_data_provider from = {.source = {.ptr = one}, .read_callback = read_body};
     one->due = due;
     one->status = NONE;
-    if (nghttp2_submit_request(c->http, NULL, head, sizeof head / sizeof *head, &from, one) < 0)
+    if (nghttp2_submit_request(c->http, NULL, head, fields, &from, one) < 0)
         fail("cannot begin a call: the connection takes no more streams");
     c->open++;
     begun++;
@@ -411,7 +413,7 @@ static void read_options(int count, char **texts) {
         {"path", 1, 0, 'u'},        {"body", 1, 0, 'd'},        {"vary", 0, 0, 'v'},    {"sample", 1, 0, 's'},
         {"rate", 1, 0, 'r'},        {"certificate", 1, 0, 'x'}, {"key", 1, 0, 'k'},     {"ca", 1, 0, 'a'},
         {"ciphers", 1, 0, 'i'},     {"identities", 1, 0, 'I'},  {"first", 1, 0, 'f'},   {"wait", 0, 0, 'w'},
-        {0, 0, 0, 0}};
+        {"authorization", 1, 0, 'A'}, {0, 0, 0, 0}};
     for (int letter; (letter = getopt_long(count, texts, "", known, NULL)) != -1;)
         switch (letter) {
         case 'p': option.port = atoi(optarg); break;
@@ -430,6 +432,7 @@ static void read_options(int count, char **texts) {
         case 'I': option.identities = optarg; break;
         case 'f': option.first = atoi(optarg); break;
         case 'w': option.wait = true; break;
+        case 'A': option.authorization = optarg; break;
         default: exit(2);
         }
     if (option.port <= 0 || option.connections <= 0 || option.streams <= 0 || option.calls <= 0 || option.rate < 0)
