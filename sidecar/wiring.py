@@ -192,12 +192,14 @@ def access(config: Config, known: PolicyKnown) -> PolicyAccess | None:
     said = config.authorization
     if not said.policies:
         return None
-    of_identities = {pattern for pattern in said.attributes if pattern.startswith(tuple(KINDS.values()))}
+    # The order of a config's keys says nothing.
+    patterns = sorted(said.attributes, key=lambda pattern: (len(pattern), pattern))
+    of_identities = {pattern for pattern in patterns if pattern.startswith(tuple(KINDS.values()))}
     given = Given(
-        tuple((pattern, dict(told)) for pattern, told in said.attributes.items() if pattern not in of_identities),
-        tuple((pattern, dict(told)) for pattern, told in said.attributes.items() if pattern in of_identities),
-        tuple((name, header.encode()) for name, header in said.metadata.items()),
-        tuple((name, network) for name, networks in said.locations.items() for network in networks),
+        tuple((pattern, dict(said.attributes[pattern])) for pattern in patterns if pattern not in of_identities),
+        tuple((pattern, dict(said.attributes[pattern])) for pattern in patterns if pattern in of_identities),
+        tuple((name, header.encode()) for name, header in sorted(said.metadata.items())),
+        tuple((name, network) for name, networks in sorted(said.locations.items()) for network in networks),
     )
     return PolicyAccess(known, given, config.state.max_staleness)
 

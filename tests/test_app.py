@@ -48,6 +48,24 @@ def test_rules_that_have_not_changed_are_not_compiled_again(tmp_path: Path) -> N
         assert each.authorize in each.standing.links
 
 
+def test_open_calls_stay_with_who_decided_on_them_where_that_decides_alike(tmp_path: Path) -> None:
+    dev.create(tmp_path, now=datetime.now(UTC))
+    said = {"rules": [RULE], "policies": True, "attributes": {"models/*": {"level": 1}}}
+    first = fitted(tmp_path, authorization=said)
+    again = fitted(tmp_path, first, authorization=said, telemetry={"sample": 0.5})
+    assert first.access is not None
+    assert (again.access, again.authorize) == (first.access, first.authorize)
+    ruled = fitted(tmp_path, first, authorization={**said, "rules": [{**RULE, "models": ["m"]}]})
+    assert ruled.access is first.access
+    assert ruled.authorize is not first.authorize
+    other = fitted(tmp_path, first, authorization={**said, "attributes": {"models/*": {"level": 2}}})
+    patient = fitted(tmp_path, first, authorization=said, state={"max_staleness": "9s"})
+    for each in (other, patient):
+        assert each.access is not first.access
+        assert each.authorize is not first.authorize
+    assert fitted(tmp_path, first).access is None
+
+
 def test_the_workers_of_a_boot_make_the_same_sequences() -> None:
     key = sequence_key(bytes(32))
     assert key == sequence_key(bytes(32))

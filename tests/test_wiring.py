@@ -1,3 +1,4 @@
+from ipaddress import ip_network
 from pathlib import Path
 from random import Random
 
@@ -7,6 +8,7 @@ from interceptors.contract import Method, View
 from interceptors.ledger import Bucket, NoLedger
 from interceptors.limit import Budget
 from sidecar import wiring
+from sidecar.policy.access import Given, PolicyAccess
 from sidecar.relay.tls import TrustAnchor
 from tests.config.configs import DIRECTORY, SOUND, load
 
@@ -67,6 +69,31 @@ def test_the_order_of_the_chain(tmp_path: Path, telemetry: str, first: str) -> N
     # Who only observes takes nothing out of answers.
     assert [link.name for link in chain.links] == [first, "identify", "authorize", "late", "sequences", "record"]
     assert chain.observe_only
+
+
+POLICIES = """
+authorization:
+  policies: true
+  attributes: {"models/fraud-*": {level: 3}, "models/*": {level: 1, regions: [eu]}, "dns:*": {team: a}}
+  metadata: {purpose: x-purpose}
+  locations: {lab: [10.1.0.0/16], eu: [10.0.0.0/8]}
+"""
+
+
+def test_policies_decide_where_the_config_says_so() -> None:
+    assert wiring.access(load(SOUND), wiring.UNKNOWN) is None
+    config = load(SOUND + POLICIES)
+    made = wiring.access(config, wiring.UNKNOWN)
+    given = Given(
+        (("models/*", {"level": 1, "regions": ("eu",)}), ("models/fraud-*", {"level": 3})),
+        (("dns:*", {"team": "a"}),),
+        (("purpose", b"x-purpose"),),
+        (("eu", ip_network("10.0.0.0/8")), ("lab", ip_network("10.1.0.0/16"))),
+    )
+    assert made is not None
+    assert made.like(PolicyAccess(wiring.UNKNOWN, given, config.state.max_staleness))
+    chain = wiring.chain(config, Random(0).randbytes, NoLedger(), bytes(32))
+    assert chain.plan(Method("/a.B/C", True, True)).request_view is View.BYTES
 
 
 LIMITS = """

@@ -208,7 +208,8 @@ class Authorization(Section):
         written({}),
         description="What conditions of policies may ask for, by pattern: of resources, as in "
         "`models/fraud-*: {classification_level: 3}`, or of identities, as in `spiffe://example.org/team/*: {team: "
-        "fraud}`, beside what their tokens say and before that. Of several patterns that match, the last has the say.",
+        "fraud}`, beside what their tokens say and before that. Of several patterns that match, the longest has the "
+        "say.",
     )
     metadata: dict[AttributeName, MetadataName] = Field(
         written({}),

@@ -210,6 +210,7 @@ AttributeValue: TypeAlias = str | int | float | bool | tuple[str, ...]
 Attribute: TypeAlias = Annotated[
     AttributeValue,
     PlainValidator(_attribute_value),
+    PlainSerializer(lambda value: list(value) if isinstance(value, tuple) else value),
     WithJsonSchema(
         {"anyOf": [{"type": ["string", "number", "boolean"]}, {"type": "array", "items": {"type": "string"}}]}
     ),

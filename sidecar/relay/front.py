@@ -413,8 +413,10 @@ class Front:
 
     def _ask_some(self, wires: deque[FrontWire], concerned: Concerned, allow: Allow) -> None:
         until = self.relay.timer() + _TURN_S
-        while wires and self.relay.timer() < until:
+        while wires:
             self._judge(wires.popleft(), lambda each: each.ask_again(concerned, allow))
+            if self.relay.timer() >= until:
+                break
         if wires:
             self.loop.call_soon(self._ask_some, wires, concerned, allow)
 

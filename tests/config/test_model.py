@@ -18,7 +18,11 @@ upstream:
   services: [{service: a.B, model_field: [2, 1], methods: [{name: C, unary_request: true}]}]
   protocol: opaque
 authentication: {mtls: {trust_domains: [a, {name: b, ca: b.pem}]}}
-authorization: {rules: [{identities: ["spiffe://a/**"], methods: [/**], models: ["*"]}]}
+authorization:
+  rules: [{identities: ["spiffe://a/**"], methods: [/**], models: ["*"]}]
+  attributes: {"models/fraud-*": {level: 3, regions: [eu, us], open: true, share: 0.5}, "spiffe://b/*": {team: x}}
+  metadata: {purpose: x-purpose}
+  locations: {eu: [10.0.0.0/8, "2001:db8::/32"]}
 interceptors: [{use: ./a.py:B, settings: {c: [1, {d: null}]}}]
 """
 

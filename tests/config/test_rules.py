@@ -53,6 +53,50 @@ def test_plaintext_elsewhere_is_unsafe(address: str) -> None:
             "cn: needs authentication.mtls.allow_common_name: true",
         ),
         (
+            SOUND + 'authorization: {attributes: {"user:okta/*": {a: 1}}}',
+            "authorization.attributes.user:okta/* (line 4): expected an issuer of authentication.jwt, came 'user:okta/*'",
+        ),
+        (
+            SOUND + "authorization: {metadata: {size: x-size}}",
+            "authorization.metadata.size (line 4): expected another name, for every request has an attribute of this one, "
+            "came 'size'",
+        ),
+        (
+            SOUND + "authorization: {attributes: {models: {a: 1}}}",
+            'authorization.attributes.models.[key] (line 4): expected a pattern of resources such as "models/fraud-*", or '
+            "of identities such as \"spiffe://domain/path\", came 'models'",
+        ),
+        (
+            SOUND + 'authorization: {attributes: {"models/*": {1a: 1}}}',
+            'authorization.attributes.models/*.1a (line 4): expected an attribute\'s name: letters, digits or "_", no digit '
+            "first, came '1a'",
+        ),
+        (
+            SOUND + 'authorization: {attributes: {"models/*": {a: [1]}}}',
+            "authorization.attributes.models/*.a (line 4): expected a text, a number, true or false, or a list of texts, "
+            "came a list of 1",
+        ),
+        (
+            SOUND + 'authorization: {attributes: {"models/*": {a: 9223372036854775808}}}',
+            "authorization.attributes.models/*.a (line 4): expected a finite number of 64 bits at most, came the number "
+            "9223372036854775808",
+        ),
+        (
+            SOUND + "authorization: {metadata: {a: X-A}}",
+            "authorization.metadata.a (line 4): expected a metadata name in lower case, without -bin at its end, came "
+            "'X-A'",
+        ),
+        (
+            SOUND + "authorization: {metadata: {a: x-bin}}",
+            "authorization.metadata.a (line 4): expected a metadata name in lower case, without -bin at its end, came "
+            "'x-bin'",
+        ),
+        (
+            SOUND + "authorization: {locations: {eu: [10.0.0.1/8]}}",
+            "authorization.locations.eu[0] (line 4): expected a network such as 10.0.0.0/8 or 2001:db8::/32, came "
+            "'10.0.0.1/8'",
+        ),
+        (
             SOUND + 'authorization: {rules: [{identities: ["spiffe://example.com/*"], methods: [/**]}]}',
             "authorization.rules[0].identities[0] (line 4): expected a trust domain of "
             "authentication.mtls.trust_domains, came 'spiffe://example.com/*'",
