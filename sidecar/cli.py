@@ -177,12 +177,10 @@ def certs_dev(
 
 @app.command()
 def status(
-    target: Annotated[str, typer.Option(help="host:port, or unix:///path.", envvar="LANGTRAIN_TARGET")],
-    certificate: Annotated[
-        Path | None, typer.Option(envvar="LANGTRAIN_CERTIFICATE", help="PEM file: who asks.")
-    ] = None,
-    key: Annotated[Path | None, typer.Option(envvar="LANGTRAIN_KEY", help="PEM file: the certificate's key.")] = None,
+    endpoint: Annotated[str, typer.Option(help="host:port, or unix:///path.", envvar="LANGTRAIN_ENDPOINT")],
     ca: Annotated[Path | None, typer.Option(envvar="LANGTRAIN_CA", help="PEM file: whom to believe.")] = None,
+    cert: Annotated[Path | None, typer.Option(envvar="LANGTRAIN_CERT", help="PEM file: who asks.")] = None,
+    key: Annotated[Path | None, typer.Option(envvar="LANGTRAIN_KEY", help="PEM file: the certificate's key.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -191,7 +189,7 @@ def status(
     from sidecar import status as shown
 
     try:
-        with langtrain.Sidecar(target, certificate=certificate, key=key, ca=ca) as sidecar:
+        with langtrain.Sidecar(endpoint, ca=ca, cert=cert, key=key) as sidecar:
             if watch:
                 shown.watch(sidecar.watch_status(), as_json)
             elif as_json:
@@ -199,7 +197,7 @@ def status(
             else:
                 shown.print_table(sidecar.status())
     except (langtrain.SidecarError, OSError, ValueError) as error:
-        _console().print(f"[red]error[/] {_escape(target)}: {_escape(str(error))}", soft_wrap=True)
+        _console().print(f"[red]error[/] {_escape(endpoint)}: {_escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
 
 

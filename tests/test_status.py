@@ -16,7 +16,7 @@ from tests.test_cli import Ran
 
 
 def test_a_table_for_people(services: Running, tmp_path: Path) -> None:
-    ran = Ran("status", "--target", services.target, directory=tmp_path)
+    ran = Ran("status", "--endpoint", services.target, directory=tmp_path)
     assert (ran.status, ran.err) == (0, "")
     assert ran.out.splitlines()[0] == "langtrain-sidecar 0.1.0, up 1:02:05, config c4e58ea1"
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in ran.out.splitlines() if "│" in line]
@@ -34,7 +34,7 @@ def test_a_table_for_people(services: Running, tmp_path: Path) -> None:
 
 
 def test_json_for_scripts(services: Running, tmp_path: Path) -> None:
-    ran = Ran("status", "--json", directory=tmp_path, LANGTRAIN_TARGET=services.target)
+    ran = Ran("status", "--json", directory=tmp_path, LANGTRAIN_ENDPOINT=services.target)
     shown = json.loads(ran.out)
     assert shown["config_digest"] == services.operations.now.config_digest
     assert shown["started"] == "2027-01-15T08:00:00.250Z"
@@ -44,7 +44,7 @@ def test_json_for_scripts(services: Running, tmp_path: Path) -> None:
 
 
 def test_watching_shows_what_changes(services: Running) -> None:
-    command = [sys.executable, "-m", "sidecar", "status", "--watch", "--json", "--target", services.target]
+    command = [sys.executable, "-m", "sidecar", "status", "--watch", "--json", "--endpoint", services.target]
     with Process(command) as process:
         process.wait_line(lambda line: '"draining": false' in line)
         services.operations.now = replace(services.operations.now, draining=True)
@@ -52,7 +52,7 @@ def test_watching_shows_what_changes(services: Running) -> None:
 
 
 def test_a_watch_ends_with_a_word_when_the_sidecar_does(services: Running) -> None:
-    command = [sys.executable, "-m", "sidecar", "status", "--watch", "--target", services.target]
+    command = [sys.executable, "-m", "sidecar", "status", "--watch", "--endpoint", services.target]
     with Process(command) as process:
         process.wait_line(lambda line: "langtrain-sidecar 0.1.0" in line)
         services.operations.raises = SilentSupervisorError("the control channel is gone")
@@ -63,18 +63,18 @@ def test_a_watch_ends_with_a_word_when_the_sidecar_does(services: Running) -> No
 
 def test_what_a_sidecar_says_is_never_acted_on(services: Running, tmp_path: Path) -> None:
     services.operations.now = replace(services.operations.now, version="\x1b[2J[red]1")
-    ran = Ran("status", "--target", services.target, directory=tmp_path)
+    ran = Ran("status", "--endpoint", services.target, directory=tmp_path)
     assert ran.out.splitlines()[0].startswith("langtrain-sidecar �[2J[red]1, up")
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--target", "unix:///nowhere.sock"), "error unix:///nowhere.sock: UNAVAILABLE: "),
-        (("--target", "127.0.0.1:1", "--certificate", "no.pem"), "error 127.0.0.1:1: [Errno 2] No such file"),
+        (("--endpoint", "unix:///nowhere.sock"), "error unix:///nowhere.sock: UNAVAILABLE: "),
+        (("--endpoint", "127.0.0.1:1", "--cert", "no.pem"), "error 127.0.0.1:1: [Errno 2] No such file"),
         (
-            ("--target", "127.0.0.1:1", "--certificate", "sidecar.yaml"),
-            "error 127.0.0.1:1: certificate and key: expected",
+            ("--endpoint", "127.0.0.1:1", "--cert", "sidecar.yaml"),
+            "error 127.0.0.1:1: cert and key: expected",
         ),
     ],
 )

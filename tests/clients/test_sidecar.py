@@ -51,15 +51,15 @@ def address(certificates: Certificates) -> Iterator[str]:
 
 def test_mtls_by_arguments(address: str, certificates: Certificates) -> None:
     pair = certificates.client
-    with langtrain.Sidecar(address, certificate=pair.certificate, key=pair.key, ca=certificates.ca) as sidecar:
+    with langtrain.Sidecar(address, cert=pair.certificate, key=pair.key, ca=certificates.ca) as sidecar:
         assert sidecar.status().version == "spiffe://example.org/team/alice"
 
 
 def test_mtls_by_the_environment(address: str, certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> None:
     pair = certificates.client
     for name, value in (
-        ("TARGET", address),
-        ("CERTIFICATE", pair.certificate),
+        ("ENDPOINT", address),
+        ("CERT", pair.certificate),
         ("KEY", pair.key),
         ("CA", certificates.ca),
     ):
@@ -71,7 +71,7 @@ def test_mtls_by_the_environment(address: str, certificates: Certificates, monke
 def test_an_unknown_ca_or_no_certificate_is_unavailable(address: str, certificates: Certificates) -> None:
     """Neither falls back to plaintext."""
     pair = certificates.client
-    cases: tuple[dict[str, Any], ...] = ({"ca": certificates.ca}, {"certificate": pair.certificate, "key": pair.key})
+    cases: tuple[dict[str, Any], ...] = ({"ca": certificates.ca}, {"cert": pair.certificate, "key": pair.key})
     for options in cases:
         with langtrain.Sidecar(address, **options) as sidecar, pytest.raises(langtrain.UnavailableError):
             sidecar.status()
@@ -100,16 +100,16 @@ def test_a_unix_socket_may_have_tls(certificates: Certificates) -> None:
         own = certificates.server
         server.add_secure_port(target, credentials(certificates.ca, own.certificate, own.key))
         server.start()
-        with langtrain.Sidecar(target, certificate=pair.certificate, key=pair.key, ca=certificates.ca) as sidecar:
+        with langtrain.Sidecar(target, cert=pair.certificate, key=pair.key, ca=certificates.ca) as sidecar:
             assert sidecar.status().version == "spiffe://example.org/team/alice"
         server.stop(0).wait()
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, certificates: Certificates) -> None:
-    monkeypatch.delenv("LANGTRAIN_TARGET", raising=False)
-    with pytest.raises(ValueError, match="target: expected host:port or unix:///path, here or in LANGTRAIN_TARGET"):
+    monkeypatch.delenv("LANGTRAIN_ENDPOINT", raising=False)
+    with pytest.raises(ValueError, match="endpoint: expected host:port or unix:///path, here or in LANGTRAIN_ENDPOINT"):
         langtrain.Sidecar()
-    with pytest.raises(ValueError, match="certificate and key: expected both or neither"):
+    with pytest.raises(ValueError, match="cert and key: expected both or neither"):
         langtrain.Sidecar("127.0.0.1:1", key=certificates.client.key)
 
 

@@ -46,7 +46,7 @@ def sidecar(start_sidecar: StartSidecar, certificates: Certificates, model_serve
 
 
 def operator(sidecar: Sidecar, who: Any, certificates: Certificates) -> langtrain.Sidecar:
-    return langtrain.Sidecar(sidecar.address, certificate=who.certificate, key=who.key, ca=certificates.ca)
+    return langtrain.Sidecar(sidecar.address, cert=who.certificate, key=who.key, ca=certificates.ca)
 
 
 def channel(sidecar: Sidecar, certificates: Certificates) -> grpc.Channel:

@@ -1,15 +1,21 @@
 """The client of langtrain-sidecar.
 
-with langtrain.Sidecar("sidecar.example.org:8443", certificate=…, key=…, ca=…) as sidecar:
+with langtrain.Sidecar("sidecar.example.org:8443", ca="ca.pem", cert="ops.pem", key="ops-key.pem") as sidecar:
     print(sidecar.status().version)
+
+`langtrain.auth` and `langtrain.iam` manage who may do what; `call_credentials` lets any stub of gRPC call by a token.
 """
 
+from langtrain.channel import call_credentials, connect, connect_aio, settings
 from langtrain.errors import (
+    AlreadyExistsError,
+    ConflictError,
     DeadlineError,
     DeniedError,
     ExhaustedError,
     InternalError,
     InvalidError,
+    NotEnforcedWarning,
     NotFoundError,
     PreconditionError,
     SidecarError,
@@ -17,14 +23,18 @@ from langtrain.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from langtrain.sidecar import Sidecar
+from langtrain.sidecar import AsyncSidecar, Sidecar
 
 __all__ = [
+    "AlreadyExistsError",
+    "AsyncSidecar",
+    "ConflictError",
     "DeadlineError",
     "DeniedError",
     "ExhaustedError",
     "InternalError",
     "InvalidError",
+    "NotEnforcedWarning",
     "NotFoundError",
     "PreconditionError",
     "Sidecar",
@@ -32,4 +42,8 @@ __all__ = [
     "UnauthenticatedError",
     "UnavailableError",
     "UnsupportedError",
+    "call_credentials",
+    "connect",
+    "connect_aio",
+    "settings",
 ]

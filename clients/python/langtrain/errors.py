@@ -5,7 +5,9 @@ SidecarError
 ├── DeniedError            PERMISSION_DENIED     the caller may not
 ├── InvalidError           INVALID_ARGUMENT      `fields` says what is wrong with the request
 ├── NotFoundError          NOT_FOUND
+├── AlreadyExistsError     ALREADY_EXISTS        something else has that name
 ├── PreconditionError      FAILED_PRECONDITION   not in the state that it is in
+├── ConflictError          ABORTED               somebody else has changed it meanwhile
 ├── ExhaustedError         RESOURCE_EXHAUSTED    a limit: later, perhaps
 ├── DeadlineError          DEADLINE_EXCEEDED
 ├── UnavailableError       UNAVAILABLE           not there, or not reached: again, perhaps
@@ -16,7 +18,7 @@ SidecarError
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -43,6 +45,10 @@ class SidecarError(Exception):
         super().__init__(f"{code.name}: {message}{wrong}")
 
 
+class NotEnforcedWarning(UserWarning):
+    """A setting that was given and that nothing enforces yet."""
+
+
 class UnauthenticatedError(SidecarError):
     pass
 
@@ -59,7 +65,15 @@ class NotFoundError(SidecarError):
     pass
 
 
+class AlreadyExistsError(SidecarError):
+    pass
+
+
 class PreconditionError(SidecarError):
+    pass
+
+
+class ConflictError(SidecarError):
     pass
 
 
@@ -88,7 +102,9 @@ _KINDS: Final[dict[grpc.StatusCode, type[SidecarError]]] = {
     grpc.StatusCode.PERMISSION_DENIED: DeniedError,
     grpc.StatusCode.INVALID_ARGUMENT: InvalidError,
     grpc.StatusCode.NOT_FOUND: NotFoundError,
+    grpc.StatusCode.ALREADY_EXISTS: AlreadyExistsError,
     grpc.StatusCode.FAILED_PRECONDITION: PreconditionError,
+    grpc.StatusCode.ABORTED: ConflictError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ExhaustedError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineError,
     grpc.StatusCode.UNAVAILABLE: UnavailableError,
@@ -96,9 +112,8 @@ _KINDS: Final[dict[grpc.StatusCode, type[SidecarError]]] = {
 }
 
 
-def of_call(error: grpc.RpcError) -> SidecarError:
-    """What grpcio raised, as one of ours."""
-    assert isinstance(error, grpc.Call)  # every error of a call is one
+def of_call(error: Any) -> SidecarError:
+    """The grpc.RpcError of a call, of grpc.aio's as well, as one of ours."""
     code = error.code()
     reason, fields = "", {}
     for detail in _details(error).details:
@@ -110,7 +125,7 @@ def of_call(error: grpc.RpcError) -> SidecarError:
     return _KINDS.get(code, InternalError)(code, error.details() or code.name, reason, fields)
 
 
-def _details(error: grpc.Call) -> Status:
+def _details(error: Any) -> Status:
     """google.rpc.Status; an empty one where there is none, or none that can be read."""
     found = Status()
     for name, value in error.trailing_metadata() or ():
