@@ -151,8 +151,8 @@ fuzz: $(EDITABLE)  ## coverage-guided fuzzing of all that parses, FUZZ_SECONDS e
 		$(BIN)/python -m tests.fuzz $$target --keep || exit 1; \
 	done
 
-samples: $(EDITABLE)  ## how many of the product document's samples run as written
-	@$(BIN)/python tools/samples
+samples: $(EDITABLE)  ## what of the product document runs as written, call by call; DOCUMENT names another copy
+	@$(BIN)/python -m bench.samples $(DOCUMENT)
 
 lock:  ## resolve pyproject.toml into the lock files again
 	@tools/lock

@@ -1,0 +1,1 @@
+"""How much of the product document's code runs as written: the product's own measure of its mission."""
