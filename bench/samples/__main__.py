@@ -112,6 +112,8 @@ def config(certificates: Path, state: Path) -> dict[str, Any]:
         "authentication": {"mtls": {"trust_domains": [dev.TRUST_DOMAIN]}, "api_keys": {}},
         "authorization": {
             "rules": [{"identities": [ADMINISTRATOR], "methods": ["/langtrain.v1.**"], "permissions": ["*"]}],
+            "policies": True,
+            "bootstrap_admins": [ADMINISTRATOR],
         },
     }
 
