@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import warnings
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -20,7 +18,7 @@ from langtrain.auth import AsyncAuthenticationManager, AsyncRoleManager, Authent
 from langtrain.iam import AsyncPolicyEngine, PolicyEngine
 from langtrain.v1 import api_keys_pb2 as keys_pb
 from langtrain.v1 import policies_pb2 as pb
-from tests.clients.answering import Answer, answering
+from tests.clients.answering import answering
 
 NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
@@ -151,55 +149,6 @@ def test_spans_count_from_now() -> None:
 def test_what_cannot_be_meant_is_not_asked(steps: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         next(steps())
-
-
-def kept() -> dict[str, Answer]:
-    """Roles and policies as a sidecar keeps them: a name is taken once, and gets a version."""
-    by_name: dict[str, Any] = {}
-
-    def create(request: Any, context: grpc.ServicerContext) -> Any:
-        ((field, item),) = [each for each in request.ListFields() if each[0].name != "idempotency_key"]
-        if item.name in by_name:
-            context.abort(grpc.StatusCode.ALREADY_EXISTS, "taken")
-        item.version = 1
-        by_name[item.name] = item
-        return response(field.name, item)
-
-    def get(request: Any, context: grpc.ServicerContext) -> Any:
-        item = by_name[request.name]
-        return response("role" if isinstance(item, pb.Role) else "policy", item)
-
-    def response(field: str, item: Any) -> Any:
-        # Of making it and of getting it, what is sent is the same.
-        return (pb.GetRoleResponse if field == "role" else pb.GetPolicyResponse)(**{field: item})
-
-    return {"CreateRole": create, "CreatePolicy": create, "GetRole": get, "GetPolicy": get}
-
-
-def test_what_is_there_already_is_found() -> None:
-    with answering(kept()) as (_, endpoint), RoleManager(endpoint) as manager, PolicyEngine(endpoint) as engine:
-        first = manager.create_role("r", ["a.b", "a.c"])
-        assert manager.create_role("r", permissions=["a.c", "a.b"]) == first
-        with pytest.raises(langtrain.AlreadyExistsError) as raised:
-            manager.create_role("r", ["a.b"], "new")
-        said = "role 'r' exists with other permissions and description; update_role changes it"
-        assert raised.value.message == said
-        policy = engine.add_policy("p", "user.a == 1", "allow")
-        assert engine.add_policy(name="p", condition="user.a == 1", effect="allow") == policy
-        with pytest.raises(langtrain.AlreadyExistsError, match="other effect; update_policy changes it"):
-            engine.add_policy("p", "user.a == 1", "deny")
-
-
-def test_what_is_there_already_is_found_in_event_loops() -> None:
-    async def ask(endpoint: str) -> None:
-        async with AsyncRoleManager(endpoint) as manager:
-            first = await manager.create_role("r", ["a.b"])
-            assert await manager.create_role("r", ["a.b"]) == first
-            with pytest.raises(langtrain.AlreadyExistsError, match="other permissions"):
-                await manager.create_role("r", ["a.c"])
-
-    with answering(kept()) as (_, endpoint):
-        asyncio.run(ask(endpoint))
 
 
 def test_many_questions_are_asked_in_parts() -> None:

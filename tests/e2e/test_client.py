@@ -1,9 +1,11 @@
-"""`langtrain-client` at a whole sidecar: keys made by an administrator, presented by their holders' own stubs."""
+"""`langtrain-client` at a whole sidecar: what an administrator makes, and keys presented by any stub of gRPC."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,29 @@ import grpc
 import pytest
 
 import langtrain
-from langtrain.auth import AsyncAuthenticationManager, AuthenticationManager, IssuedKey
+from langtrain.auth import AsyncAuthenticationManager, AsyncRoleManager, AuthenticationManager, IssuedKey, RoleManager
+from langtrain.iam import AsyncPolicyEngine, PolicyEngine
+from langtrain.v1 import policies_pb2 as pb
 from tests import sidecars
-from tests.certificates import Certificates
+from tests.certificates import CLIENT, Certificates
 from tests.e2e.test_api_keys import config_of
 from tests.e2e.upstream import UNARY, echo
+from tests.sidecars import Sidecar
 from tests.waiting import eventually
+
+# The code of "Access Control & Authentication" in the product document, to the letter.
+SAMPLE = Path(__file__).with_name("access_control.txt").read_text("utf-8")
+
+
+@contextmanager
+def managed(tmp_path: Path, certificates: Certificates) -> Iterator[Sidecar]:
+    """A sidecar whose administrator may manage keys, roles and policies."""
+    with echo() as (_, upstream):
+        config = config_of(certificates, upstream)
+        rule = {"identities": [CLIENT], "methods": ["/langtrain.v1.**"], "permissions": ["*"]}
+        config["authorization"] = {"rules": [rule], "policies": True, "bootstrap_admins": [CLIENT]}
+        with sidecars.serve(config, tmp_path) as running:
+            yield running
 
 
 def administrator(address: str, certificates: Certificates) -> dict[str, Any]:
@@ -81,3 +100,102 @@ def test_the_same_in_an_event_loop(tmp_path: Path, certificates: Certificates) -
 
     with echo() as (_, upstream), sidecars.serve(config_of(certificates, upstream), tmp_path) as running:
         asyncio.run(ask(running.address))
+
+
+def test_the_sample_runs_as_written_and_again(
+    tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with managed(tmp_path, certificates) as running:
+        pair = certificates.client
+        settings = {"ENDPOINT": running.address, "CA": certificates.ca, "CERT": pair.certificate, "KEY": pair.key}
+        for name, value in settings.items():
+            monkeypatch.setenv(f"LANGTRAIN_{name}", str(value))
+        made: list[dict[str, Any]] = [{}, {}]
+        for names in made:
+            with pytest.warns(langtrain.NotEnforcedWarning, match="mfa_required, .*, idle_timeout$"):
+                exec(compile(SAMPLE, "sample", "exec"), names)
+        roles = {role.name: list(role.permissions) for role in made[0]["role_manager"].list_roles()}
+        assert roles["admin"] == ["*"]
+        assert roles["ml_engineer"] == ["models.train", "models.evaluate", "datasets.read", "experiments.create"]
+        assert len(roles["data_scientist"]) == 5
+        policies = {policy.name: policy for policy in made[0]["policy_engine"].list_policies()}
+        assert policies["sensitive_data_access"].condition == "user.clearance_level >= dataset.classification_level"
+        assert policies["geographic_restriction"].effect == pb.EFFECT_ALLOW
+        assert {policy.version for policy in policies.values()} == {1}
+        first, second = [names["api_keys"].api_key for names in made]
+        assert first.key_id != second.key_id
+        assert (first.owner, first.rate, first.auto_rotate) == ("user:user123", "1000/hour", True)
+        assert first.expires.ToDatetime() - first.created.ToDatetime() == timedelta(days=30)
+        assert made[0]["api_keys"].text.startswith(f"ltk_{first.key_id}_")
+
+
+def test_roles_groups_and_grants(tmp_path: Path, certificates: Certificates) -> None:
+    with (
+        managed(tmp_path, certificates) as running,
+        RoleManager(**administrator(running.address, certificates)) as manager,
+    ):
+        role = manager.create_role("analyst", ["models.read", "datasets.read"])
+        assert manager.create_role("analyst", permissions=["datasets.read", "models.read"]) == role
+        with pytest.raises(langtrain.AlreadyExistsError) as exists:
+            manager.create_role("analyst", ["models.read"], "reads")
+        assert exists.value.message == (
+            "role 'analyst' exists with other permissions and description; update_role changes it"
+        )
+        assert manager.update_role("analyst", ["models.read"], "reads", version=role.version).version == 2
+        with pytest.raises(langtrain.ConflictError):
+            manager.update_role("analyst", ["models.*"], version=role.version)
+        with pytest.raises(langtrain.PreconditionError):
+            manager.delete_role("builtin.admin")
+
+        manager.create_group("night", ["login/alice", "spiffe://example.org/night/*"])
+        assert manager.create_group("night", ["spiffe://example.org/night/*", "login/alice"]).version == 1
+        grant = manager.grant(
+            "analyst", ["group:night", "login/bob"], ["models/fraud-*"], timedelta(hours=8), "on call", "carol"
+        )
+        assert (grant.creator, grant.reason, grant.approver) == (CLIENT, "on call", "carol")
+        left = grant.expires.ToDatetime(UTC) - datetime.now(UTC)
+        assert timedelta(hours=7) < left <= timedelta(hours=8)
+        assert manager.get_grant(grant.grant_id) == grant
+        assert manager.list_grants("login/bob") == [grant]
+        assert manager.list_grants("login/eve") == []
+        manager.revoke(grant.grant_id, "shift is over")
+        assert manager.list_grants(role="analyst") == []
+        manager.delete_group("night")
+        manager.delete_role("analyst")
+        with pytest.raises(langtrain.NotFoundError):
+            manager.get_role("analyst")
+        with pytest.raises(langtrain.InvalidError) as wrong:
+            manager.grant("nobody", ["login/bob"], ["models"])
+        assert set(wrong.value.fields) == {"grant.resources[0]"}
+
+
+def test_policies(tmp_path: Path, certificates: Certificates) -> None:
+    async def ask(address: str) -> None:
+        async with (
+            AsyncPolicyEngine(**administrator(address, certificates)) as engine,
+            AsyncRoleManager(**administrator(address, certificates)) as manager,
+        ):
+            assert [policy.name for policy in await engine.list_policies()] == ["cleared"]
+            with pytest.raises(langtrain.AlreadyExistsError, match="other condition; update_policy changes it"):
+                await engine.add_policy("cleared", "user.level >= 5", "deny", ["models.*"])
+            first, second = await asyncio.gather(
+                manager.create_role("one", ["models.read"]), manager.create_role("two", ["models.read"])
+            )
+            assert (first.name, second.name) == ("one", "two")
+
+    with (
+        managed(tmp_path, certificates) as running,
+        PolicyEngine(**administrator(running.address, certificates)) as engine,
+    ):
+        engine.add_policy("cleared", "user.level >= 3", "allow", ["models.*"])
+        changed = engine.update_policy("cleared", "user.level >= 4", "deny", ["models.*"])
+        assert (changed.version, changed.updater) == (2, CLIENT)
+        versions = engine.list_policy_versions("cleared")
+        assert [(policy.version, policy.effect) for policy in versions] == [(2, pb.EFFECT_DENY), (1, pb.EFFECT_ALLOW)]
+        assert engine.get_policy("cleared", 1).condition == "user.level >= 3"
+        with pytest.raises(langtrain.InvalidError) as wrong:
+            engine.add_policy("typo", "user.level >")
+        assert set(wrong.value.fields) == {"policy.condition"}
+        asyncio.run(ask(running.address))
+        engine.delete_policy("cleared")
+        assert engine.list_policies() == []
