@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from sidecar import build
+from sidecar.commands import api_keys, grants, policies, principals, roles
+from sidecar.commands.connected import AsJson, Ca, Cert, Endpoint, Key, reached
 from sidecar.errors import SidecarError
 
 if TYPE_CHECKING:
@@ -35,6 +37,11 @@ config_commands = typer.Typer(no_args_is_help=True, help="Look at the configurat
 certs_commands = typer.Typer(no_args_is_help=True, help="Certificates for development.")
 app.add_typer(config_commands, name="config")
 app.add_typer(certs_commands, name="certs")
+app.add_typer(principals.app, name="principals")
+app.add_typer(roles.app, name="roles")
+app.add_typer(policies.app, name="policies")
+app.add_typer(api_keys.app, name="api-keys")
+app.add_typer(grants.app, name="grants")
 
 
 class LogLevel(StrEnum):
@@ -47,7 +54,6 @@ class LogLevel(StrEnum):
 ConfigFile = Annotated[
     Path, typer.Option("--config", "-c", help="The YAML file.", metavar="FILE", show_default=False, dir_okay=False)
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _version(asked: bool) -> None:
@@ -177,28 +183,25 @@ def certs_dev(
 
 @app.command()
 def status(
-    endpoint: Annotated[str, typer.Option(help="host:port, or unix:///path.", envvar="LANGTRAIN_ENDPOINT")],
-    ca: Annotated[Path | None, typer.Option(envvar="LANGTRAIN_CA", help="PEM file: whom to believe.")] = None,
-    cert: Annotated[Path | None, typer.Option(envvar="LANGTRAIN_CERT", help="PEM file: who asks.")] = None,
-    key: Annotated[Path | None, typer.Option(envvar="LANGTRAIN_KEY", help="PEM file: the certificate's key.")] = None,
+    endpoint: Endpoint,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show it again and again, until Ctrl-C.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Ask a running sidecar how it is. Exits 1 where it is not reached, or does not tell this caller."""
     import langtrain
-    from sidecar import status as shown
+    from sidecar import shown
+    from sidecar import status as overview
 
-    try:
-        with langtrain.Sidecar(endpoint, ca=ca, cert=cert, key=key) as sidecar:
-            if watch:
-                shown.watch(sidecar.watch_status(), as_json)
-            elif as_json:
-                _print_json(shown.as_json(sidecar.status()))
-            else:
-                shown.print_table(sidecar.status())
-    except (langtrain.SidecarError, OSError, ValueError) as error:
-        _console().print(f"[red]error[/] {_escape(endpoint)}: {_escape(str(error))}", soft_wrap=True)
-        raise typer.Exit(1) from None
+    with reached(endpoint), langtrain.Sidecar(endpoint, ca=ca, cert=cert, key=key) as sidecar:
+        if watch:
+            overview.watch(sidecar.watch_status(), as_json)
+        elif as_json:
+            _print_json(shown.as_json(sidecar.status()))
+        else:
+            overview.print_table(sidecar.status())
 
 
 @app.command()

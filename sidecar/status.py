@@ -5,25 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from google.protobuf.json_format import MessageToDict
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from langtrain.v1 import sidecar_pb2 as pb
+from sidecar.shown import as_json, safe, table
 
 _GOOD = ("serving", "ready")
 _MIB = 1 << 20
-
-
-def as_json(status: pb.Status) -> dict[str, Any]:
-    """Every field, those that are 0 or empty as well, named as in the proto."""
-    shown: dict[str, Any] = MessageToDict(
-        status, always_print_fields_with_no_presence=True, preserving_proto_field_name=True
-    )
-    return shown
 
 
 def as_table(status: pb.Status, now: datetime) -> RenderableType:
@@ -50,7 +41,7 @@ def watch(statuses: Iterable[pb.Status], json_lines: bool) -> None:
 
 def _head(status: pb.Status) -> Text:
     up = timedelta(seconds=status.uptime.seconds)
-    head = Text(f"langtrain-sidecar {_safe(status.version)}, up {up}, config {_safe(status.config_digest[:8])}")
+    head = Text(f"langtrain-sidecar {safe(status.version)}, up {up}, config {safe(status.config_digest[:8])}")
     if status.draining:
         head.append("  draining", "bold yellow")
     return head
@@ -58,25 +49,18 @@ def _head(status: pb.Status) -> Text:
 
 def _tables(status: pb.Status, now: datetime) -> Iterator[Table]:
     if status.workers:
-        yield _table(
+        yield table(
             ("process", "pid", "state", "restarts", "MiB", "connections", "calls"), map(_worker, status.workers)
         )
     if status.upstreams:
-        yield _table(("model server", "state", "connections", "failures"), map(_upstream, status.upstreams))
+        yield table(("model server", "state", "connections", "failures"), map(_upstream, status.upstreams))
     if status.chains:
-        yield _table(("methods", "links"), _chains(status.chains))
+        yield table(("methods", "links"), _chains(status.chains))
     if status.certificates:
         rows = (_certificate(each, now) for each in status.certificates)
-        yield _table(("certificate", "subject", "expires"), rows)
+        yield table(("certificate", "subject", "expires"), rows)
     if status.feeds:
-        yield _table(("feed", "last heard of"), map(_feed, status.feeds))
-
-
-def _table(columns: Iterable[str], rows: Iterable[tuple[str | Text, ...]]) -> Table:
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(_safe(cell)) for cell in row))
-    return table
+        yield table(("feed", "last heard of"), map(_feed, status.feeds))
 
 
 def _worker(worker: pb.Worker) -> tuple[str | Text, ...]:
@@ -101,7 +85,7 @@ def _chains(chains: Iterable[pb.Chain]) -> Iterator[tuple[str | Text, ...]]:
     for links, methods in groups.items():
         whole = (service for service, found in services.items() if found == {links})
         single = [method for method in methods if len(services[method.rpartition("/")[0]]) > 1]
-        yield Text("\n".join(map(_safe, sorted([*(f"{service}/*" for service in whole), *single])))), links
+        yield Text("\n".join(map(safe, sorted([*(f"{service}/*" for service in whole), *single])))), links
 
 
 def _link(link: pb.Link) -> str:
@@ -124,8 +108,3 @@ def _feed(feed: pb.Feed) -> tuple[str | Text, ...]:
 def _state(name: str) -> Text:
     word = name.lower().replace("_", " ")
     return Text(word, "green" if word in _GOOD else "yellow")
-
-
-def _safe(text: str) -> str:
-    """What a sidecar says is shown, never acted on by the terminal."""
-    return "".join(char if char.isprintable() else "�" for char in text)

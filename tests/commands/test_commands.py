@@ -1,0 +1,128 @@
+"""`langtrain-sidecar roles`, `policies`, `grants`, `api-keys`, run as an administrator does at a whole sidecar."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+
+from tests.certificates import CLIENT, Certificates
+from tests.e2e.test_client import managed
+from tests.test_cli import Ran
+
+Command: TypeAlias = Callable[..., Ran]
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) -> Iterator[Command]:
+    directory = tmp_path_factory.mktemp("commands")
+    pair = certificates.client
+    with managed(directory, certificates) as running:
+        environment = {
+            "LANGTRAIN_ENDPOINT": running.address,
+            "LANGTRAIN_CA": str(certificates.ca),
+            "LANGTRAIN_CERT": str(pair.certificate),
+            "LANGTRAIN_KEY": str(pair.key),
+        }
+        yield lambda *arguments, **more: Ran(*arguments, directory=directory, **{**environment, **more})
+
+
+def asked(ran: Ran) -> Any:
+    assert (ran.status, ran.err) == (0, "")
+    return json.loads(ran.out)
+
+
+def rows(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in text.splitlines() if "│" in line]
+
+
+def test_roles(command: Command) -> None:
+    made = command("roles", "create", "analyst", "-p", "models.read", "-p", "datasets.read")
+    assert (made.status, made.err) == (0, "")
+    assert rows(made.out) == [["analyst", "models.read", "", "1", "service"], ["", "datasets.read", "", "", ""]]
+    again = command("roles", "create", "analyst", "-p", "models.read", "-p", "datasets.read", "--json")
+    assert asked(again)["version"] == "1"
+    other = command("roles", "create", "analyst", "-p", "models.*")
+    assert (other.status, other.out) == (1, "")
+    assert "ALREADY_EXISTS: role 'analyst' exists with other permissions; update_role changes it" in other.err
+    assert asked(command("roles", "update", "analyst", "-p", "models.*", "--version", "1", "--json"))["version"] == "2"
+    names = [role["name"] for role in asked(command("roles", "list", "--json"))]
+    assert "analyst" in names
+    assert "builtin.admin" in names
+    gone = command("roles", "delete", "analyst")
+    assert (gone.status, gone.out, gone.err) == (0, "", "")
+    missing = command("roles", "get", "analyst")
+    assert (missing.status, missing.out) == (1, "")
+    assert "NOT_FOUND: no such role" in missing.err
+
+
+def test_policies(command: Command) -> None:
+    condition = "user.location in dataset.allowed_regions"
+    made = command("policies", "create", "regions", "--effect", "allow", "--condition", condition)
+    assert rows(made.out) == [["regions", "allow", condition, "", "", "", "1", "service"]]
+    wrong = command("policies", "create", "typo", "--effect", "deny", "--condition", "user.level >")
+    assert (wrong.status, wrong.out) == (1, "")
+    assert "INVALID_ARGUMENT" in wrong.err
+    assert "policy.condition: " in wrong.err
+    changed = command("policies", "update", "regions", "--effect", "deny", "--permission", "datasets.*", "--json")
+    assert asked(changed)["effect"] == "EFFECT_DENY"
+    versions = asked(command("policies", "versions", "regions", "--json"))
+    assert [version["effect"] for version in versions] == ["EFFECT_DENY", "EFFECT_ALLOW"]
+    assert command("policies", "delete", "regions").status == 0
+    assert command("policies", "create", "regions", "--effect", "perhaps").status == 2
+
+
+def test_grants(command: Command) -> None:
+    options = ("-m", "login/alice", "-m", "dns:batch.example.org", "-r", "models/fraud-*", "--expires-in", "8h")
+    made = asked(command("grants", "create", "builtin.viewer", *options, "--reason", "on call", "--json"))
+    assert made["members"] == ["user:login/alice", "dns:batch.example.org"]
+    assert (made["creator"], made["reason"]) == (CLIENT, "on call")
+    shown = rows(command("grants", "list", "--member", "login/alice").out)
+    assert [row[0] for row in shown] == [made["grant_id"], ""]
+    revoked = command("grants", "revoke", made["grant_id"], "--reason", "over")
+    assert (revoked.status, revoked.out, revoked.err) == (0, "", "")
+    assert asked(command("grants", "list", "--role", "builtin.viewer", "--json")) == []
+    unclear = command("grants", "create", "builtin.viewer", "-m", "a", "-r", "**", "--expires-in", "8")
+    assert unclear.status == 2
+    assert "expected a duration with a unit" in " ".join(unclear.err.split())
+
+
+def test_a_key_goes_to_stdout_alone(command: Command) -> None:
+    made = command("api-keys", "create", "user123", "-p", "models.inference", "--expires-in", "30d", "--rate", "9/hour")
+    text = made.out.strip()
+    assert made.status == 0
+    assert text.startswith("ltk_")
+    assert text not in made.err
+    assert "it is not shown again" in made.err
+    (key,) = asked(command("api-keys", "list", "--owner", "user123", "--json"))
+    assert (key["owner"], key["rate"], key["permissions"]) == ("user:user123", "9/hour", ["models.inference"])
+    assert text.split("_")[1] == key["key_id"]
+    rotated = asked(command("api-keys", "rotate", key["key_id"], "--overlap", "1h", "--json"))
+    assert rotated["text"].startswith(f"ltk_{rotated['api_key']['key_id']}_")
+    revoked = asked(command("api-keys", "revoke", key["key_id"], "--successors", "--json"))
+    assert len(revoked) == 2
+    fetched = command("api-keys", "fetch", key["key_id"])
+    assert (fetched.status, fetched.out) == (1, "")
+
+
+def test_a_key_is_a_token(command: Command) -> None:
+    """That permits what it permits, and comes from the environment alone."""
+    made = command("api-keys", "create", "auditor", "-p", "roles.read")
+    token = {"LANGTRAIN_TOKEN": made.out.strip()}
+    assert "builtin.admin" in command("roles", "list", **token).out
+    denied = command("api-keys", "list", **token)
+    assert (denied.status, denied.out) == (1, "")
+    assert "PERMISSION_DENIED" in denied.err
+
+
+def test_what_is_not_reached_is_told(command: Command, tmp_path: Path) -> None:
+    gone = Ran("roles", "list", "--endpoint", "unix:///nowhere.sock", directory=tmp_path)
+    assert (gone.status, gone.out) == (1, "")
+    assert gone.err.startswith("error unix:///nowhere.sock: UNAVAILABLE: ")
+    assert Ran("roles", "list", directory=tmp_path).status == 2
+    wrong = command("principals", "check", "a", "models.read", "--attribute", "level=3")
+    assert wrong.status == 1
+    assert "--attribute: expected ROOT.NAME=VALUE such as user.level=3, came 'level=3'" in wrong.err
