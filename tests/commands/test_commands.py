@@ -90,6 +90,29 @@ def test_grants(command: Command) -> None:
     assert "expected a duration with a unit" in " ".join(unclear.err.split())
 
 
+def test_principals(command: Command) -> None:
+    made = command("roles", "create", "reader", "-p", "models.read")
+    assert made.status == 0
+    options = ("-m", "login/erin", "-r", "models/fraud-*")
+    grant = asked(command("grants", "create", "reader", *options, "--json"))["grant_id"]
+    question = ("login/erin", "models.read", "models/fraud-1")
+    allowed = command("principals", "check", *question)
+    assert (allowed.status, rows(allowed.out)) == (0, [["yes", "policy.allowed", grant, "", "", ""]])
+    denied = command("principals", "check", "login/erin", "models.read", "models/digits")
+    assert (denied.status, rows(denied.out)) == (1, [["no", "policy.no_grant", "", "", "", ""]])
+    why = command("principals", "explain", "login/erin", "models.read", "models/digits")
+    assert why.status == 0
+    assert [grant, "reader", "models/fraud-*", "another resource"] in rows(why.out)
+    assert "Would grant it:" in why.out
+    reaches = asked(command("principals", "list-access", "models.read", "models/fraud-1", "--json"))
+    assert grant in [reach["grant_id"] for reach in reaches]
+    command("policies", "create", "cleared", "--effect", "allow", "--condition", "user.level >= 3", "-p", "models.*")
+    missing = asked(command("principals", "explain", *question, "--json"))
+    assert missing["decision"]["missing"] == ["user.level"]
+    assert command("principals", "check", *question, "-a", "user.level=3").status == 0
+    assert command("principals", "check", *question, "-a", "user.level=2").status == 1
+
+
 def test_a_key_goes_to_stdout_alone(command: Command) -> None:
     made = command("api-keys", "create", "user123", "-p", "models.inference", "--expires-in", "30d", "--rate", "9/hour")
     text = made.out.strip()

@@ -14,7 +14,7 @@ import pytest
 
 import langtrain
 from langtrain.auth import AsyncAuthenticationManager, AsyncRoleManager, AuthenticationManager, IssuedKey, RoleManager
-from langtrain.iam import AsyncPolicyEngine, PolicyEngine
+from langtrain.iam import AsyncPolicyEngine, PolicyEngine, policy, question
 from langtrain.v1 import policies_pb2 as pb
 from tests import sidecars
 from tests.certificates import CLIENT, Certificates
@@ -118,10 +118,10 @@ def test_the_sample_runs_as_written_and_again(
         assert roles["admin"] == ["*"]
         assert roles["ml_engineer"] == ["models.train", "models.evaluate", "datasets.read", "experiments.create"]
         assert len(roles["data_scientist"]) == 5
-        policies = {policy.name: policy for policy in made[0]["policy_engine"].list_policies()}
+        policies = {each.name: each for each in made[0]["policy_engine"].list_policies()}
         assert policies["sensitive_data_access"].condition == "user.clearance_level >= dataset.classification_level"
         assert policies["geographic_restriction"].effect == pb.EFFECT_ALLOW
-        assert {policy.version for policy in policies.values()} == {1}
+        assert {each.version for each in policies.values()} == {1}
         first, second = [names["api_keys"].api_key for names in made]
         assert first.key_id != second.key_id
         assert (first.owner, first.rate, first.auto_rotate) == ("user:user123", "1000/hour", True)
@@ -175,7 +175,7 @@ def test_policies(tmp_path: Path, certificates: Certificates) -> None:
             AsyncPolicyEngine(**administrator(address, certificates)) as engine,
             AsyncRoleManager(**administrator(address, certificates)) as manager,
         ):
-            assert [policy.name for policy in await engine.list_policies()] == ["cleared"]
+            assert [each.name for each in await engine.list_policies()] == ["cleared"]
             with pytest.raises(langtrain.AlreadyExistsError, match="other condition; update_policy changes it"):
                 await engine.add_policy("cleared", "user.level >= 5", "deny", ["models.*"])
             first, second = await asyncio.gather(
@@ -191,7 +191,7 @@ def test_policies(tmp_path: Path, certificates: Certificates) -> None:
         changed = engine.update_policy("cleared", "user.level >= 4", "deny", ["models.*"])
         assert (changed.version, changed.updater) == (2, CLIENT)
         versions = engine.list_policy_versions("cleared")
-        assert [(policy.version, policy.effect) for policy in versions] == [(2, pb.EFFECT_DENY), (1, pb.EFFECT_ALLOW)]
+        assert [(each.version, each.effect) for each in versions] == [(2, pb.EFFECT_DENY), (1, pb.EFFECT_ALLOW)]
         assert engine.get_policy("cleared", 1).condition == "user.level >= 3"
         with pytest.raises(langtrain.InvalidError) as wrong:
             engine.add_policy("typo", "user.level >")
@@ -199,3 +199,44 @@ def test_policies(tmp_path: Path, certificates: Certificates) -> None:
         asyncio.run(ask(running.address))
         engine.delete_policy("cleared")
         assert engine.list_policies() == []
+
+
+def test_decisions(tmp_path: Path, certificates: Certificates) -> None:
+    with (
+        managed(tmp_path, certificates) as running,
+        RoleManager(**administrator(running.address, certificates)) as manager,
+        PolicyEngine(**administrator(running.address, certificates)) as engine,
+    ):
+        manager.create_role("analyst", ["models.read"])
+        grant = manager.grant("analyst", ["login/alice"], ["models/fraud-*"])
+        allowed = engine.check("login/alice", "models.read", "models/fraud-1")
+        assert (allowed.allowed, list(allowed.grants)) == (True, [grant.grant_id])
+        asked = [question("login/alice", "models.read", f"models/{name}") for name in ("fraud-1", "digits")]
+        assert [decision.allowed for decision in engine.check_many(asked)] == [True, False]
+        why = engine.explain("login/alice", "models.read", "models/digits")
+        assert why.decision.reason == "policy.no_grant"
+        assert [(each.grant.grant_id, each.state) for each in why.grants] == [(grant.grant_id, "another resource")]
+        assert "user:login/alice" in why.suggested[0].members
+        reaches = engine.list_access("models.read", "models/fraud-1")
+        assert ("user:login/alice", "analyst", grant.grant_id) in [
+            (reach.member, reach.role, reach.grant_id) for reach in reaches
+        ]
+        assert engine.check("", "policies.write").allowed  # the administrator himself
+
+        engine.add_policy("cleared", "user.level >= 3", permissions=["models.*"])
+        of_alice = ("login/alice", "models.read", "models/fraud-1")
+        assert list(engine.check(*of_alice).missing) == ["user.level"]
+        assert not engine.check(*of_alice, user={"level": 2}).allowed
+        assert engine.check(*of_alice, user={"level": 3}).allowed
+        simulated = engine.simulate(
+            put_policies=[policy("cleared", "user.level >= 4", permissions=["models.*"])],
+            questions=[question(*of_alice, user={"level": level}) for level in (2, 3, 4)],
+        )
+        assert simulated.questions == 3
+        (changed,) = simulated.changed
+        assert changed.question.subject.attributes["level"] == 3
+        assert (changed.before.allowed, changed.after.allowed) == (True, False)
+        assert engine.check(*of_alice, user={"level": 3}).allowed  # nothing was changed
+        with pytest.raises(langtrain.InvalidError) as wrong:
+            engine.check("login/alice", "Models", "models")
+        assert set(wrong.value.fields) == {"question.permission", "question.resource"}
