@@ -8,7 +8,7 @@ from typing import Any, Final
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 NONE: Final = "–"
@@ -22,7 +22,7 @@ def as_json(message: Message) -> dict[str, Any]:
     return shown
 
 
-def table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> Table:
+def table(columns: Iterable[str | Column], rows: Iterable[Iterable[str | Text]]) -> Table:
     made = Table(*columns)
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else Text(safe(cell)) for cell in row))
@@ -50,7 +50,7 @@ def _cell(message: Message, path: str) -> Text:
         return Text(f"{value.ToDatetime():%Y-%m-%d %H:%M} UTC" if message.HasField(name) else NONE)
     if field.enum_type is not None:
         named = field.enum_type.values_by_number.get(value)
-        return Text(named.name.rpartition("_")[2].lower() if named else str(value))
+        return Text(named.name.rpartition("_")[2].lower() if named and value else NONE)
     if isinstance(value, bool):
         return Text("yes" if value else "no")
     return Text(safe(str(value)))

@@ -8,6 +8,7 @@ from typing import Any, Final
 import typer
 from google.protobuf.message import Message
 from rich.console import Console
+from rich.table import Column
 
 from langtrain.auth import IssuedKey
 from langtrain.v1 import policies_pb2
@@ -16,7 +17,7 @@ from sidecar.shown import as_json, cells, table
 # What people see of a message, by its name; --json has all.
 FIELDS: Final = {
     "Role": ("name", "permissions", "description", "version", "source"),
-    "Grant": ("grant_id", "members", "role", "resources", "expires", "reason", "approver", "source"),
+    "Grant": ("grant_id", "members", "role", "resources", "expires", "reason", "approver"),
     "Policy": ("name", "effect", "condition", "permissions", "resources", "obligations", "version", "source"),
     "ApiKey": ("key_id", "owner", "title", "permissions", "resources", "rate", "expires", "revoked", "last_used"),
     "Decision": ("allowed", "reason", "grants", "policies", "missing", "obligations"),
@@ -75,6 +76,10 @@ def _print(messages: Iterable[Message], console: Console | None = None) -> None:
     if not found:
         return
     fields = FIELDS[found[0].DESCRIPTOR.name]
-    titles = [field.rpartition(".")[2].replace("_", " ") for field in fields]
+    # Ids are for copying: they stay whole, and of the rest a narrow terminal leaves nothing out.
+    titles = [
+        Column(field.rpartition(".")[2].replace("_", " "), overflow="fold", no_wrap=field.endswith("_id"))
+        for field in fields
+    ]
     where = console or Console(highlight=False, emoji=False)
     where.print(table(titles, (cells(message, fields) for message in found)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,9 +21,11 @@ from tests import sidecars
 from tests.certificates import CLIENT, Certificates
 from tests.e2e.test_api_keys import config_of
 from tests.e2e.upstream import UNARY, echo
+from tests.processes import REPOSITORY
 from tests.sidecars import Sidecar
 from tests.waiting import eventually
 
+DOCUMENT = REPOSITORY / "docs" / "sdk.md"
 # The code of "Access Control & Authentication" in the product document, to the letter.
 SAMPLE = Path(__file__).with_name("access_control.txt").read_text("utf-8")
 
@@ -102,31 +105,47 @@ def test_the_same_in_an_event_loop(tmp_path: Path, certificates: Certificates) -
         asyncio.run(ask(running.address))
 
 
-def test_the_sample_runs_as_written_and_again(
-    tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def environment(tmp_path: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """That of an administrator of a sidecar that runs."""
     with managed(tmp_path, certificates) as running:
         pair = certificates.client
         settings = {"ENDPOINT": running.address, "CA": certificates.ca, "CERT": pair.certificate, "KEY": pair.key}
         for name, value in settings.items():
             monkeypatch.setenv(f"LANGTRAIN_{name}", str(value))
-        made: list[dict[str, Any]] = [{}, {}]
-        for names in made:
-            with pytest.warns(langtrain.NotEnforcedWarning, match="mfa_required, .*, idle_timeout$"):
-                exec(compile(SAMPLE, "sample", "exec"), names)
-        roles = {role.name: list(role.permissions) for role in made[0]["role_manager"].list_roles()}
-        assert roles["admin"] == ["*"]
-        assert roles["ml_engineer"] == ["models.train", "models.evaluate", "datasets.read", "experiments.create"]
-        assert len(roles["data_scientist"]) == 5
-        policies = {each.name: each for each in made[0]["policy_engine"].list_policies()}
-        assert policies["sensitive_data_access"].condition == "user.clearance_level >= dataset.classification_level"
-        assert policies["geographic_restriction"].effect == pb.EFFECT_ALLOW
-        assert {each.version for each in policies.values()} == {1}
-        first, second = [names["api_keys"].api_key for names in made]
-        assert first.key_id != second.key_id
-        assert (first.owner, first.rate, first.auto_rotate) == ("user:user123", "1000/hour", True)
-        assert first.expires.ToDatetime() - first.created.ToDatetime() == timedelta(days=30)
-        assert made[0]["api_keys"].text.startswith(f"ltk_{first.key_id}_")
+        yield
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_sample_runs_as_written_and_again() -> None:
+    made: list[dict[str, Any]] = [{}, {}]
+    for names in made:
+        with pytest.warns(langtrain.NotEnforcedWarning, match="mfa_required, .*, idle_timeout$"):
+            exec(compile(SAMPLE, "sample", "exec"), names)
+    roles = {role.name: list(role.permissions) for role in made[0]["role_manager"].list_roles()}
+    assert roles["admin"] == ["*"]
+    assert roles["ml_engineer"] == ["models.train", "models.evaluate", "datasets.read", "experiments.create"]
+    assert len(roles["data_scientist"]) == 5
+    policies = {each.name: each for each in made[0]["policy_engine"].list_policies()}
+    assert policies["sensitive_data_access"].condition == "user.clearance_level >= dataset.classification_level"
+    assert policies["geographic_restriction"].effect == pb.EFFECT_ALLOW
+    assert {each.version for each in policies.values()} == {1}
+    first, second = [names["api_keys"].api_key for names in made]
+    assert first.key_id != second.key_id
+    assert (first.owner, first.rate, first.auto_rotate) == ("user:user123", "1000/hour", True)
+    assert first.expires.ToDatetime() - first.created.ToDatetime() == timedelta(days=30)
+    assert made[0]["api_keys"].text.startswith(f"ltk_{first.key_id}_")
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_document_prints_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", DOCUMENT.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {"__name__": "shown"}
+    for language, code in blocks:
+        if language == "python":
+            exec(compile(code, "sdk.md", "exec"), names)
+    shown = [text for language, text in blocks if not language and not text.startswith("$")]
+    assert capsys.readouterr().out == "".join(shown)
 
 
 def test_roles_groups_and_grants(tmp_path: Path, certificates: Certificates) -> None:
