@@ -16,22 +16,27 @@ QUIET: Final = 2  # looks in a row that find the process at rest
 
 
 class Freed:
-    """Looks a few times a second, and has `trim` called when there may be much to give back."""
+    """Looks a few times a second, and says when there may be much to give back.
+
+    resident: bytes of memory of this process.  held: of them, those held for callers.
+    """
 
     __slots__ = ("_least", "_quiet")
 
     def __init__(self) -> None:
-        self._least = 0  # bytes of memory that seem to be in use; 0 where that is not known
+        self._least = 1 << 62  # bytes that are in use, but for those held
         self._quiet = 0
 
-    def look(self, resident: int, rests: bool) -> bool:
-        """Whether to trim now. resident: bytes of memory of this process.  rests: hardly any are held for callers."""
-        self._quiet = self._quiet + 1 if rests else 0
-        self._least = min(self._least or resident, resident)
-        if self._quiet < QUIET or resident - self._least < WORTH:
-            return False
-        self._least = 0  # what is left after it is in use
-        return True
+    def look(self, resident: int, held: int, busy: bool) -> bool:
+        """Whether to trim now, and to call `trimmed` then. busy: more may be held."""
+        self._quiet = self._quiet + 1 if held <= LITTLE and not busy else 0
+        # What is held may be so at every look until it is freed: it must not pass for what stays in use.
+        self._least = min(self._least, resident - held)
+        return self._quiet >= QUIET and resident - self._least >= WORTH
+
+    def trimmed(self, resident: int, held: int) -> None:
+        """Memory has been given back: what is left is in use."""
+        self._least = resident - held
 
 
 def trim_of(library: Any) -> Callable[[], None]:

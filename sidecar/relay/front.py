@@ -13,7 +13,7 @@ from interceptors.facts import PeerCertificate
 from sidecar.logs import Log
 from sidecar.relay.admission import Refused
 from sidecar.relay.driver import CLIENT_SLOW, Exchange
-from sidecar.relay.freed import LITTLE, Freed
+from sidecar.relay.freed import Freed
 from sidecar.relay.http2.connection import ServerConnection
 from sidecar.relay.http2.errors import ConnectionFault, ErrorCode, Http2Error
 from sidecar.relay.http2.fields import RequestHead
@@ -499,18 +499,26 @@ class Front:
             self._look_after(wire, now)
         relay, resident = self.relay, self.relay.resident()
         relay.admission.look(relay.timer(), resident)
-        rests = self._shed() + relay.buffered <= LITTLE and not relay.aside.busy
-        if self._freed.look(resident, rests):
+        held = sum(self._shed().values()) + relay.buffered
+        if self._freed.look(resident, held, relay.aside.busy):
             # It takes milliseconds, in which whoever asks for memory waits; nobody else does.
-            relay.aside.run(self, relay.trim, lambda _: None)
+            relay.aside.run(self, relay.trim, self._trimmed)
 
-    def _shed(self) -> int:
+    def _trimmed(self, trim: asyncio.Future[None]) -> None:
+        relay = self.relay
+        self._freed.trimmed(relay.resident(), sum(self._unread().values()) + relay.buffered)
+
+    def _unread(self) -> dict[FrontWire, int]:
+        """Bytes of answers that wait for clients to read, where there are any."""
+        return {wire: count for wire in self._wires if (count := wire.unread())}
+
+    def _shed(self) -> dict[FrontWire, int]:
         """Connections to the model server are shared: who leaves most of his answers unread yields to all others.
 
         Of answers that are whole the model server's connection knows no more: what is left of them is memory only.
-        Returns the bytes that are left.
+        Returns what is left, as of `_unread`.
         """
-        unread = {wire: count for wire in self._wires if (count := wire.unread())}
+        unread = self._unread()
         excess = sum(unread.values()) - self.relay.settings.buffered
         while unread and (excess > 0 or self.relay.short):
             worst = max(unread, key=unread.__getitem__)
@@ -521,7 +529,7 @@ class Front:
                 self._time_out(worst, CLIENT_SLOW)  # it is beyond recall
             _log.warning("slow_reader", peer=worst.address, unread=left)
             excess -= left
-        return sum(unread.values())
+        return unread
 
     def _look_after(self, wire: FrontWire, now: float) -> None:
         """Time limits of one connection."""
