@@ -40,8 +40,8 @@ class Bystander:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def _channel(self) -> Any:
-        # What a message inflates to is its reader's business: 66 MiB take 20 ms of processor time, which at this rate is
-        # more than there is, and would be measured in place of the sidecar.
+        # What a message inflates to is its reader's business: 66 MiB take 20 ms of processor time, which at this rate
+        # is more than there is, and would be measured in place of the sidecar.
         options = [("grpc.ssl_target_name_override", "localhost"), ("grpc.use_local_subchannel_pool", 1),
                    ("grpc.enable_retries", 0), ("grpc.per_message_decompression", 0)]  # fmt: skip
         return grpc.aio.secure_channel(self._address, self._credentials, options)

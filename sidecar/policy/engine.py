@@ -75,7 +75,8 @@ class Caller:
 class _Kept:
     """What was decided without the request and its environment. since, until: Unix seconds between which it stands.
 
-    resource: the attributes that it was decided with.  moving: what has yet to be asked before it is a decision; timed: of which some ask for the time.
+    resource: the attributes that it was decided with.  moving: what has yet to be asked before it is a decision;
+    timed: some of these ask for the time.
     """
 
     decision: Decision

@@ -207,7 +207,12 @@ def test_what_is_remembered_of_a_call_is_of_calls_that_say_the_same(root: str) -
         f"1.0 / {root}.a > 0.0",
     )
     values: list[Any] = [1, True, 1.0, 0.0, -0.0, 0, "x", "1", "y" * 300, None, (1,), {"a": 1}]
-    told = [{}, {root: {}}, *({root: {"a": value}} for value in values), {root: {"a": 1, "b": 2}}]
+    told: list[dict[str, dict[str, Any]]] = [
+        {},
+        {root: {}},
+        *({root: {"a": value}} for value in values),
+        {root: {"a": 1, "b": 2}},
+    ]
     for text in texts:
         afresh = [Scope({"user": {"size": 10}}).outcome(condition(text), moving) for moving in told]
         for _ in range(2):
@@ -224,5 +229,7 @@ def test_what_is_remembered_of_calls_is_bounded() -> None:
 def test_the_time_is_asked_for_every_time() -> None:
     scope, asked = Scope({}), condition("environment.time < timestamp('2026-11-28T12:00:01Z') && request.size == 1")
     for second, holds in ((0, True), (1, False), (0, True)):
-        moving = {"request": {"size": 1}, "environment": {"time": NOON.replace(second=second)}}
+        moving: dict[str, dict[str, Any]] = {
+            "request": {"size": 1}, "environment": {"time": NOON.replace(second=second)},
+        }  # fmt: skip
         assert scope.outcome(asked, moving) == (HOLDS if holds else FAILS)
