@@ -28,6 +28,7 @@ STREAMS = 100  # `listen.limits.concurrent_streams`
 P99_MS = 250.0
 GROWTH_MB = 5.0
 AMONG = 3  # modes of a mix
+TOGETHER = " + "  # between their names
 SHOWN = 6  # counters of an attack
 KINDS = ("steady_ms", "fresh_ms")  # of the bystander's calls
 
@@ -135,7 +136,7 @@ def mixes(count: int, seed: int) -> dict[str, list[str]]:
     """Name → modes, drawn at random."""
     chance = Random(seed)
     drawn = [chance.sample(sorted(modes.MODES), AMONG) for _ in range(count)]
-    return {" + ".join(names): names for names in drawn}
+    return {TOGETHER.join(names): names for names in drawn}
 
 
 def line(name: str, found: dict[str, Any]) -> str:
@@ -154,8 +155,8 @@ def line(name: str, found: dict[str, Any]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _arguments(arguments)
     exit_on_signals()
-    every = {**{name: [name] for name in modes.MODES}, **{name: [name] for name in hostile.MODES}}
-    attacks = {name: every[name] for name in chosen.modes or every} | mixes(chosen.mixes, chosen.seed)
+    every = chosen.modes or [*modes.MODES, *hostile.MODES]
+    attacks = {name: name.split(TOGETHER) for name in every} | mixes(chosen.mixes, chosen.seed)
     proxy = None if chosen.anywhere else cores.claim().proxy
     met = True
     try:
@@ -204,7 +205,12 @@ def write(file: Path, scene: Stand, core: int | None, name: str, found: dict[str
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.abuse", description=__doc__)
-    parser.add_argument("modes", nargs="*", metavar="mode", help="all where none is named; --list shows them")
+    parser.add_argument(
+        "modes",
+        nargs="*",
+        metavar="mode",
+        help="one, or several at once joined by ' + '; all alone where none is named; --list",
+    )
     parser.add_argument("--seconds", type=float, default=60.0, help="of each attack; there are two of each mode")
     parser.add_argument("--mixes", type=int, default=20, help="of three modes of clients each, drawn at random")
     parser.add_argument("--seed", type=int, default=1, help="of the mixes")
@@ -216,7 +222,8 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     if chosen.list:
         print("\n".join([*modes.MODES, *hostile.MODES]))
         parser.exit()
-    if unknown := set(chosen.modes) - {*modes.MODES, *hostile.MODES}:
+    of_clients = {part for name in chosen.modes for part in name.split(TOGETHER) if name not in hostile.MODES}
+    if unknown := of_clients - modes.MODES.keys():
         parser.error(f"no such mode: {', '.join(sorted(unknown))}")
     return chosen
 
