@@ -36,8 +36,8 @@ class Credentials:
             return NO_TOKENS
         try:
             who = self._tokens.identify(text, bytes.fromhex(fingerprint), "", now)
-        except UnknownKeyError as error:
-            return KeysWanted(error.issuer, _refusal(error))
+        except UnknownKeyError as unknown:
+            return KeysWanted(unknown.issuer, _refusal(unknown))
         except TokenError as error:
             return _refusal(error)
         return _proven(who)

@@ -194,7 +194,7 @@ def _unmet(asked: Condition, values: Mapping[str, Mapping[str, Any]], refused: M
     """Why it must not be evaluated, or None."""
     missing = tuple(".".join(path) for path in asked.reads if not _exists(values, path))
     if refused:
-        for path in sorted(asked.named & refused.keys()):
+        for path in sorted(path for path in asked.named if path in refused):
             return Outcome(False, error=f"{'.'.join(path)}: {refused[path]}")
     if missing:
         return Outcome(False, missing)

@@ -133,17 +133,17 @@ class Order:
 
     def __init__(self, at: Knowing) -> None:
         self.done: list[str] = []
-        engine: Any = at.known.engine
-        self._put, self._drop = engine.put, engine.drop
-        engine.put, engine.drop = self.put, self.drop
+        self._engine = at.known.engine
+        known: Any = at.known
+        known.engine = self
 
     def put(self, item: Item) -> None:
         self.done.append(f"+{key(item)}")
-        self._put(item)
+        self._engine.put(item)
 
     def drop(self, kind: type[Item], tenant: str, name: str) -> None:
         self.done.append(f"-{name}")
-        self._drop(kind, tenant, name)
+        self._engine.drop(kind, tenant, name)
 
 
 def test_at_no_moment_more_is_allowed_than_before_or_after() -> None:
