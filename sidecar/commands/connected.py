@@ -56,8 +56,10 @@ def reached(endpoint: str) -> Iterator[None]:
         from rich.console import Console
         from rich.markup import escape
 
+        from sidecar.shown import safe
+
         console = Console(stderr=True, highlight=False, emoji=False)
-        console.print(f"[red]error[/] {escape(endpoint)}: {escape(str(error))}", soft_wrap=True)
+        console.print(f"[red]error[/] {escape(endpoint)}: {escape(safe(str(error)))}", soft_wrap=True)
         raise typer.Exit(1) from None
 
 

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import grpc
 import pytest
 
+from langtrain.v1 import policies_pb2 as pb
 from tests.certificates import CLIENT, Certificates
+from tests.clients.answering import answering
 from tests.e2e.test_client import managed
 from tests.test_cli import Ran
 
@@ -149,3 +152,16 @@ def test_what_is_not_reached_is_told(command: Command, tmp_path: Path) -> None:
     wrong = command("principals", "check", "a", "models.read", "--attribute", "level=3")
     assert wrong.status == 1
     assert "--attribute: expected ROOT.NAME=VALUE such as user.level=3, came 'level=3'" in wrong.err
+
+
+def test_what_a_server_says_is_shown_and_not_acted_on(tmp_path: Path) -> None:
+    def refuse(_: Any, context: grpc.ServicerContext) -> pb.GetRoleResponse:
+        context.abort(grpc.StatusCode.NOT_FOUND, "none\x1b[2J[red]")
+        raise AssertionError("abort raises")
+
+    shown = pb.ListRolesResponse(roles=[pb.Role(name="a\x1b[2J", permissions=["[red]b\n"])])
+    with answering({"GetRole": refuse, "ListRoles": lambda *_: shown}) as (_, endpoint):
+        failed = Ran("roles", "get", "a", "--endpoint", endpoint, directory=tmp_path)
+        assert failed.err == f"error {endpoint}: NOT_FOUND: none�[2J[red]\n"
+        listed = Ran("roles", "list", "--endpoint", endpoint, directory=tmp_path)
+        assert rows(listed.out) == [["a�[2J", "[red]b�", "", "0", "–"]]
