@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from interceptors.events import Durability, Event
 from interceptors.ledger import NoLedger
@@ -290,10 +290,16 @@ def api_keys(config: Config) -> dict[str, str] | None:
     return None if config.authentication.api_keys is None else {"hash_key": str(config.hash_key_file)}
 
 
-def policies(config: Config) -> dict[str, list[str]] | None:
+def policies(config: Config) -> dict[str, Any] | None:
     """The same of roles, grants and policies."""
-    authorization = config.authorization
-    return {"admins": list(authorization.bootstrap_admins)} if authorization.policies else None
+    if not config.authorization.policies:
+        return None
+    return {
+        "admins": list(config.authorization.bootstrap_admins),
+        "events": str(config.events_file),
+        "protocol": config.upstream.protocol,
+        "services": config.upstream.model_dump(mode="json")["services"],
+    }
 
 
 def listen(config: Config) -> Listeners:

@@ -12,10 +12,13 @@ from sidecar.state.ports import Reading, Row, Transaction
 
 VERSIONS_KEPT: Final = 100  # of a policy
 
-SELECT: Final = "SELECT kind, body, version, description, created, creator, updated, updater FROM policy_items WHERE "
-PAGE: Final = SELECT + "kind = ? AND tenant = ? AND name > ?"
+SELECT: Final = "SELECT kind, body, version, description, created, creator, updated, updater FROM "
+ONE: Final = SELECT + "policy_items WHERE kind = ? AND tenant = ? AND name = ?"
+PAGE: Final = SELECT + "policy_items WHERE kind = ? AND tenant = ? AND name > ?"
+OF_MEMBER: Final = SELECT + (
+    "policy_members JOIN policy_items USING (tenant, name) WHERE kind = ? AND tenant = ? AND name > ? AND member = ?"
+)
 OF_ROLE: Final = " AND role = ?"
-OF_MEMBER: Final = " AND name IN (SELECT name FROM policy_members WHERE tenant = ? AND member = ?)"
 PUT: Final = """
 INSERT INTO policy_items
     (kind, tenant, name, role, body, version, description, created, creator, updated, updater)
@@ -52,16 +55,14 @@ class PolicyReading:
         self._reading = reading
 
     def get(self, key: Key) -> Stored | None:
-        row = self._reading.row(SELECT + "kind = ? AND tenant = ? AND name = ?", *key)
+        row = self._reading.row(ONE, *key)
         return None if row is None else _stored(row)
 
     def page(self, after: Key, most: int, member: str = "", role: str = "") -> list[Stored]:
         """By name, those of its kind and tenant after `after`. member, role: of grants that name them; "" for any."""
-        sql, values = PAGE, [*after]
+        sql, values = (OF_MEMBER, [*after, member]) if member else (PAGE, [*after])
         if role:
             sql, values = sql + OF_ROLE, [*values, role]
-        if member:
-            sql, values = sql + OF_MEMBER, [*values, after.tenant, member]
         return [_stored(row) for row in self._reading.rows(sql + " ORDER BY name LIMIT ?", *values, most)]
 
     def version(self, tenant: str, name: str, version: int) -> Stored | None:

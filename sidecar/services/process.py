@@ -33,11 +33,13 @@ from sidecar.policy.desk import PolicyDesk
 from sidecar.policy.inquiry import Inquiry
 from sidecar.policy.keeping import PolicyKeeping
 from sidecar.policy.live import Live
+from sidecar.policy.model import Question
 from sidecar.policy.service import Counter
 from sidecar.processes.child import Birth, Control
 from sidecar.processes.messages import Abandon, Answer, Attach, Commit, Prepare, Ready
 from sidecar.services.guard import Refusal
 from sidecar.services.model_server_grpc import GrpcModelServer
+from sidecar.services.recorded import Recorded, described
 from sidecar.services.server import Services, Settings
 from sidecar.state.opening import open_store
 from sidecar.state.ports import Store
@@ -51,7 +53,8 @@ RECORDED_S: Final = 5.0
 def main(birth: Birth) -> int:
     """settings: {"model_server": {"address": "host:port" or "unix:path", "tls": None or files by their role},
     "key_sources": of `sources.KeySource`, "state": None or {"directory", "url"}, "api_keys": None or {"hash_key"},
-    "policies": None or {"admins": patterns of identities}}.
+    "policies": None or {"admins": patterns of identities, "events": their file, "protocol" and "services" of the
+    config's `upstream`}}.
     """
     return asyncio.run(_run(birth))
 
@@ -186,15 +189,26 @@ class Policies:
 
     def __init__(self, store: Store, record: Callable[[Event], None], tell: Tell) -> None:
         self._live = Live(store)
-        desk = PolicyDesk(store, self._live, record, time.time, os.urandom)
-        self.counter = Counter(desk, Inquiry(self._live, lambda tenant: ()), time.time)
-        self.keeping = PolicyKeeping(store, tell, boot_clock, desk.forget)
+        self._recorded: Recorded | None = None
+        self._desk = PolicyDesk(store, self._live, record, time.time, os.urandom)
+        self.counter = Counter(self._desk, Inquiry(self._live, self._calls), time.time)
+        self.keeping = PolicyKeeping(store, tell, boot_clock, self._do_chores)
 
     def configure(self, settings: dict[str, Any]) -> None:
         """settings: "policies" of `main`'s."""
+        services = [described(plain) for plain in settings["services"]]
+        self._recorded = Recorded(Path(settings["events"]), settings["protocol"], services)
         items = bootstrap(settings["admins"])
         self._live.configure(items)
         self.keeping.configure(items)
+
+    def _calls(self, tenant: str) -> list[Question]:
+        return [] if self._recorded is None else self._recorded.questions(tenant)
+
+    def _do_chores(self) -> None:
+        with self._live.engine():
+            pass  # it is read, so that whoever asks first does not wait for it
+        self._desk.forget()
 
 
 def record_durably(loop: asyncio.AbstractEventLoop, recorder: RemoteRecorder, event: Event) -> None:

@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 from sidecar.config.model import Config
 from sidecar.config.shape import field_at
+from sidecar.policy import builtin
 from sidecar.relay.codecs.registry import registry
 from sidecar.relay.upstream.dial import DialError
 from sidecar.telemetry.metrics import ABUSE_CLOSURES
@@ -24,7 +25,7 @@ LOGGING = ("debug", "info", "warning", "error")
 # Dotted texts that are neither reasons nor kinds: of files, libraries, protocols and the host's names.
 OTHER_TEXTS = {
     "ca.pem", "calls.sock", "streams.sock", "events.jsonl", "limits.bin", "state.db", "state.lock", "example.org",
-    "sidecar.app",
+    "sidecar.app", "cel.cel",
     "client.address", "error.type", "rpc.method", "langtrain.decision", "langtrain.model", "langtrain.principal",
     "grpc.max_concurrent_streams", "grpc.max_receive_message_length", "grpc.ssl_target_name_override",
 }  # fmt: skip
@@ -33,7 +34,18 @@ ALSO_KEYS = {"upstream.queue_timeout"}
 # Kinds that are spelt like a permission.
 ALSO_PERMISSIONS = {"sidecar.drain"}
 # As OTHER_TEXTS, of texts that are put together.
-OTHER_FORMS = {"authorization.{}", "batch.{}", "sidecar.{}", "{}.certificate", "{}.pem", "{}.{}"}
+OTHER_FORMS = {
+    "authorization.{}",
+    "batch.{}",
+    "sidecar.{}",
+    "{}.begins",
+    "{}.certificate",
+    "{}.expires",
+    "{}.pem",
+    "{}.principal",
+    "{}.version",
+    "{}.{}",
+}
 # Reasons that helpers put together, and the helper that is given the rest of each.
 HELPERS = {"identify.{}": "unauthenticated", "request.{}": "_invalid"}
 
@@ -75,6 +87,7 @@ def dotted() -> set[str]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts
     }
     permissions = registry("auto").permissions - ALSO_PERMISSIONS
+    permissions |= builtin.NAMES.union(*(role.permissions for role in builtin.ROLES))
     found = {text for text in found if DOTTED.fullmatch(text)} - OTHER_TEXTS - permissions
     found = {text for text in found if text in ALSO_KEYS or field_at(Config, tuple(text.split("."))) is None}
     forms = {form(node) for node in nodes(ast.JoinedStr) if isinstance(node, ast.JoinedStr)}

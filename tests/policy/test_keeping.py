@@ -48,11 +48,19 @@ class Readable:
 
 
 def put(store: DatabaseStore, *items: Item) -> None:
-    store.write(lambda transaction: [PolicyStore(transaction).put(Stored(item)) for item in items])
+    def work(transaction: Transaction) -> None:
+        for item in items:
+            PolicyStore(transaction).put(Stored(item))
+
+    store.write(work)
 
 
 def remove(store: DatabaseStore, *items: Item) -> None:
-    store.write(lambda transaction: [PolicyStore(transaction).remove(rows.key(item)) for item in items])
+    def work(transaction: Transaction) -> None:
+        for item in items:
+            PolicyStore(transaction).remove(rows.key(item))
+
+    store.write(work)
 
 
 class Scene:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ def test_what_a_decision_says(scene: Scene) -> None:
         allowed=True, reason="policy.allowed", grants=[grant.grant_id], policies=["clearance"],
         obligations=["redact:pii", "require:mfa"], until=until,
     )  # fmt: skip
-    asked.attributes["request"]["size"] = 101
+    asked.attributes.update({"request": {"size": 101}})
     assert (check(scene, asked).reason, list(check(scene, asked).policies)) == ("policy.deny", ["big"])
     del asked.attributes.fields["request"]
     missing = check(scene, asked)
@@ -84,7 +85,7 @@ def test_many_questions_at_once(scene: Scene) -> None:
     assert [each.allowed for each in decisions] == [bool(at % 3) for at in range(1000)]
     for count in (0, 1001):
         request = pb.CheckManyRequest(questions=[question(ADA)] * count)
-        assert named(refused(lambda request=request: scene.admin.CheckMany(request)))[2] == ["questions"]
+        assert named(refused(partial(scene.admin.CheckMany, request)))[2] == ["questions"]
     request = pb.CheckManyRequest(questions=[question(ADA), question("x"), question(ADA, "y")])
     assert named(refused(lambda: scene.admin.CheckMany(request)))[2] == [
         "questions[1].subject.principal", "questions[2].permission",
@@ -113,7 +114,7 @@ def test_each_field_of_a_question_at_fault_is_named(alone: Scene, asked: pb.Ques
     for method, request in (
         ("Check", pb.CheckRequest(question=asked)), ("Explain", pb.ExplainRequest(question=asked)),
     ):  # fmt: skip
-        found = refused(lambda method=method, request=request: getattr(alone.admin, method)(request))
+        found = refused(partial(getattr(alone.admin, method), request))
         assert named(found) == ("INVALID_ARGUMENT", "REQUEST_INVALID", fields)
     asked = pb.Question()
     asked.time.seconds = 1 << 60
@@ -188,7 +189,7 @@ def test_what_a_change_would_do_without_its_being_made(scene: Scene) -> None:
         ({"put_roles": [pb.Role(name="builtin.viewer", permissions=["x"])]},
          ["put_roles[0].name", "put_roles[0].permissions[0]"]),
         ({"put_grants": [pb.Grant(role="r", resources=["**"])]}, ["put_grants[0].members"]),
-        ({"put_policies": [pb.Policy(name="p"), pb.Policy(name="q", effect=1, condition="(")]},
+        ({"put_policies": [pb.Policy(name="p"), pb.Policy(name="q", effect=pb.EFFECT_ALLOW, condition="(")]},
          ["put_policies[0].effect", "put_policies[1].condition"]),
         ({"delete_roles": ["missing", "builtin.viewer"]}, ["delete_roles[0]", "delete_roles[1]"]),
         ({"delete_grants": ["x"], "delete_policies": ["y"]}, ["delete_grants[0]", "delete_policies[0]"]),

@@ -213,7 +213,7 @@ def test_lists_come_in_pages(scene: Scene, most: int) -> None:
     policies = listed(scene.admin, "ListPolicies", "policies", pb.ListPoliciesRequest(), most)
     assert [each.name for each in policies] == ["a", "b", "c", "d"]
 
-    def grants(**only: str) -> list[str]:
+    def grants(**only: Any) -> list[str]:
         found = listed(scene.admin, "ListGrants", "grants", pb.ListGrantsRequest(**only), most)
         return [each.grant_id for each in found]
 
@@ -364,7 +364,7 @@ def test_what_has_no_fault_is_taken(scene: Scene) -> None:
          "INVALID_ARGUMENT", ["role.version"]),
         ("UpdateGroup", pb.UpdateGroupRequest(group=pb.Group(name="g", members=["x"])),
          "INVALID_ARGUMENT", ["group.members[0]"]),
-        ("UpdatePolicy", pb.UpdatePolicyRequest(policy=pb.Policy(name="p", effect=2, condition=")", version=-7)),
+        ("UpdatePolicy", pb.UpdatePolicyRequest(policy=pb.Policy(name="p", condition=")", version=-7)),
          "INVALID_ARGUMENT", ["policy.version"]),
         ("DeleteRole", pb.DeleteRoleRequest(name="r", version=-1), "INVALID_ARGUMENT", ["version"]),
         ("DeleteRole", pb.DeleteRoleRequest(name="a/b"), "NOT_FOUND", []),

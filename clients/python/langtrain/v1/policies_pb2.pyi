@@ -148,7 +148,7 @@ Global___Group: _TypeAlias = Group  # noqa: Y015
 
 @_typing.final
 class Grant(_message.Message):
-    """Gives members a role on resources, children included."""
+    """Gives members a role on resources, children included. The role is there when it is made, and so is each group."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -186,7 +186,7 @@ class Grant(_message.Message):
 
     @_builtins.property
     def expires(self) -> _timestamp_pb2.Timestamp:
-        """Unset for never. It ends by itself."""
+        """Unset for never, else yet to come. It ends by itself."""
 
     @_builtins.property
     def obligations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -1146,7 +1146,7 @@ class Subject(_message.Message):
     """As rules name identities: "user:okta/alice", "spiffe://example.org/web". Empty for the caller himself."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Roles that whoever vouches for him asserts."""
+        """Roles that whoever vouches for him asserts; of the caller himself his own, where none are said."""
 
     @_builtins.property
     def attributes(self) -> _struct_pb2.Struct: ...
@@ -1367,7 +1367,7 @@ class ExplainResponse(_message.Message):
 
     @_typing.final
     class ConsideredGrant(_message.Message):
-        """A grant of a role that has the permission, to the subject."""
+        """A grant of a role that has the permission, to the subject; but for when and by whom it was made."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -1391,7 +1391,7 @@ class ExplainResponse(_message.Message):
 
     @_typing.final
     class ConsideredPolicy(_message.Message):
-        """A policy that applies, and what its condition came to."""
+        """A policy that applies, and what its condition came to; but for its description and who made it."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -1435,7 +1435,7 @@ class ExplainResponse(_message.Message):
     def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainResponse.ConsideredPolicy]: ...
     @_builtins.property
     def suggested(self) -> _containers.RepeatedCompositeFieldContainer[Global___Grant]:
-        """Each of them would grant what no role grants, the one that gives least first."""
+        """Each of them would grant what no role grants, the one that gives least first. They can be created as they are."""
 
     def __init__(
         self,
@@ -1481,7 +1481,10 @@ class SimulateRequest(_message.Message):
     def delete_policies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def questions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Question]:
-        """The calls; where there are none, those that the sidecar has recorded of late."""
+        """The calls, at most 1,000. Where there are none, those that the sidecar has recorded of late: each principal, method
+        and model once, by what the method needs. Of their attributes there are the request's method, model and version and
+        the environment's time and source; what tokens said of callers, roles included, is not recorded.
+        """
 
     def __init__(
         self,

@@ -57,17 +57,18 @@ class PolicyServiceStub:
     CreatePolicy: _grpc.UnaryUnaryMultiCallable[_policies_pb2.CreatePolicyRequest, _policies_pb2.CreatePolicyResponse]
     UpdatePolicy: _grpc.UnaryUnaryMultiCallable[_policies_pb2.UpdatePolicyRequest, _policies_pb2.UpdatePolicyResponse]
     DeletePolicy: _grpc.UnaryUnaryMultiCallable[_policies_pb2.DeletePolicyRequest, _policies_pb2.DeletePolicyResponse]
+    """What it has been stays, and one of its name goes on counting versions from there."""
     GetPolicy: _grpc.UnaryUnaryMultiCallable[_policies_pb2.GetPolicyRequest, _policies_pb2.GetPolicyResponse]
     ListPolicies: _grpc.UnaryUnaryMultiCallable[_policies_pb2.ListPoliciesRequest, _policies_pb2.ListPoliciesResponse]
     ListPolicyVersions: _grpc.UnaryUnaryMultiCallable[_policies_pb2.ListPolicyVersionsRequest, _policies_pb2.ListPolicyVersionsResponse]
-    """What a policy has been, the last version first."""
+    """What a policy has been, a deleted one as well, the last version first; the last 100 are kept."""
     Check: _grpc.UnaryUnaryMultiCallable[_policies_pb2.CheckRequest, _policies_pb2.CheckResponse]
-    """What would be decided."""
+    """What roles and policies would decide. Rules of the sidecar's config, and what an API key permits, are not asked."""
     CheckMany: _grpc.UnaryUnaryMultiCallable[_policies_pb2.CheckManyRequest, _policies_pb2.CheckManyResponse]
     Explain: _grpc.UnaryUnaryMultiCallable[_policies_pb2.ExplainRequest, _policies_pb2.ExplainResponse]
     """Why, or why not, and which grant would change it."""
     Simulate: _grpc.UnaryUnaryMultiCallable[_policies_pb2.SimulateRequest, _policies_pb2.SimulateResponse]
-    """Which decisions on recorded calls would be others, were a change made."""
+    """Which decisions on recorded calls would be others, were a change made. It is not."""
     ListAccess: _grpc.UnaryUnaryMultiCallable[_policies_pb2.ListAccessRequest, _policies_pb2.ListAccessResponse]
     """Who can reach a resource."""
 
@@ -100,17 +101,18 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     CreatePolicy: _aio.UnaryUnaryMultiCallable[_policies_pb2.CreatePolicyRequest, _policies_pb2.CreatePolicyResponse]  # type: ignore[assignment]
     UpdatePolicy: _aio.UnaryUnaryMultiCallable[_policies_pb2.UpdatePolicyRequest, _policies_pb2.UpdatePolicyResponse]  # type: ignore[assignment]
     DeletePolicy: _aio.UnaryUnaryMultiCallable[_policies_pb2.DeletePolicyRequest, _policies_pb2.DeletePolicyResponse]  # type: ignore[assignment]
+    """What it has been stays, and one of its name goes on counting versions from there."""
     GetPolicy: _aio.UnaryUnaryMultiCallable[_policies_pb2.GetPolicyRequest, _policies_pb2.GetPolicyResponse]  # type: ignore[assignment]
     ListPolicies: _aio.UnaryUnaryMultiCallable[_policies_pb2.ListPoliciesRequest, _policies_pb2.ListPoliciesResponse]  # type: ignore[assignment]
     ListPolicyVersions: _aio.UnaryUnaryMultiCallable[_policies_pb2.ListPolicyVersionsRequest, _policies_pb2.ListPolicyVersionsResponse]  # type: ignore[assignment]
-    """What a policy has been, the last version first."""
+    """What a policy has been, a deleted one as well, the last version first; the last 100 are kept."""
     Check: _aio.UnaryUnaryMultiCallable[_policies_pb2.CheckRequest, _policies_pb2.CheckResponse]  # type: ignore[assignment]
-    """What would be decided."""
+    """What roles and policies would decide. Rules of the sidecar's config, and what an API key permits, are not asked."""
     CheckMany: _aio.UnaryUnaryMultiCallable[_policies_pb2.CheckManyRequest, _policies_pb2.CheckManyResponse]  # type: ignore[assignment]
     Explain: _aio.UnaryUnaryMultiCallable[_policies_pb2.ExplainRequest, _policies_pb2.ExplainResponse]  # type: ignore[assignment]
     """Why, or why not, and which grant would change it."""
     Simulate: _aio.UnaryUnaryMultiCallable[_policies_pb2.SimulateRequest, _policies_pb2.SimulateResponse]  # type: ignore[assignment]
-    """Which decisions on recorded calls would be others, were a change made."""
+    """Which decisions on recorded calls would be others, were a change made. It is not."""
     ListAccess: _aio.UnaryUnaryMultiCallable[_policies_pb2.ListAccessRequest, _policies_pb2.ListAccessResponse]  # type: ignore[assignment]
     """Who can reach a resource."""
 
@@ -241,7 +243,8 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _policies_pb2.DeletePolicyRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_policies_pb2.DeletePolicyResponse, _abc.Awaitable[_policies_pb2.DeletePolicyResponse]]: ...
+    ) -> _typing.Union[_policies_pb2.DeletePolicyResponse, _abc.Awaitable[_policies_pb2.DeletePolicyResponse]]:
+        """What it has been stays, and one of its name goes on counting versions from there."""
 
     @_abc_1.abstractmethod
     def GetPolicy(
@@ -263,7 +266,7 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policies_pb2.ListPolicyVersionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policies_pb2.ListPolicyVersionsResponse, _abc.Awaitable[_policies_pb2.ListPolicyVersionsResponse]]:
-        """What a policy has been, the last version first."""
+        """What a policy has been, a deleted one as well, the last version first; the last 100 are kept."""
 
     @_abc_1.abstractmethod
     def Check(
@@ -271,7 +274,7 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policies_pb2.CheckRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policies_pb2.CheckResponse, _abc.Awaitable[_policies_pb2.CheckResponse]]:
-        """What would be decided."""
+        """What roles and policies would decide. Rules of the sidecar's config, and what an API key permits, are not asked."""
 
     @_abc_1.abstractmethod
     def CheckMany(
@@ -294,7 +297,7 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policies_pb2.SimulateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policies_pb2.SimulateResponse, _abc.Awaitable[_policies_pb2.SimulateResponse]]:
-        """Which decisions on recorded calls would be others, were a change made."""
+        """Which decisions on recorded calls would be others, were a change made. It is not."""
 
     @_abc_1.abstractmethod
     def ListAccess(
