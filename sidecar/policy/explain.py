@@ -58,6 +58,14 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
+class Simulated:
+    """undecided: questions of which nothing can be said, for a condition asks for an attribute that they lack."""
+
+    changed: tuple[Changed, ...]
+    undecided: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reach:
     """Someone who can reach a resource. member: a pattern of identities, or "role:NAME": whom a token gives that role.
 
@@ -97,7 +105,7 @@ def explain(engine: Engine, question: Question) -> Explanation:
     return Explanation(decision, considered, judged, suggested, bool(suggested) and not objected)
 
 
-def simulate(engine: Engine, put: Iterable[Item], drop: Iterable[Key], questions: Sequence[Question]) -> list[Changed]:
+def simulate(engine: Engine, put: Iterable[Item], drop: Iterable[Key], questions: Sequence[Question]) -> Simulated:
     """Those of recorded questions that a change would decide otherwise: allowed or not, or under other obligations.
 
     The change is made and taken back. Raises PolicyError, and then as well.
@@ -105,12 +113,13 @@ def simulate(engine: Engine, put: Iterable[Item], drop: Iterable[Key], questions
     before = [_decided(engine, question) for question in questions]
     with _changed(engine, put, drop):
         after = [_decided(engine, question) for question in questions]
-    asked = zip(questions, before, after, strict=True)
-    return [
-        Changed(question, was, would)
-        for question, was, would in asked
-        if (was.allowed, was.obligations) != (would.allowed, would.obligations)
-    ]
+    asked = [Changed(*each) for each in zip(questions, before, after, strict=True)]
+    changed = (each for each in asked if _outcome(each.before) != _outcome(each.after))
+    return Simulated(tuple(changed), sum(bool(each.before.missing or each.after.missing) for each in asked))
+
+
+def _outcome(decision: Decision) -> tuple[bool, frozenset[str]]:
+    return decision.allowed, decision.obligations
 
 
 @contextmanager

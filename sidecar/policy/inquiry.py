@@ -14,14 +14,13 @@ from typing import Final, NamedTuple, TypeAlias
 from sidecar.errors import RequestError
 from sidecar.policy import builtin, explain
 from sidecar.policy.asked import below
-from sidecar.policy.explain import Changed, Explanation, Reach
+from sidecar.policy.explain import Explanation, Reach, Simulated
 from sidecar.policy.live import Live
 from sidecar.policy.model import Decision, Item, Question
 from sidecar.policy.rows import KINDS, Key
 from sidecar.policy.validate import Fault, faults
 
 MOST_CHANGES: Final = 1_000
-MOST_TOLD: Final = 1_000  # decisions that would be others, grants that are considered
 
 Place: TypeAlias = tuple[str, str, str, str]  # of a Reach in their order
 
@@ -51,7 +50,7 @@ class Inquiry:
         with self._live.engine() as engine:
             return explain.explain(engine, question)
 
-    def simulate(self, tenant: str, change: Change, questions: Sequence[Question]) -> tuple[list[Changed], int]:
+    def simulate(self, tenant: str, change: Change, questions: Sequence[Question]) -> tuple[Simulated, int]:
         """What would be decided otherwise, and how many questions were looked at. questions: none for recorded calls.
 
         Raises RequestError with every fault of the change.
@@ -65,7 +64,7 @@ class Inquiry:
             if found:
                 raise RequestError(found)
             put, drop = [item for _, item in change.put], [(KINDS[key.kind], *key[1:]) for _, key in change.drop]
-            return explain.simulate(engine, put, drop, questions)[:MOST_TOLD], len(questions)
+            return explain.simulate(engine, put, drop, questions), len(questions)
 
     def reach(self, permission: str, resource: str, now: float, after: str, most: int) -> tuple[list[Reach], str]:
         """Those after `after`, and where the next begin, "" after the last. Raises RequestError."""

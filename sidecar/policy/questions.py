@@ -14,14 +14,15 @@ from langtrain.v1 import policies_pb2 as pb
 from sidecar.errors import RequestError
 from sidecar.policy import messages, names
 from sidecar.policy.asked import Asked
-from sidecar.policy.explain import Changed, Explanation, Reach
-from sidecar.policy.inquiry import MOST_TOLD, Change
+from sidecar.policy.explain import Explanation, Reach, Simulated
+from sidecar.policy.inquiry import Change
 from sidecar.policy.model import Attributes, Decision, Item, Question, Value
 from sidecar.policy.rows import Key
 from sidecar.policy.store_sql import Stored
 from sidecar.policy.validate import Fault
 
 ROOTS: Final = ("resource", "request", "environment")
+MOST_TOLD: Final = 1_000  # faults, grants or policies of one answer
 WHOLE: Final = 2.0**53  # up to which a double spells every whole number
 
 
@@ -113,9 +114,10 @@ def explained(found: Explanation, now: float) -> pb.ExplainResponse:
     return response
 
 
-def simulated(changed: Sequence[Changed], questions: int) -> pb.SimulateResponse:
-    response = pb.SimulateResponse(questions=questions)
-    for each in changed:
+def simulated(found: Simulated, questions: int) -> pb.SimulateResponse:
+    """questions: how many were looked at."""
+    response = pb.SimulateResponse(questions=questions, undecided=found.undecided)
+    for each in found.changed:
         now = each.question.now
         response.changed.add(
             question=question(each.question), before=decision(each.before, now), after=decision(each.after, now)

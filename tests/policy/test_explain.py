@@ -9,7 +9,7 @@ import pytest
 from interceptors.facts import Principal
 from sidecar.policy.conditions import HOLDS
 from sidecar.policy.engine import Engine
-from sidecar.policy.explain import explain, reach, simulate
+from sidecar.policy.explain import Simulated, explain, reach, simulate
 from sidecar.policy.model import Attributes, Grant, Group, Policy, Question, Role, Snapshot
 from sidecar.policy.names import NameFault
 from sidecar.policy.validate import PolicyError
@@ -101,13 +101,14 @@ def test_a_change_against_recorded_questions() -> None:
         replace(ASKED, permission="models.train"),
         replace(ASKED, permission="models.deploy"),
     ]
-    changed = simulate(engine, put, [], questions)
+    changed = simulate(engine, put, [], questions).changed
     assert [(each.question, each.before.allowed, each.after.allowed) for each in changed] == [
         (questions[1], True, False), (questions[2], True, True),
     ]  # fmt: skip
     assert changed[1].after.obligations == {"require:mfa"}
-    assert simulate(engine, [], [], questions) == []
-    assert len(simulate(engine, [], [(Grant, "default", "b"), (Grant, "default", "x")], questions)) == 3
+    assert simulate(engine, [], [], questions) == Simulated((), 0)
+    assert simulate(engine, put, [], [replace(ASKED, attributes=Attributes())]).undecided == 1
+    assert len(simulate(engine, [], [(Grant, "default", "b"), (Grant, "default", "x")], questions).changed) == 3
     with pytest.raises(PolicyError):
         simulate(engine, [replace(ML, permissions=("models.*",)), Role("x", ())], [(Grant, "default", "c")], questions)
     after = engine.tables.snapshot()

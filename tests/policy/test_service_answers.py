@@ -166,7 +166,7 @@ def test_what_a_change_would_do_without_its_being_made(scene: Scene) -> None:
         questions=[train, read, deploy, bobs],
     )  # fmt: skip
     found = scene.admin.Simulate(request)
-    assert found.questions == 4
+    assert (found.questions, found.undecided) == (4, 0)
     assert [(each.question.subject.principal, each.question.permission, each.before.allowed, each.after.reason)
             for each in found.changed] == [
         (ADA, "models.train", True, "policy.deny"), (BOB.name, "models.deploy", False, "policy.allowed"),

@@ -1537,21 +1537,25 @@ class SimulateResponse(_message.Message):
 
     CHANGED_FIELD_NUMBER: _builtins.int
     QUESTIONS_FIELD_NUMBER: _builtins.int
+    UNDECIDED_FIELD_NUMBER: _builtins.int
     questions: _builtins.int
     """How many calls were looked at."""
+    undecided: _builtins.int
+    """Of how many of them nothing can be said: a condition asks for an attribute that they lack."""
     @_builtins.property
     def changed(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulateResponse.Changed]:
-        """Those of which the answer would be another, at most 1,000."""
+        """Those of which the answer would be another."""
 
     def __init__(
         self,
         *,
         changed: _abc.Iterable[Global___SimulateResponse.Changed] | None = ...,
         questions: _builtins.int = ...,
+        undecided: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "questions", b"questions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "questions", b"questions", "undecided", b"undecided"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
