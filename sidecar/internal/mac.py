@@ -29,7 +29,7 @@ KEY_SIZE: Final = 32  # bytes
 NONCE_SIZE: Final = 16  # bytes
 LIFE_S: Final = 5.0  # from sealing to expiry
 LONGEST: Final = 8192  # bytes of a sealed call; a SPIFFE ID has 2048 at most
-LONGEST_ROLES: Final = 1024  # characters of all of a caller's roles
+LONGEST_ROLES: Final = 1024  # bytes of all of a caller's roles
 
 # One key, several meanings: each begins with a text of its own, so that none passes for another.
 _CALL: Final = b"langtrain internal call 1"
@@ -57,7 +57,7 @@ class Caller:
 
     kind, name: of the principal, "spiffe" and "spiffe://example.org/team/a"; both "" for nobody.
     source: the host they called from.
-    roles: that whoever vouches for them asserts; none of them, where they have more than LONGEST_ROLES characters.
+    roles: that whoever vouches for them asserts; none of them, where they take more than LONGEST_ROLES.
     """
 
     kind: str
@@ -139,7 +139,7 @@ def from_wire(value: bytes) -> bytes:
 
 def _texts(caller: Caller) -> tuple[str, ...]:
     roles = _ROLE.join(caller.roles)
-    return caller.kind, caller.name, caller.tenant, caller.source, roles if len(roles) <= LONGEST_ROLES else ""
+    return caller.kind, caller.name, caller.tenant, caller.source, roles if len(roles.encode()) <= LONGEST_ROLES else ""
 
 
 def _tag(key: bytes, domain: bytes, method: str, body: bytes) -> bytes:

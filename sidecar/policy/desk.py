@@ -44,6 +44,8 @@ T = TypeVar("T")
 RESERVED: Final = (builtin.RESERVED, CONFIG)
 MOST: Final = {"role": 1_000, "group": 10_000, "grant": 200_000, "policy": 20_000}  # of one tenant
 MOST_PAGE: Final = 1_000
+LARGEST: Final = 64 << 10  # bytes of one item, as it is kept
+LARGEST_PAGE: Final = 2 << 20  # the same of a page, unless it is a single item
 ATTEMPTS: Final = 5  # at a change, while others write
 LONGEST_SUMMARY: Final = 1_024  # characters of what a record says of a change
 # Kinds of events: of what is made, of what is changed, of what is gone.
@@ -187,7 +189,8 @@ class PolicyDesk:
             start = Key(kind, tenant, "" if _is_fixed(after) else after)
             wanted = most + 1 - len(found)
             found = found + self._store.read(lambda reading: PolicyReading(reading).page(start, wanted, member, role))
-        return Page(found[:most], _name(found[most - 1].item) if len(found) > most else "")
+        some = _fitting(found[:most])
+        return Page(some, _name(some[-1].item) if len(found) > len(some) else "")
 
     def versions(self, asked: Asked, name: str, after: str, most: int) -> Page:
         """What a policy has been, the last version first. Raises NotFoundError and RequestError."""
@@ -199,7 +202,8 @@ class PolicyDesk:
         found = self._store.read(lambda reading: PolicyReading(reading).versions(key.tenant, name, before, most + 1))
         if not found and not after:
             raise NotFoundError(f"there is no {key}")
-        return Page(found[:most], str(found[most - 1].version) if len(found) > most else "")
+        some = _fitting(found[:most])
+        return Page(some, str(some[-1].version) if len(found) > len(some) else "")
 
     def forget(self) -> None:
         """Drop answers that are not kept under their idempotency keys any longer."""
@@ -288,6 +292,8 @@ class PolicyDesk:
         if isinstance(item, Grant):
             notes = {"reason": item.reason, "approver": item.approver}
         found += [(field, problem) for field, text in notes.items() if (problem := _note_fault(text))]
+        if not found and (size := len(rows.encode(item))) > LARGEST:
+            raise RequestError([(key.kind, f"is {size} bytes as it is kept, expected {LARGEST} at most")])
         if found:
             raise RequestError(below(key.kind, dict.fromkeys(found)))
 
@@ -358,6 +364,18 @@ def _found(stored: Stored | None, key: Key, version: int) -> Stored:
 
 def _numbered(item: Item, version: int) -> Item:
     return dataclasses.replace(item, version=version) if isinstance(item, Policy) else item
+
+
+def _fitting(found: Sequence[Stored]) -> list[Stored]:
+    """The first of them, as many as an answer has room for."""
+    some: list[Stored] = []
+    size = 0
+    for each in found:
+        size += len(rows.encode(each.item)) + len(each.description)
+        if some and size > LARGEST_PAGE:
+            break
+        some.append(each)
+    return some
 
 
 def _names(item: Item, member: str, role: str) -> bool:

@@ -20,7 +20,7 @@ from sidecar.policy.model import Decision, Item, Question
 from sidecar.policy.rows import KINDS, Key
 from sidecar.policy.validate import Fault, faults
 
-MOST_CHANGES: Final = 1_000
+MOST_CHANGES: Final = 100
 
 Place: TypeAlias = tuple[str, str, str, str]  # of a Reach in their order
 
@@ -78,7 +78,9 @@ class Inquiry:
 def _faults(change: Change) -> list[Fault]:
     found: list[Fault] = []
     if len(change.put) + len(change.drop) > MOST_CHANGES:
-        found.append(("", f"expected {MOST_CHANGES} changes at most, got {len(change.put) + len(change.drop)}"))
+        found.append(
+            ("put_policies", f"expected {MOST_CHANGES} changes at most, got {len(change.put) + len(change.drop)}")
+        )
         return found
     for field, item in change.put:
         found += below(field, faults(item))

@@ -31,22 +31,20 @@ class Live:
         self._lock = threading.Lock()
         self._engine = Engine()
         self._sequence = NOT_READ
-        self._configured: dict[Key, Item] = {}
+        self._configured: dict[Key, Item] = {}  # that are in the engine
+        self._wanted: dict[Key, Item] = {}  # that are to be
         self._counts: Counter[tuple[str, str]] = Counter()  # of the store's, by kind and tenant
 
     def configure(self, items: Iterable[Item]) -> None:
-        """The config's own, in place of those before; their names are reserved, so that none is the store's."""
-        configured = {rows.key(item): item for item in items}
-        with self._lock:
-            for key in self._configured.keys() - configured.keys():
-                self._engine.drop(KINDS[key.kind], key.tenant, key.name)
-            for item in configured.values():
-                self._engine.put(item)
-            self._configured = configured
+        """The config's own, in place of those before; their names are reserved, so that none is the store's.
+
+        It waits for nobody: whoever uses the engine next has them.
+        """
+        self._wanted = {rows.key(item): item for item in items}
 
     def configured(self, kind: str, tenant: str) -> list[Item]:
         """By name."""
-        found = self._configured
+        found = self._wanted
         return [found[key] for key in sorted(found) if (key.kind, key.tenant) == (kind, tenant)]
 
     @contextmanager
@@ -56,6 +54,7 @@ class Live:
             raise StateTimeoutError("policies are read or looked through, and that takes long")
         try:
             self._catch_up()
+            self._put_configured()
             yield self._engine
         finally:
             self._lock.release()
@@ -84,10 +83,17 @@ class Live:
                 engine.put(rows.decode(key.kind, body))
         except PolicyError as error:
             raise StateError(f"policies in the state cannot be read: {error}") from error
-        for item in self._configured.values():
-            engine.put(item)
-        self._engine, self._sequence = engine, head.sequence
+        self._engine, self._sequence, self._configured = engine, head.sequence, {}
         self._counts = Counter((key.kind, key.tenant) for key, _ in found)
+
+    def _put_configured(self) -> None:
+        wanted, there = self._wanted, self._configured
+        for key in there.keys() - wanted.keys():
+            self._engine.drop(KINDS[key.kind], key.tenant, key.name)
+        for key, item in wanted.items():
+            if there.get(key) != item:
+                self._engine.put(item)
+        self._configured = wanted
 
     def _apply(self, changes: Iterable[Change]) -> None:
         for change in changes:

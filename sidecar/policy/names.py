@@ -25,6 +25,7 @@ _RESOURCE: Final = re.compile(rf"tenants/{_SEGMENT}(?:/[a-z][a-z0-9_]*/{_SEGMENT
 _PLAIN: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{LONGEST_PLAIN - 1}}}")
 _PERMISSION: Final = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)+")
 _PERMISSIONS: Final = re.compile(r"\*|[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*(?:\.\*|\.[a-z][a-z0-9_]*)")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SAFE: Final = " !$&'()+,:;=@"
 
 
@@ -109,6 +110,6 @@ def reaching(permission: str) -> tuple[str, ...]:
 def identity(pattern: str) -> str:
     """A pattern of identities as it is compared: hosts in lower case (RFC 4343). Raises NameFault."""
     kind = next((kind for kind, prefix in KINDS.items() if pattern.startswith(prefix)), None)
-    if kind is None or len(pattern) > LONGEST or pattern == KINDS[kind]:
+    if kind is None or len(pattern) > LONGEST or pattern == KINDS[kind] or _CONTROL.search(pattern):
         raise NameFault(" or ".join(f"{prefix}…" for prefix in KINDS.values()))
     return pattern.lower() if kind == "dns" else pattern

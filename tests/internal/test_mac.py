@@ -26,10 +26,21 @@ def why(key: bytes, method: str, sealed: bytes, now: float = NOW) -> str:
     return error.value.why
 
 
-@given(st.builds(Caller, TEXTS, TEXTS, TEXTS, TEXTS), st.binary(min_size=16, max_size=16))
+ROLES = st.lists(st.text(st.characters(exclude_categories=["C"]), min_size=1, max_size=20), max_size=8).map(tuple)
+
+
+@given(st.builds(Caller, TEXTS, TEXTS, TEXTS, TEXTS, ROLES), st.binary(min_size=16, max_size=16))
 def test_what_is_sealed_opens(caller: Caller, nonce: bytes) -> None:
     call = mac.unseal(KEY, METHOD, mac.seal(KEY, caller, METHOD, nonce, NOW), NOW)
     assert (call.caller, call.nonce, call.expires) == (caller, nonce, NOW + mac.LIFE_S)
+
+
+def test_of_too_many_roles_none_is_told() -> None:
+    """Some of them would be an arbitrary choice, and all of them more than a header may be."""
+    for count, told in ((8, 8), (9, 0)):
+        caller = replace(ALICE, roles=("x" * 127,) * count)
+        opened = mac.unseal(KEY, METHOD, mac.seal(KEY, caller, METHOD, NONCE, NOW), NOW)
+        assert len(opened.caller.roles) == told
 
 
 def test_any_flipped_bit_refuses() -> None:

@@ -224,6 +224,21 @@ def test_lists_come_in_pages(scene: Scene, most: int) -> None:
     assert grants(member="user:corp/ben") == []
 
 
+def test_a_page_is_no_longer_than_an_answer_may_be(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk_module, "LARGEST_PAGE", 1_000)
+    names = [f"g{at}" for at in range(6)]
+    for name in names:
+        scene.admin.group(name, *(f"user:corp/{'x' * 190}{at}" for at in range(2 if name != "g2" else 9)))
+    request, pages = pb.ListGroupsRequest(), []
+    while True:
+        page = scene.admin.ListGroups(request)
+        pages.append([each.name for each in page.groups])
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert pages == [["g0", "g1"], ["g2"], ["g3", "g4"], ["g5"]]
+
+
 def test_what_another_tenant_has_is_not_there(scene: Scene) -> None:
     scene.admin.role("fraud", "models.read")
     scene.admin.policy("p", "true")
@@ -299,6 +314,8 @@ AGES_AGO, NEVER = Timestamp(seconds=-62_135_596_801), Timestamp(seconds=253_402_
         ("CreateGroup", {"name": "config.x"}, ["group.name"]),
         ("CreateGroup", {"members": []}, ["group.members"]),
         ("CreateGroup", {"members": ["alice", "group:g"]}, ["group.members[0]", "group.members[1]"]),
+        ("CreateGroup", {"members": ["user:a\0b"]}, ["group.members[0]"]),
+        ("CreateGroup", {"members": [f"user:{'x' * 1000}{at}" for at in range(70)]}, ["group"]),
         ("CreateGroup", {"description": LONG}, ["group.description"]),
         ("CreateGrant", {"grant_id": "a/b"}, ["grant.grant_id"]),
         ("CreateGrant", {"members": ["alice", "group:"]}, ["grant.members[0]", "grant.members[1]"]),

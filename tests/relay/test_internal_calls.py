@@ -29,6 +29,10 @@ def made(principal: Principal | None = None) -> Call:
     ("principal", "caller"),
     [
         (Principal("dns", "dns:host", "acme"), Caller("dns", "dns:host", "acme", "192.0.2.7")),
+        (
+            Principal("user", "user:a/b", roles=frozenset(("b", "a"))),
+            Caller("user", "user:a/b", "default", "192.0.2.7", ("a", "b")),
+        ),
         (None, Caller("", "", "default", "192.0.2.7")),
     ],
 )
