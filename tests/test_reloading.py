@@ -40,6 +40,14 @@ def config(**changes: Any) -> Config:
         ({"telemetry": {"sample": 0.5}}, ["telemetry.sample"], True),
         ({"telemetry": {"otlp": "http://127.0.0.1:4317"}}, ["telemetry.otlp"], False),
         ({"interceptors": [{"use": "a:B"}]}, ["interceptors"], True),
+        ({"authorization": {"rules": []}}, [], True),
+        ({"authorization": {"unsafe_shared_sequences": True}}, ["authorization.unsafe_shared_sequences"], True),
+        ({"authorization": {"policies": True}}, ["authorization.policies"], False),
+        (
+            {"authorization": {"policies": True, "bootstrap_admins": ["spiffe://example.org/a"]}},
+            ["authorization.bootstrap_admins", "authorization.policies"],
+            False,
+        ),
         ({"unsafe_observe_only": True}, ["unsafe_observe_only"], True),
     ],
 )

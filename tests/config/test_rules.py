@@ -97,6 +97,26 @@ def test_plaintext_elsewhere_is_unsafe(address: str) -> None:
             "'10.0.0.1/8'",
         ),
         (
+            SOUND + 'authorization: {bootstrap_admins: ["spiffe://example.org/a"]}',
+            "authorization.policies (line 4): expected true, because authorization.bootstrap_admins are granted a role, "
+            "came false",
+        ),
+        (
+            SOUND + 'authorization: {policies: true, bootstrap_admins: ["spiffe://example.com/a"]}',
+            "authorization.bootstrap_admins[0] (line 4): expected a trust domain of "
+            "authentication.mtls.trust_domains, came 'spiffe://example.com/a'",
+        ),
+        (
+            SOUND + 'authorization: {policies: true, bootstrap_admins: ["key:a"]}',
+            "authorization.bootstrap_admins[0] (line 4): expected no API key: what its holder may do is said by the key, "
+            "came 'key:a'",
+        ),
+        (
+            LISTEN + 'authorization: {policies: true, bootstrap_admins: ["dns:a"]}',
+            "authentication.mtls: expected a mapping, because authorization.bootstrap_admins are identities; this, "
+            "authentication.jwt or authentication.api_keys proves them, came nothing",
+        ),
+        (
             SOUND + 'authorization: {rules: [{identities: ["spiffe://example.com/*"], methods: [/**]}]}',
             "authorization.rules[0].identities[0] (line 4): expected a trust domain of "
             "authentication.mtls.trust_domains, came 'spiffe://example.com/*'",

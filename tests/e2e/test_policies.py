@@ -114,6 +114,43 @@ def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path, certificate
         assert again.version == 1
 
 
+def test_the_first_administrators_are_the_configs(tmp_path: Path, certificates: Certificates) -> None:
+    with echo() as (_, upstream):
+        config = config_of(certificates, upstream)
+        with sidecars.serve(config, tmp_path) as running, channel(running.address, certificates) as opened:
+            at = Scene(running, opened)
+            at.create_role("mine", "models.read")
+            config["authorization"]["bootstrap_admins"] = ["spiffe://example.org/somebody/else"]
+            sidecars.write(running.file, {**config, "state": {"directory": str(running.state)}})
+
+            def members() -> list[str]:
+                found = at.policies.GetGrant(pb.GetGrantRequest(grant_id="config.bootstrap_admins"), timeout=30)
+                return list(found.grant.members)
+
+            eventually(lambda: members() == ["spiffe://example.org/somebody/else"], "the config has changed")
+            with pytest.raises(grpc.RpcError) as raised:
+                at.create_role("more", "models.read")
+            assert (raised.value.code(), raised.value.details()) == (
+                CODE.PERMISSION_DENIED, "nobody gives what he does not have",
+            )  # fmt: skip
+
+
+def test_a_change_is_tried_against_what_was_called(tmp_path: Path, certificates: Certificates) -> None:
+    with scene(tmp_path, certificates) as at:
+        at.create_role("mine", "models.read")
+        change = pb.SimulateRequest(
+            put_policies=[pb.Policy(name="no", effect=pb.EFFECT_DENY, permissions=["roles.write"])]
+        )
+
+        def changed() -> list[tuple[str, str, str]]:
+            found = at.policies.Simulate(change, timeout=30).changed
+            return [(each.question.subject.principal, each.question.permission, each.after.reason) for each in found]
+
+        # The end of a call is recorded after its answer.
+        eventually(lambda: changed() == [(CLIENT, "roles.write", "policy.deny")], "the call is recorded")
+        assert list(at.policies.ListPolicies(pb.ListPoliciesRequest(), timeout=30).policies) == []
+
+
 def another(at: Scene, pid: int) -> bool:
     """Whether a services process is in the place of the one with this id."""
     return set(at.running.children("services").values()) not in (set(), {pid})
