@@ -17,6 +17,7 @@ from typing import Any, Final
 import hpack
 
 from bench.harness.payload import METHOD, framed
+from interceptors.access import Access
 from interceptors.authorize import Authorize, Rule
 from interceptors.chain import Chain
 from interceptors.contract import Peer
@@ -116,9 +117,12 @@ class Recorder:
 
 
 class Bench:
-    """varying: whether every call has header values of its own, put into the HPACK table, as real clients have."""
+    """varying: whether every call has header values of its own, put into the HPACK table, as real clients have.
 
-    def __init__(self, varying: bool) -> None:
+    access: roles and policies that decide as well.
+    """
+
+    def __init__(self, varying: bool, access: Access | None = None) -> None:
         self._random = Random(1)
         self._varying = varying
         loop: Any = Loop()
@@ -126,7 +130,7 @@ class Bench:
         self.recorder: Any = Recorder()
         rules = (Rule(("spiffe://example.org/bench/*",), (METHOD,)),)
         trace, identify = Trace(self._random.randbytes, 0.0), Identify(["example.org"])
-        chain = Chain([trace, identify, Authorize(rules), Visible(), Sequences(bytes(KEY)), Record()])
+        chain = Chain([trace, identify, Authorize(rules, access=access), Visible(), Sequences(bytes(KEY)), Record()])
         no_answers: Any = None
         relay = Relay(
             loop, FrontSettings(), chain, registry("open-inference"), self.recorder, None, no_answers

@@ -6,8 +6,7 @@ What is asked for is a model, "models/digits", a version of it, "models/digits/v
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from interceptors.contract import Call, ModelName
 from interceptors.facts import Principal
@@ -43,8 +42,7 @@ def covers(pattern: str, permission: str) -> bool:
     return pattern in ("*", permission) or (pattern.endswith(".*") and permission.startswith(pattern[:-1]))
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(NamedTuple):
     """What a message is about. model: None where it is about no model in particular.  size: its bytes."""
 
     model: ModelName | None

@@ -122,9 +122,12 @@ class Authorize(Interceptor):
 
     def _begin(self, call: Call, access: Access, principal: Principal, permit: Permit) -> Verdict:
         """Under roles and policies. permit: what is granted without them."""
-        if any(name in ROUTING_BINARY for name, _ in call.headers.fields):
-            return MODEL
-        routed = tuple([ModelName(value.decode()) for name, value in call.headers.fields if name in ROUTING])
+        routed: tuple[ModelName, ...] = ()
+        for name, value in call.headers.fields:
+            if name in ROUTING_BINARY:
+                return MODEL
+            if name in ROUTING:
+                routed = (*routed, ModelName(value.decode()))
         decided = Decided(access, principal, call.method.permission, permit, routed)
         denied = decided.begin(call)
         if denied is not None:

@@ -39,7 +39,7 @@ class Decided:
         self.permit = permit
         self.routed = routed
         self.until = inf
-        self._asked: Bounded[tuple[str, ModelName | None], About] = Bounded(MOST_ASKED)
+        self._asked: Bounded[tuple[str, str, str, bool], About] = Bounded(MOST_ASKED)
 
     def begin(self, call: Call) -> Deny | None:
         """Why the call may not begin, or None."""
@@ -75,8 +75,8 @@ class Decided:
         decision = self._begin(call)
         if not decision.allowed:
             return _denial(decision.reason)
-        for (permission, _), about in self._asked.items():
-            denied = self._denied(call, permission, about)
+        for key, about in self._asked.items():
+            denied = self._denied(call, key[0], about)
             if denied is not None:
                 return denied
         return None
@@ -98,7 +98,9 @@ class Decided:
         return None
 
     def _ask(self, call: Call, permission: str, about: About) -> Deny | None:
-        self._asked.keep((permission, about.model), about)
+        model = about.model
+        key = (permission, "", "", False) if model is None else (permission, model.name, model.version, True)
+        self._asked.keep(key, about)
         return self._denied(call, permission, about)
 
     def _denied(self, call: Call, permission: str, about: About) -> Deny | None:

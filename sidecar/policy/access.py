@@ -45,11 +45,11 @@ class PolicyAccess:
         self._given = given
         self._max_staleness_s = max_staleness_s
         self._resources = _Matching(given.resources)
-        self._identities = _Matching(given.identities)
+        self._identities = _Matching(given.identities) if given.identities else None
         self._metadata = dict(given.metadata)
-        self._named: Bounded[tuple[str, ModelName | None], tuple[str, Mapping[str, Value]]] = Bounded(MOST_NAMED)
+        self._named: Bounded[tuple[str, str, str, bool], tuple[str, Mapping[str, Value]]] = Bounded(MOST_NAMED)
         self._principals: Bounded[int, tuple[Principal, Principal]] = Bounded(MOST_NAMED)
-        self._environments: Bounded[str, Mapping[str, Value]] = Bounded(MOST_NAMED)
+        self._sources: Bounded[str, Attributes] = Bounded(MOST_NAMED)
 
     @property
     def certain(self) -> bool:
@@ -61,10 +61,12 @@ class PolicyAccess:
         doubt = self._known.doubt(principal.tenant, self._max_staleness_s)
         if doubt:
             return Decision(False, doubt)
-        attributes = Attributes(environment=self._environment(call))
-        return self._noted(
-            self._known.engine.begin(self._principal(principal), permission, attributes, call.now, granted)
-        )
+        decision = self._known.engine.begin(
+            self._principal(principal), permission, self._surroundings(call), call.now, granted
+        )  # fmt: skip
+        if decision.until < self._known.due:
+            self._known.due = decision.until
+        return decision
 
     def decide(self, principal: Principal, permission: str, about: About, call: Call, granted: bool) -> Decision:
         """As the port's."""
@@ -72,12 +74,13 @@ class PolicyAccess:
         if doubt:
             return Decision(False, doubt)
         resource, said = self._resource(principal.tenant, about.model)
-        attributes = Attributes(said, Request(call, about, self._metadata), self._environment(call))
-        return self._noted(
-            self._known.engine.decide(
-                self._principal(principal), permission, resource, attributes, call.now, granted
-            )
+        attributes = Attributes(said, Request(call, about, self._metadata), self._surroundings(call).environment)
+        decision = self._known.engine.decide(
+            self._principal(principal), permission, resource, attributes, call.now, granted
         )  # fmt: skip
+        if decision.until < self._known.due:
+            self._known.due = decision.until
+        return decision
 
     def like(self, other: PolicyAccess | None) -> bool:
         """Whether the other decides in the same way."""
@@ -85,14 +88,9 @@ class PolicyAccess:
             other._known, other._given, other._max_staleness_s,
         )  # fmt: skip
 
-    def _noted(self, decision: Decision) -> Decision:
-        if decision.until < self._known.due:
-            self._known.due = decision.until
-        return decision
-
     def _resource(self, tenant: str, model: ModelName | None) -> tuple[str, Mapping[str, Value]]:
         """Its name, and always the same object of attributes while that is remembered."""
-        key = (tenant, model)
+        key = (tenant, "", "", False) if model is None else (tenant, model.name, model.version, True)
         known = self._named.get(key)
         if known is None:
             known = self._named.keep(key, self._told(tenant, model))
@@ -110,7 +108,7 @@ class PolicyAccess:
 
     def _principal(self, principal: Principal) -> Principal:
         """With what the config says of who has its name."""
-        if not self._identities:
+        if self._identities is None:
             return principal
         known = self._principals.get(id(principal))
         if known is None or known[0] is not principal:
@@ -124,14 +122,15 @@ class PolicyAccess:
             known = self._principals.keep(id(principal), (principal, told))
         return known[1]
 
-    def _environment(self, call: Call) -> Mapping[str, Value]:
+    def _surroundings(self, call: Call) -> Attributes:
+        """All that is known before there is a message."""
         source = call.peer.source
-        known = self._environments.get(source)
+        known = self._sources.get(source)
         if known is None:
-            known = self._environments.keep(source, self._surrounding(source))
+            known = self._sources.keep(source, Attributes(environment=self._environment(source)))
         return known
 
-    def _surrounding(self, source: str) -> Mapping[str, Value]:
+    def _environment(self, source: str) -> Mapping[str, Value]:
         """Of several networks that hold an address the smallest says where it is."""
         told: dict[str, Value] = {"source": source}
         try:
@@ -185,9 +184,6 @@ class _Matching(Generic[V]):
         self._index: ByPattern[tuple[int, Mapping[str, V]]] = ByPattern()
         for number, (pattern, attributes) in enumerate(said):
             self._index.add((pattern,), (number, attributes))
-
-    def __bool__(self) -> bool:
-        return bool(self._index)
 
     def of(self, *spelt: str) -> Mapping[str, V]:
         """spelt: all ways to spell a name, and those that it is below."""

@@ -50,10 +50,10 @@ FAILS: Final = Outcome(False)
 class Condition:
     """A compiled condition. roots: of what it names.  named: (root, attribute) of all of that.
 
-    moving: of these, what is a request's or its environment's, on which its outcome depends.
+    moving: whether its outcome depends on a request or its environment; named_moving: attributes of these, by root.
     """
 
-    __slots__ = ("_program", "moving", "named", "reads", "roots", "sized", "text", "timed")
+    __slots__ = ("_program", "moving", "named", "named_moving", "reads", "roots", "sized", "text", "timed")
 
     def __init__(self, text: str) -> None:
         """Raises ConditionError."""
@@ -76,7 +76,11 @@ class Condition:
         if {"model", "dataset"} <= self.roots:
             raise ConditionError("it reads of a model and of a dataset, and no resource is both")
         self.named = frozenset(path[:2] for path in paths)
-        self.moving = tuple(sorted(path for path in self.named if path[0] in MOVING_ROOTS))
+        self.named_moving: tuple[tuple[str, tuple[str, ...]], ...] = tuple(
+            (root, tuple(sorted(path[1] for path in self.named if path[0] == root)))
+            for root in sorted(MOVING_ROOTS & self.roots)
+        )
+        self.moving = bool(self.named_moving)
         self.timed = ("environment", "time") in self.named
         self._program = _compiled(text)
         # Where the library reads other names than we did, what must exist is not known.
@@ -147,10 +151,9 @@ class Scope:
     def _move(self, asked: Condition, moving: Roots) -> Outcome:
         refused: dict[Path, str] = {}
         taken: dict[str, dict[str, Any]] = {}
-        for root in MOVING_ROOTS & asked.roots:
+        for root, named in asked.named_moving:
             given = moving.get(root, {})
-            names = [name for of, name in asked.named if of == root and name in given]
-            taken[root] = _taken(root, given, names, refused)
+            taken[root] = _taken(root, given, [name for name in named if name in given], refused)
         unmet = _unmet(asked, {**self._values, **taken}, {**self._refused, **refused})
         if unmet is not None:
             return unmet
@@ -180,13 +183,14 @@ def _said(error: BaseException) -> str:
 def _told(asked: Condition, moving: Roots) -> tuple[object, ...] | None:
     """What `asked` asks of a call, as a key that no other outcome has; None where that is not worth remembering."""
     told: list[object] = [asked]
-    for root, name in asked.moving:
+    for root, named in asked.named_moving:
         given: Mapping[str, object] = moving.get(root, NOTHING)
-        value = given.get(name, ABSENT)
-        known = value is ABSENT or isinstance(value, str | int)  # of floats 0.0 == -0.0
-        if not known or (isinstance(value, str) and len(value) > LONGEST_TOLD):
-            return None
-        told += (type(value), value)  # True == 1 == 1.0, and not to a condition
+        for name in named:
+            value = given.get(name, ABSENT)
+            known = value is ABSENT or isinstance(value, str | int)  # of floats 0.0 == -0.0
+            if not known or (isinstance(value, str) and len(value) > LONGEST_TOLD):
+                return None
+            told += (type(value), value)  # True == 1, and not to a condition
     return tuple(told)
 
 

@@ -95,6 +95,7 @@ class Engine:
         """Raises PolicyError for the first thing in it that is not valid."""
         self.tables = Tables(snapshot)
         self._callers: Bounded[Principal, Caller] = Bounded(MOST_CALLERS)
+        self._last: tuple[Principal | None, Caller | None] = None, None
         self._granting: Bounded[tuple[str, str], frozenset[str]] = Bounded(MOST_TARGETS)
         self._rules: Bounded[tuple[str, str], tuple[Rule, ...]] = Bounded(MOST_TARGETS)
         self._scopes: Bounded[tuple[Caller, str], tuple[Mapping[str, Value], Scope]] = Bounded(MOST_SCOPES)
@@ -116,6 +117,7 @@ class Engine:
             self._callers, self._granting, self._rules, self._scopes, self._decisions, self._beginnings,
         ):  # fmt: skip
             kept.clear()
+        self._last = None, None
 
     def decide(
         self,
@@ -203,9 +205,10 @@ class Engine:
                 if reason := objection(rule.policy, outcome):
                     return final(Decision(False, reason, (), (rule.policy.name,), outcome.missing))
         moving = tuple(rule for rule in rules if rule.moving)
-        ends = -math.inf if any(rule.timed for rule in moving) else until
+        timed = any(rule.timed for rule in moving)
+        ends = -math.inf if timed else until
         decision = Decision(True, "policy.allowed", obligations=owed, until=ends, standing=not moving)
-        return _Kept(decision, NOTHING, now, until, moving, scope, any(rule.timed for rule in moving))
+        return _Kept(decision, NOTHING, now, until, moving, scope, timed)
 
     def _stand(
         self,
@@ -250,22 +253,27 @@ class Engine:
             obligations |= rule.policy.obligations
         moving = tuple(rule for rule in rules if rule.moving)
         allowing = tuple(rule.policy.name for rule in rules if rule.policy.effect == "allow")
-        if any(rule.timed for rule in moving):
+        timed = any(rule.timed for rule in moving)
+        if timed:
             ends = -math.inf
         elif any(grant.obligations for grant in grants):
             ends = until
         else:
             ends = math.inf if granted or asserted else max(grant.expires for grant in active)
         decision = Decision(True, "policy.allowed", rests_on, allowing, (), obligations, ends, not moving)
-        return _Kept(decision, given, now, until, moving, scope, any(rule.timed for rule in moving))
+        return _Kept(decision, given, now, until, moving, scope, timed)
 
     # Parts of an answer, of which explanations are made too.
 
     def caller(self, principal: Principal) -> Caller:
+        asked, last = self._last
+        if asked is principal and last is not None:  # of one call there are several decisions
+            return last
         known = self._callers.get(principal)
-        if known is not None and _the_same(known.principal, principal):
-            return known
-        return self._callers.keep(principal, Caller(principal, self.tables.members(principal)))
+        if known is None or not _the_same(known.principal, principal):
+            known = self._callers.keep(principal, Caller(principal, self.tables.members(principal)))
+        self._last = principal, known
+        return known
 
     def granting(self, tenant: str, permission: str) -> frozenset[str]:
         """Names of the tenant's roles that have a permission. Raises NameFault."""

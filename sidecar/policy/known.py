@@ -71,7 +71,12 @@ class Known:
     def stale(self, max_staleness_s: float) -> bool:
         """Whether something may be otherwise than is known here, or nothing is known yet."""
         now = self._clock()
-        return not self.begun.is_set() or max(self._age(), now - self._so, now - self._since) > max_staleness_s
+        return (
+            now - self._so > max_staleness_s  # of what nobody has told yet as well
+            or now - self._since > max_staleness_s
+            or self._age() > max_staleness_s
+            or not self.begun.is_set()
+        )
 
     def listen_so(self, _key: str, value: Any) -> None:
         """value: of `rows.SO`; None where whoever tells has begun anew, and has not read yet."""

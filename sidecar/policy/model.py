@@ -97,13 +97,14 @@ def _nothing() -> Mapping[str, Value]:
     return NOTHING
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Attributes:
     """What is known of a call beside its principal, by the name under which conditions ask.
 
     resource: of the resource, which is `model` or `dataset` as well where it is one; standing decisions are remembered
     for as long as the same object comes, so one that was given is never changed, and other attributes are another
     object.  request, environment: of this call alone.
+    Never changed; not frozen, for one is made with every message and freezing triples its price.
     """
 
     resource: Mapping[str, Value] = field(default_factory=_nothing)
