@@ -15,7 +15,7 @@ COMPILED_TESTS ?= tests/interceptors tests/relay tests/limits tests/audit/test_l
 FUZZ_SECONDS ?= 1200
 FUZZED := server_frames client_frames header_blocks messages timeout metadata config
 SOAK_SECONDS ?= 1800
-BENCHES := bench-relay bench-relay-first bench-in-memory bench-limits bench-api-keys bench-upstream-faults bench-overload bench-operations \
+BENCHES := bench-relay bench-relay-first bench-in-memory bench-limits bench-access bench-api-keys bench-upstream-faults bench-overload bench-operations \
 	bench-capacity bench-telemetry-outage bench-soak bench-abuse bench-differential
 
 .PHONY: help demo test compiled test-compiled peers test-peers soak test-soak check check-proto venv format proto proto-promise docs bench \
@@ -117,6 +117,11 @@ bench-in-memory: compiled  ## CPU time of the relay's own code per call, interpr
 
 bench-limits: $(EDITABLE)  ## time of a take from the ledger of rate limits, alone and beside another process
 	@$(BIN)/python -m bench.limits
+
+bench-access: compiled  ## knowing who calls and deciding what they may do: of calls, of conditions, among many, of many keys
+	@$(BIN)/python -m bench.access
+	@PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/.cache/compiled:$(CURDIR) $(BIN)/python -m bench.access_in_memory
+	@PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/.cache/compiled:$(CURDIR) $(BIN)/python -m bench.policy
 
 bench-api-keys: $(EDITABLE)  ## a look-up among a thousand and a million API keys, and what workers' memory grows by
 	@$(BIN)/python -m bench.api_keys
