@@ -57,12 +57,13 @@ class Decided:
 
     def message(self, call: Call, models: Sequence[ModelName], special: Sequence[str], size: int) -> Deny | None:
         """Why a message may not pass, or None. special: permissions beyond the method's.  size: bytes."""
-        if self.routed:
-            models = (*models, *self.routed)
-        denied = self._all(call, self.permission, models, size)
-        for permission in special:
-            denied = denied or self._all(call, permission, models, size)
-        return denied
+        for permission in (self.permission, *special):
+            denied = self._all(call, permission, models, size)
+            if denied is None and self.routed:  # beside what the message says, for not every server heeds metadata
+                denied = self._all(call, permission, self.routed, size)
+            if denied is not None:
+                return denied
+        return None
 
     def sees(self, call: Call, model: ModelName) -> bool:
         """Whether a model that an answer lists is shown."""

@@ -425,7 +425,8 @@ class _Worker:
         self._front.ask_again(concerned, self._decide_again)
 
     def _decide_again(self, call: Call, _peer: Peer) -> Deny | None:
-        return call.get(Decided).again(call, time.time())
+        observes = self._now.chain.observe_only
+        return None if observes else call.get(Decided).again(call, time.time())
 
     def _ask_again_soon(self, concerned: Concerned) -> None:
         def ask_again() -> None:

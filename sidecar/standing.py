@@ -35,6 +35,8 @@ class Standing:
         same = now is None or now.keeps(before)
         if not same or call.find(Principal) != probe.find(Principal):
             return CHANGED
+        if self._chain.observe_only:
+            return None
         decided, decided_now = call.find(Decided), probe.find(Decided)
         if decided is None or decided_now is None:
             return None if decided is decided_now else CHANGED

@@ -228,6 +228,9 @@ def test_a_model_that_metadata_names_is_decided_on_as_well() -> None:
     assert scene.reason(INFER, b"fraud-1", headers=[(b"mm-vmodel-id", b"other")]) == "policy.no_grant"
     assert scene.reason(INFER, b"fraud-1", headers=[*routed, (b"mm-model-id", b"other")]) == "policy.no_grant"
     assert scene.reason(INFER, b"fraud-1", headers=[(b"mm-model-id-bin", b"AAAA")]) == "authorize.model"
+    assert scene.reason(INFER, b"", headers=routed) == "policy.no_grant"  # it may be about anything all the same
+    assert Scene(ML, ANYWHERE).reason(INFER, b"", headers=routed) == ""
+    assert scene.reason(INFER, b"fraud-1!", headers=routed) == "policy.no_grant"
     deny = Policy("p", "deny", resources=("models/other",))
     ruled = Scene(deny, rules=[FREE])
     assert ruled.reason(INFER, b"fraud-1", headers=[(b"mm-model-id", b"other")]) == "policy.deny"
