@@ -194,7 +194,7 @@ class _Sidecar:
                 "services": {
                     "model_server": overview.model_server(config),
                     "key_sources": [source.plain() for source in wiring.sources(config)],
-                    "state": state(config),
+                    "state": stored(config),
                     "api_keys": api_keys(config),
                     "policies": policies(config),
                 },
@@ -278,8 +278,8 @@ def make_hash_key(config: Config) -> None:
         raise SettingError("authentication.api_keys", str(error)) from None
 
 
-def state(config: Config) -> dict[str, str] | None:
-    """As the services process takes it; None where nothing is kept in it."""
+def stored(config: Config) -> dict[str, str] | None:
+    """Where the services process keeps what is administered; None where nothing is."""
     if config.authentication.api_keys is None and not config.authorization.policies:
         return None
     return {"directory": str(config.state.directory / STORE), "url": config.state.url}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,12 @@ class Sidecar:
             return []
         lines = file.read_text("utf-8").split("\n")
         return [json.loads(line) for line in lines[:-1] if line]
+
+    def unrecorded(self) -> int:
+        """Events of changes that are committed and not recorded yet."""
+        with closing(sqlite3.connect(f"file:{self.state / 'store' / 'state.db'}?mode=ro", uri=True)) as database:
+            ((count,),) = database.execute("SELECT count(*) FROM outbox")
+        return int(count)
 
     def children(self, role: str) -> dict[str, int]:
         """The processes of a role that run now: name → process id."""

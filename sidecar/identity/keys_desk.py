@@ -17,6 +17,7 @@ from sidecar.identity.keys_store_sql import SqlKeysReading, SqlKeysStore
 from sidecar.internal.mac import Caller
 from sidecar.state import idempotency
 from sidecar.state.idempotency import Scope
+from sidecar.state.outbox import Outbox
 from sidecar.state.ports import Store, Transaction
 
 T = TypeVar("T")
@@ -40,22 +41,19 @@ class Given(NamedTuple):
 
 
 class KeyDesk:
-    """record: makes an event durable, and returns then. Raises SidecarError.  clock: Unix seconds.
-
-    random_bytes: as os.urandom.
-    """
+    """outbox: of the store.  clock: Unix seconds.  random_bytes: as os.urandom."""
 
     def __init__(
         self,
         store: Store,
+        outbox: Outbox,
         hash_keys: HashKeys,
-        record: Callable[[Event], None],
         clock: Callable[[], float],
         random_bytes: RandomBytes,
     ) -> None:
         self._store = store
+        self._outbox = outbox
         self._hash_keys = hash_keys
-        self._record = record
         self._clock = clock
         self._random_bytes = random_bytes
 
@@ -95,30 +93,28 @@ class KeyDesk:
     def revoke(self, asked: Asked, key_id: str, successors: bool) -> list[KeyRecord]:
         def work(transaction: Transaction) -> list[KeyRecord]:
             store, tenant = SqlKeysStore(transaction), asked.caller.tenant
-            return keys.revoke(store, tenant, key_id, self._clock(), successors=successors)
+            revoked = keys.revoke(store, tenant, key_id, self._clock(), successors=successors)
+            for record in revoked:
+                self._note(transaction, asked, "api_key.revoked", record)
+            return revoked
 
-        revoked = self._store.write(work)
-        for record in revoked:
-            self._note(asked, "api_key.revoked", record)
-        return revoked
+        return self._outbox.write(work)
 
     def prepare_due(self) -> list[KeyRecord]:
         """Prepare successors of keys that are about to expire; what `fetch` then gives to their owners."""
 
         def work(transaction: Transaction) -> list[KeyRecord]:
-            return keys.prepare_due(SqlKeysStore(transaction), self._clock(), PREPARE_MOST, self._random_bytes)
+            now = self._clock()
+            prepared = keys.prepare_due(SqlKeysStore(transaction), now, PREPARE_MOST, self._random_bytes)
+            for record in prepared:
+                event = Event("api_key.due", now, Durability.COMMIT, record.tenant, reason=record.key_id)
+                self._outbox.put(transaction, event)
+            return prepared
 
-        prepared = self._store.write(work)
-        for record in prepared:
-            self._record(Event("api_key.due", self._clock(), Durability.COMMIT, record.tenant, reason=record.key_id))
-        return prepared
+        return self._outbox.write(work)
 
     def touch(self, used: dict[str, float]) -> None:
         self._store.write(lambda transaction: keys.touch(SqlKeysStore(transaction), used))
-
-    def forget(self) -> None:
-        """Drop answers that are not kept under their idempotency keys any longer."""
-        self._store.write(lambda transaction: idempotency.forget(transaction, self._clock()))
 
     def _make(self, asked: Asked, kind: str, make: Callable[[KeysStore], Made]) -> Given:
         scope = Scope(asked.caller.tenant, asked.caller.name, asked.method, asked.key)
@@ -130,21 +126,18 @@ class KeyDesk:
                 if known is not None:
                     return Given(keys.get(store, scope.tenant, known.decode()), "")
             made = make(store)
+            self._note(transaction, asked, kind, made.record)
             if asked.key:
                 key_id = made.record.key_id.encode()
                 idempotency.remember(transaction, scope, asked.digest, key_id, self._clock())
             return Given(made.record, made.key.text)
 
-        given = self._store.write(work)
-        if given.text:
-            self._note(asked, kind, given.record)
-        return given
+        return self._outbox.write(work)
 
-    def _note(self, asked: Asked, kind: str, record: KeyRecord) -> None:
+    def _note(self, transaction: Transaction, asked: Asked, kind: str, record: KeyRecord) -> None:
         caller = asked.caller
-        self._record(
-            Event(
-                kind, self._clock(), Durability.COMMIT, caller.tenant, caller.name, caller.source, asked.method,
-                reason=f"{record.key_id} of {record.owner}",
-            )
+        event = Event(
+            kind, self._clock(), Durability.COMMIT, caller.tenant, caller.name, caller.source, asked.method,
+            reason=f"{record.key_id} of {record.owner}",
         )  # fmt: skip
+        self._outbox.put(transaction, event)

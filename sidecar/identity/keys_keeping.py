@@ -12,29 +12,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from sidecar.errors import SidecarError
 from sidecar.identity.keys_desk import PREPARE_MOST, KeyDesk
 from sidecar.identity.keys_model import DOMAIN, FILE, KEYS, KIND, SO
 from sidecar.identity.keys_ports import HashKeys
 from sidecar.identity.keys_publish import publish, usable
-from sidecar.logs import Log
-from sidecar.state.changes import GapError, compact
-from sidecar.state.following import Repeated, changes_after, portions
+from sidecar.state.changes import GapError
+from sidecar.state.following import LOOK_S, Tell, changes_after, portions
 from sidecar.state.ports import Head, Store
-
-log = Log("identity")
+from sidecar.state.upkeep import Upkeep
 
 MOST_CHANGED: Final = 10_000  # keys that are told of beside the file
-MOST_TOLD: Final = 256 << 10  # bytes of changes that are told at once
-LOOK_S: Final = 0.25  # between looks at changes, those of other sidecars with the same database as well
 CHORES_S: Final = 30.0  # between looks at what is due
-KEEP: Final = 100_000  # changes of all domains
-
-Tell = Callable[..., None]  # changes, as of `changes.said.Change`
 
 
 class KeyKeeping:
-    """tell: puts changes into the feed; called on these threads.  path: of the file of keys.
+    """tell: called on these threads.  path: of the file of keys.
 
     clock: seconds of CLOCK_BOOTTIME.
     """
@@ -53,8 +45,8 @@ class KeyKeeping:
         self._making = threading.Lock()  # held by whoever makes the file
         self._began = clock()
         self._made: Head | None = None  # of what another is that was made beside
-        self._looking = Repeated("api-keys", self._look, LOOK_S, _troubled, _defect)
-        self._chores = Repeated("api-keys-chores", self._do_chores, CHORES_S, _troubled, _defect)
+        self._looking = Upkeep("api-keys", self._look, LOOK_S)
+        self._chores = Upkeep("api-keys-chores", self._do_chores, CHORES_S)
 
     def start(self) -> None:
         self._looking.start()
@@ -91,7 +83,7 @@ class KeyKeeping:
         try:
             for changes in changes_after(self._store, self._known):
                 ours = [each for each in changes if (each.domain, each.kind) == (DOMAIN, KIND)]
-                for some in portions(ours, MOST_TOLD):
+                for some in portions(ours):
                     self._tell(*[(KEYS, each.key, (each.sequence, each.body)) for each in some])
                 self._told.update({each.key: each.sequence for each in ours})
                 self._known = changes[-1].sequence
@@ -114,10 +106,8 @@ class KeyKeeping:
         if len(self._told) > MOST_CHANGED and self._made is None:
             self._made = self._make()
             self._looking.wake()
-            self._store.write(lambda transaction: compact(transaction, KEEP))
         while len(self._desk.prepare_due()) == PREPARE_MOST and not self._chores.closed:
             pass
-        self._desk.forget()
 
     # --- on either ----------------------------------------------------------------------------------------------
 
@@ -125,11 +115,3 @@ class KeyKeeping:
         """A file of all keys as they are now; of what."""
         with self._making:
             return publish(self._store, self._path, self._hash_keys.current)
-
-
-def _troubled(error: SidecarError) -> None:
-    log.warning("api_keys_troubled", detail=str(error))
-
-
-def _defect(error: Exception) -> None:
-    log.error("api_keys_defect", error)

@@ -37,6 +37,7 @@ from sidecar.policy.store_sql import PolicyReading, PolicyStore, Stored
 from sidecar.policy.validate import LONGEST_NOTE, Fault, faults
 from sidecar.state import idempotency
 from sidecar.state.idempotency import Scope
+from sidecar.state.outbox import Outbox
 from sidecar.state.ports import DEADLINE_S, ConflictError, StateTimeoutError, Store, Transaction
 
 T = TypeVar("T")
@@ -68,22 +69,19 @@ class _MovedError(Exception):
 
 
 class PolicyDesk:
-    """record: makes an event durable, and returns then. Raises SidecarError.  clock: Unix seconds.
-
-    random_bytes: as os.urandom.
-    """
+    """outbox: of the store.  clock: Unix seconds.  random_bytes: as os.urandom."""
 
     def __init__(
         self,
         store: Store,
         live: Live,
-        record: Callable[[Event], None],
+        outbox: Outbox,
         clock: Callable[[], float],
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self._store = store
         self._live = live
-        self._record = record
+        self._outbox = outbox
         self._clock = clock
         self._random_bytes = random_bytes
         self._writing = threading.Lock()
@@ -113,7 +111,7 @@ class PolicyDesk:
             store.put(stored)
             return stored
 
-        return self._do(asked, key.kind, decide, write, lambda stored: self._note(asked, CREATED, stored))
+        return self._do(asked, key.kind, decide, write, lambda stored: self._event(asked, CREATED, stored))
 
     def update(self, asked: Asked, item: Role | Group | Policy, description: str, version: int) -> Stored:
         """Put it in the place of the one of its name. version: of that, 0 for any.
@@ -140,7 +138,7 @@ class PolicyDesk:
             store.put(stored)
             return stored
 
-        return self._do(asked, key.kind, decide, write, lambda stored: self._note(asked, UPDATED, stored))
+        return self._do(asked, key.kind, decide, write, lambda stored: self._event(asked, UPDATED, stored))
 
     def remove(self, asked: Asked, kind: str, name: str, version: int = 0, reason: str = "") -> None:
         """version: that it must have, 0 for any.  reason: for the record.
@@ -159,7 +157,7 @@ class PolicyDesk:
             store.remove(key)
             return stored
 
-        self._do(asked, kind, lambda engine: None, write, lambda stored: self._note(asked, GONE, stored, reason))
+        self._do(asked, kind, lambda engine: None, write, lambda stored: self._event(asked, GONE, stored, reason))
 
     def get(self, asked: Asked, kind: str, name: str, version: int = 0) -> Stored:
         """version: of a policy, as it is or was; 0 for the last. Raises NotFoundError."""
@@ -205,10 +203,6 @@ class PolicyDesk:
         some = _fitting(found[:most])
         return Page(some, str(some[-1].version) if len(found) > len(some) else "")
 
-    def forget(self) -> None:
-        """Drop answers that are not kept under their idempotency keys any longer."""
-        self._store.write(lambda transaction: idempotency.forget(transaction, self._clock()))
-
     # --- how a change is made -----------------------------------------------------------------------------------
 
     def _do(
@@ -217,49 +211,53 @@ class PolicyDesk:
         kind: str,
         decide: Callable[[Engine], None],
         write: Callable[[PolicyStore], Stored],
-        note: Callable[[Stored], None],
+        event: Callable[[Stored], Event],
     ) -> Stored:
-        """decide: raises what forbids it.  note: records it, unless it was done before."""
+        """decide: raises what forbids it.  event: what is recorded of it, unless it was done before."""
+
+        def change(transaction: Transaction) -> Stored:
+            stored = write(PolicyStore(transaction))
+            self._outbox.put(transaction, event(stored))
+            return stored
+
         if not self._writing.acquire(timeout=DEADLINE_S):
             raise StateTimeoutError("other changes of policies are made, and they take long")
         try:
-            stored, done = self._attempts(asked, kind, decide, write)
+            stored = self._attempts(asked, kind, decide, change)
         finally:
             self._writing.release()
-        if done:
-            note(stored)
+        self._outbox.settle()
         return stored
 
     def _attempts(
-        self, asked: Asked, kind: str, decide: Callable[[Engine], None], write: Callable[[PolicyStore], Stored]
-    ) -> tuple[Stored, bool]:
+        self, asked: Asked, kind: str, decide: Callable[[Engine], None], change: Callable[[Transaction], Stored]
+    ) -> Stored:
         for _ in range(ATTEMPTS):
             known = self._store.read(partial(self._recalled, asked, kind)) if asked.key else None
             if known is not None:
-                return known, False
+                return known
             with self._live.engine() as engine:
                 decide(engine)
                 sequence = engine.tables.sequence
             try:
-                return self._store.write(partial(self._write, asked, kind, sequence, write))
+                return self._outbox.commit(partial(self._change, asked, kind, sequence, change))
             except _MovedError:
                 continue
         raise ConflictError(f"others have changed policies in each of {ATTEMPTS} attempts")
 
-    def _write(
-        self, asked: Asked, kind: str, sequence: int, write: Callable[[PolicyStore], Stored], transaction: Transaction
-    ) -> tuple[Stored, bool]:
+    def _change(
+        self, asked: Asked, kind: str, sequence: int, change: Callable[[Transaction], Stored], transaction: Transaction
+    ) -> Stored:
         known = self._recalled(asked, kind, transaction) if asked.key else None
         if known is not None:
-            return known, False
-        store = PolicyStore(transaction)
-        if store.moved(sequence):
+            return known
+        if PolicyReading(transaction).moved(sequence):
             raise _MovedError
-        stored = write(store)
+        stored = change(transaction)
         if asked.key:
             name = _name(stored.item)
             idempotency.remember(transaction, _scope(asked), asked.digest, name.encode(), self._clock())
-        return stored, True
+        return stored
 
     def _recalled(self, asked: Asked, kind: str, reading: Transaction) -> Stored | None:
         """What was done already, as it is now. Raises NotFoundError where it is gone."""
@@ -269,13 +267,11 @@ class PolicyDesk:
         key = Key(kind, asked.caller.tenant, name.decode())
         return _found(PolicyReading(reading).get(key), key, 0)
 
-    def _note(self, asked: Asked, kinds: dict[str, str], stored: Stored, reason: str = "") -> None:
+    def _event(self, asked: Asked, kinds: dict[str, str], stored: Stored, reason: str = "") -> Event:
         caller, key = asked.caller, rows.key(stored.item)
-        self._record(
-            Event(
-                kinds[key.kind], self._clock(), Durability.COMMIT, caller.tenant, caller.name, caller.source,
-                asked.method, reason=_summary(stored, reason),
-            )
+        return Event(
+            kinds[key.kind], self._clock(), Durability.COMMIT, caller.tenant, caller.name, caller.source, asked.method,
+            reason=_summary(stored, reason),
         )  # fmt: skip
 
     # --- what may be asked --------------------------------------------------------------------------------------

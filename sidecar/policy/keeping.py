@@ -9,33 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from sidecar.errors import SidecarError
-from sidecar.logs import Log
 from sidecar.policy import rows
 from sidecar.policy.model import Item
 from sidecar.policy.rows import ITEMS, SO
 from sidecar.policy.store_sql import PolicyReading
-from sidecar.state.changes import Change, GapError, compact
-from sidecar.state.following import Repeated, changes_after, portions
-from sidecar.state.ports import Head, Reading, Store, Transaction
+from sidecar.state.changes import Change, GapError
+from sidecar.state.following import LOOK_S, Tell, changes_after, portions
+from sidecar.state.ports import Head, Reading, Store
+from sidecar.state.upkeep import Upkeep
 
-log = Log("policy")
-
-MOST_TOLD: Final = 256 << 10  # bytes of rows that are told at once
-LOOK_S: Final = 0.25  # between looks at changes, those of other sidecars with the same database as well
 CHORES_S: Final = 30.0
-KEEP: Final = 100_000  # changes of all domains
 ALL_S: Final = 60.0  # for everything to be read
 NOT_READ: Final = -1
 
-Tell = Callable[..., None]  # changes, as of `changes.said.Change`
-
 
 class PolicyKeeping:
-    """tell: puts changes into the feed; called on these threads.  clock: seconds of CLOCK_BOOTTIME.
-
-    chores: what else is due now and then.
-    """
+    """tell: called on these threads.  clock: seconds of CLOCK_BOOTTIME.  chores: what else is due now and then."""
 
     def __init__(self, store: Store, tell: Tell, clock: Callable[[], float], chores: Callable[[], None]) -> None:
         self._store = store
@@ -46,9 +35,8 @@ class PolicyKeeping:
         self._told: set[str] = set()  # keys of the store's items that there are
         self._configured: dict[str, bytes] = {}
         self._wanted: dict[str, bytes] = {}  # the config's own, as they are to be told
-        self._others = chores
-        self._looking = Repeated("policies", self._look, LOOK_S, _troubled, _defect)
-        self._chores = Repeated("policies-chores", self._do_chores, CHORES_S, _troubled, _defect)
+        self._looking = Upkeep("policies", self._look, LOOK_S)
+        self._chores = Upkeep("policies-chores", chores, CHORES_S)
 
     def start(self) -> None:
         self._looking.start()
@@ -100,27 +88,10 @@ class PolicyKeeping:
         self._known = head.sequence
 
     def _tell_changes(self, changes: list[Change]) -> None:
-        for some in portions(changes, MOST_TOLD):
+        for some in portions(changes):
             self._tell(*[(ITEMS, each.key, each.body or None) for each in some])
         for each in changes:
             if each.body:
                 self._told.add(each.key)
             else:
                 self._told.discard(each.key)
-
-    def _do_chores(self) -> None:
-        def compacted(transaction: Transaction) -> None:
-            head = transaction.head()
-            if head.sequence - head.compacted > 2 * KEEP:
-                compact(transaction, KEEP)
-
-        self._store.write(compacted)
-        self._others()
-
-
-def _troubled(error: SidecarError) -> None:
-    log.warning("policies_troubled", detail=str(error))
-
-
-def _defect(error: Exception) -> None:
-    log.error("policies_defect", error)

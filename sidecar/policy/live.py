@@ -59,6 +59,11 @@ class Live:
         finally:
             self._lock.release()
 
+    def warm(self) -> None:
+        """Read what there is, so that whoever asks first does not wait for it. Raises StateError."""
+        with self.engine():
+            pass
+
     def count(self, kind: str, tenant: str) -> int:
         """How many the store has, as of the last use of the engine."""
         return self._counts[kind, tenant]

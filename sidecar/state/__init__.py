@@ -7,6 +7,7 @@ SidecarError
 │   ├── OutcomeUnknownError  UNAVAILABLE          it may have been written, or not
 │   ├── StatementError       INTERNAL             SQL that the database refuses
 │   └── SchemaError          FAILED_PRECONDITION  a database of another version, or changed migrations
+├── UnrecordedError          UNAVAILABLE          a change is committed, and its event will be recorded later
 ├── ConflictError            ABORTED              a constraint of the schema forbids it
 ├── GapError                 OUT_OF_RANGE         changes that are not kept, or not there yet
 └── IdempotencyError         INVALID_ARGUMENT     a key that was used for another request

@@ -146,6 +146,29 @@ def test_a_key_outlives_a_restart_and_a_killed_services_process(tmp_path: Path, 
         assert at.call(gone.text) is CODE.UNAUTHENTICATED
 
 
+def test_a_change_that_was_committed_is_recorded_after_a_kill(tmp_path: Path, certificates: Certificates) -> None:
+    """Both processes are killed after the change and before its event is on disk."""
+    with scene(tmp_path, certificates, frozenset(("child_killed",))) as at:
+        made = at.create()
+        (recorder,), (services,) = (at.running.children(role).values() for role in ("recorder", "services"))
+        os.kill(recorder, signal.SIGSTOP)
+        request = pb.RevokeApiKeyRequest(key_id=made.api_key.key_id)
+        asking = at.keys.RevokeApiKey.future(request, timeout=60)
+        eventually(lambda: at.running.unrecorded() == 1, "the key is revoked, and its event waits")
+        os.kill(services, signal.SIGKILL)
+        os.kill(recorder, signal.SIGKILL)
+        with pytest.raises(grpc.RpcError):
+            asking.result()
+        eventually(lambda: recorded(at.running, "api_key.revoked") == [made.api_key.key_id], "recorded", 60)
+        eventually(lambda: at.running.unrecorded() == 0, "and taken out")
+        eventually(lambda: at.call(made.text) is CODE.UNAUTHENTICATED, "it is revoked", 60)
+
+
+def recorded(running: Sidecar, kind: str) -> list[str]:
+    """Of which keys."""
+    return [event["reason"].partition(" ")[0] for event in running.events() if event["kind"] == kind]
+
+
 def test_while_the_services_process_is_stopped_keys_end_with_the_staleness(
     tmp_path: Path, certificates: Certificates
 ) -> None:

@@ -114,6 +114,29 @@ def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path, certificate
         assert again.version == 1
 
 
+def test_a_change_that_was_committed_is_recorded_after_a_kill(tmp_path: Path, certificates: Certificates) -> None:
+    """Both processes are killed after the change and before its event is on disk."""
+    with scene(tmp_path, certificates, frozenset(("child_killed",))) as at:
+        at.create_role("kept", "models.read")
+        (recorder,), (services,) = (at.running.children(role).values() for role in ("recorder", "services"))
+        os.kill(recorder, signal.SIGSTOP)
+        asking = at.policies.DeleteRole.future(pb.DeleteRoleRequest(name="kept"), timeout=60)
+        eventually(lambda: at.running.unrecorded() == 1, "the role is gone, and its event waits")
+        os.kill(services, signal.SIGKILL)
+        os.kill(recorder, signal.SIGKILL)
+        with pytest.raises(grpc.RpcError):
+            asking.result()
+
+        def deleted() -> list[tuple[str, str]]:
+            events = at.running.events()
+            return [(each["principal"], each["reason"]) for each in events if each["kind"] == "role.deleted"]
+
+        eventually(lambda: deleted() == [(CLIENT, "kept version 1: models.read")], "recorded", 60)
+        eventually(lambda: at.running.unrecorded() == 0, "and taken out")
+        listed = at.policies.ListRoles(pb.ListRolesRequest(page_size=1000), timeout=30, wait_for_ready=True).roles
+        assert [role.name for role in listed if role.source == pb.SOURCE_SERVICE] == []
+
+
 def test_the_first_administrators_are_the_configs(tmp_path: Path, certificates: Certificates) -> None:
     with echo() as (_, upstream):
         config = config_of(certificates, upstream)

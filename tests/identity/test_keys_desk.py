@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from sidecar.identity.keys_hash import FileHashKeys
 from sidecar.identity.keys_keeping import KeyKeeping
 from sidecar.identity.keys_model import FILE, KEYS, NEVER, KeyNotFoundError, NotOwnerError, decode
 from sidecar.internal.mac import Caller
-from sidecar.state import following
+from sidecar.state import upkeep
 from sidecar.state.changes import compact
 from sidecar.state.idempotency import IdempotencyError
+from sidecar.state.outbox import Outbox, UnrecordedError
 from sidecar.state.store import DatabaseStore
 from tests.identity.keyring import DAY_S, NOW
 from tests.waiting import eventually
@@ -48,13 +49,14 @@ class Scene:
         self.recorded: list[Event] = []
         self.unrecorded = False
         self.told: list[tuple[str, str, Any]] = []
-        self.desk = KeyDesk(store, self.hash_keys, self._record, lambda: self.now, os.urandom)
+        outbox = Outbox(store, self._record, "of the tests")
+        self.desk = KeyDesk(store, outbox, self.hash_keys, lambda: self.now, os.urandom)
         self.keeping = KeyKeeping(store, self.desk, self.path, self.hash_keys, self._tell, time.monotonic)
 
-    def _record(self, event: Event) -> None:
+    def _record(self, events: Sequence[Event]) -> None:
         if self.unrecorded:
             raise AuditError("the disk is full")
-        self.recorded.append(event)
+        self.recorded += events
 
     def _tell(self, *changes: tuple[str, str, Any]) -> None:
         self.told += changes
@@ -106,8 +108,13 @@ def test_what_is_done_is_recorded_before_it_is_answered(scene: Scene) -> None:
 
 def test_what_cannot_be_recorded_is_no_answer(scene: Scene) -> None:
     scene.unrecorded = True
-    with pytest.raises(AuditError):
-        scene.create()
+    with pytest.raises(UnrecordedError):
+        scene.create("once")
+    scene.unrecorded = False
+    again = scene.create("once")  # it had been made, and its text is not shown any more
+    assert again.text == ""
+    (event,) = scene.recorded
+    assert event.reason == f"{again.record.key_id} of user:corp/ada"
 
 
 def test_the_same_request_again_is_answered_without_the_secret(scene: Scene) -> None:
@@ -200,7 +207,7 @@ def test_a_file_that_is_good_is_used_again(scene: Scene, store: DatabaseStore) -
 
 
 def test_trouble_is_not_the_end(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(following, "RETRY_S", 0.05)
+    monkeypatch.setattr(upkeep, "RETRY_S", 0.05)
     folder = scene.path.parent
     folder.chmod(0o755)  # in which no file of ours is made
     scene.keeping.start()

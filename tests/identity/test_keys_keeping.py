@@ -16,6 +16,9 @@ from sidecar.identity.keys_desk import KeyDesk
 from sidecar.identity.keys_keeping import KeyKeeping
 from sidecar.identity.keys_model import FILE, KEYS, SO, KeyRecord, decode
 from sidecar.identity.keys_publish import publish
+from sidecar.state import following
+from sidecar.state.following import LOOK_S
+from sidecar.state.outbox import Outbox
 from sidecar.state.ports import DEADLINE_S, Reading, StateError, Transaction
 from sidecar.state.store import DatabaseStore
 from tests.identity.keyring import HASH_KEY, NOW
@@ -47,7 +50,8 @@ class Scene:
         self.desk = Desk(store)
         self.readable = Readable(store)
         self.told: list[tuple[tuple[str, str, Any], ...]] = []
-        desk = KeyDesk(store, Keyring(HASH_KEY), lambda event: None, lambda: NOW, bytes)
+        outbox = Outbox(store, lambda events: None, "of the tests")
+        desk = KeyDesk(store, outbox, Keyring(HASH_KEY), lambda: NOW, bytes)
         self.keeping = KeyKeeping(
             self.readable, desk, path, Keyring(HASH_KEY), lambda *told: self.told.append(told), time.monotonic
         )
@@ -87,7 +91,7 @@ def test_as_of_when_all_is_told_moves_on_only_while_there_is_something_to_read(s
     eventually(lambda: scene.so() > before, "and again")
     scene.readable.away = True
     scene.revoke(made.key.key_id)  # acknowledged, and nobody can be told
-    eventually(lambda: time.monotonic() - scene.so() > 3 * keys_keeping.LOOK_S, "what was told ages")
+    eventually(lambda: time.monotonic() - scene.so() > 3 * LOOK_S, "what was told ages")
     assert not scene.revoked(made.key.key_id)
     scene.readable.away = False
     eventually(lambda: scene.revoked(made.key.key_id), "told")
@@ -122,7 +126,7 @@ def test_nobody_waits_for_a_revocation_while_the_file_is_made(scene: Scene, monk
 
 def test_many_changes_are_told_a_few_at_a_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame of the feed has an end, and whoever hears it serves calls meanwhile."""
-    monkeypatch.setattr(keys_keeping, "MOST_TOLD", 10_000)
+    monkeypatch.setattr(following, "MOST_TOLD", 10_000)
     scene.keeping.start()
     eventually(lambda: scene.so() > 0, "begun")
     wanted = WANTED._replace(resources=tuple(f"models/{'x' * 200}{at}" for at in range(30)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from sidecar.policy.service import Counter
 from sidecar.services.model_server_grpc import GrpcModelServer
 from sidecar.services.server import CALLS, Services, Settings
 from sidecar.state.database_sqlite import SqliteDatabase
+from sidecar.state.outbox import Outbox
 from sidecar.state.store import DatabaseStore
 from tests.operations.in_memory import InMemory
 from tests.services.calls import LIMIT_S, details, seal
@@ -107,7 +108,8 @@ class Scene:
         self.calls: list[Question] = []  # of late
         self.live = Live(store)
         self.live.configure(bootstrap([ADMIN.name]))
-        self.desk = PolicyDesk(store, self.live, self._record, lambda: self.now, os.urandom)
+        outbox = Outbox(store, self._record, "of the tests")
+        self.desk = PolicyDesk(store, self.live, outbox, lambda: self.now, os.urandom)
         counter = Counter(self.desk, Inquiry(self.live, lambda tenant: self.calls), lambda: self.now)
         upstream = GrpcModelServer(partial(grpc.insecure_channel, "unix:///nowhere.sock"))
         settings = Settings(directory / "services", calls=8)
@@ -124,10 +126,10 @@ class Scene:
         self._opened.close()
         self._services.stop(1.0)
 
-    def _record(self, event: Event) -> None:
+    def _record(self, events: Sequence[Event]) -> None:
         if self.unrecorded:
             raise AuditError("the disk is full")
-        self.recorded.append(event)
+        self.recorded += events
 
 
 @pytest.fixture(scope="module")

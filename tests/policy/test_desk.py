@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from threading import Thread
+from uuid import uuid4
 
 import pytest
 
 from interceptors.events import Event
+from sidecar.audit.ports import AuditError
+from sidecar.policy import rows
 from sidecar.policy.asked import Asked, EscalationError, ExistsError, VersionError
 from sidecar.policy.bootstrap import bootstrap
 from sidecar.policy.desk import ATTEMPTS, PolicyDesk
@@ -18,9 +21,11 @@ from sidecar.policy.engine import Engine
 from sidecar.policy.live import Live
 from sidecar.policy.model import Grant, Policy, Role
 from sidecar.state.changes import compact
+from sidecar.state.outbox import Outbox, UnrecordedError
 from sidecar.state.ports import ConflictError
 from sidecar.state.store import DatabaseStore
 from tests.policy.serving import ADMIN, BOB, NOW
+from tests.waiting import eventually
 
 
 class Interrupted(Live):
@@ -43,7 +48,9 @@ class Sidecar:
         self.live = Interrupted(store)
         self.live.configure(bootstrap([ADMIN.name]))
         self.recorded: list[Event] = []
-        self.desk = PolicyDesk(store, self.live, self.recorded.append, lambda: NOW, os.urandom)
+        self.trail: Callable[[Sequence[Event]], None] = self.recorded.extend
+        self.outbox = Outbox(store, lambda events: self.trail(events), uuid4().hex)
+        self.desk = PolicyDesk(store, self.live, self.outbox, lambda: NOW, os.urandom)
 
 
 def asked(key: str = "", by: str = ADMIN.name) -> Asked:
@@ -58,6 +65,16 @@ def one(store: DatabaseStore) -> Sidecar:
 @pytest.fixture
 def other(store: DatabaseStore) -> Sidecar:
     return Sidecar(store)
+
+
+def away(events: Sequence[Event]) -> None:
+    raise AuditError("the disk is full")
+
+
+def made(sidecar: Sidecar) -> list[str]:
+    """Roles that there are."""
+    page = sidecar.desk.page(asked(), "role", "builtin.viewer", 100)
+    return [rows.key(stored.item).name for stored in page.stored]
 
 
 def role(name: str) -> Role:
@@ -87,6 +104,32 @@ def test_of_one_request_at_two_sidecars_one_is_done(one: Sidecar, other: Sidecar
     assert (len(one.recorded), len(other.recorded)) == (0, 1)
 
 
+def test_what_was_committed_is_recorded_by_whoever_comes_next(one: Sidecar, store: DatabaseStore) -> None:
+    one.trail = away
+    with pytest.raises(UnrecordedError):
+        one.desk.create(asked(), role("mine"))
+    with pytest.raises(ExistsError):
+        one.desk.create(asked(), role("mine"))
+    next_one = Sidecar(store)
+    next_one.outbox.start()
+    eventually(lambda: [event.reason for event in next_one.recorded] == ["mine version 1: models.read"], "recorded")
+    next_one.outbox.close()
+
+
+def test_who_waits_to_be_recorded_does_not_keep_others_from_writing(one: Sidecar) -> None:
+    def slow(events: Sequence[Event]) -> None:
+        one.trail = one.recorded.extend
+        second.start()
+        eventually(lambda: made(one) == ["mine", "other"], "the other is written")
+        one.trail(events)
+
+    second = Thread(target=one.desk.create, args=(asked(), role("other")))
+    one.trail = slow
+    one.desk.create(asked(), role("mine"))
+    second.join(60)
+    assert [event.reason.split()[0] for event in one.recorded] == ["mine", "other"]
+
+
 def test_where_others_never_stop_it_is_told(one: Sidecar, other: Sidecar) -> None:
     one.live.meanwhile = [partial(other.desk.create, asked(), role(f"r{at}")) for at in range(ATTEMPTS)]
     with pytest.raises(ConflictError):
@@ -106,13 +149,13 @@ def test_a_log_that_was_cut_is_as_if_others_had_written(one: Sidecar, store: Dat
 
 
 def test_two_sidecars_at_once_lose_nothing(one: Sidecar, other: Sidecar) -> None:
-    made: list[str] = []
+    written: list[str] = []
 
     def write(sidecar: Sidecar, whose: str) -> None:
         for at in range(10):
             while True:
                 try:
-                    made.append(sidecar.desk.create(asked(), role(f"{whose}{at}")).item.name)  # type: ignore[union-attr]
+                    written.append(sidecar.desk.create(asked(), role(f"{whose}{at}")).item.name)  # type: ignore[union-attr]
                     break
                 except ConflictError:
                     continue
@@ -122,9 +165,8 @@ def test_two_sidecars_at_once_lose_nothing(one: Sidecar, other: Sidecar) -> None
         each.start()
     for each in threads:
         each.join(60)
-    assert len(made) == 30
-    page = one.desk.page(asked(), "role", "builtin.viewer", 100)
-    assert [stored.item.name for stored in page.stored] == sorted(made)  # type: ignore[union-attr]
+    assert len(written) == 30
+    assert made(one) == sorted(written)
     with one.live.engine() as mine, other.live.engine() as theirs:
         assert mine.tables.snapshot().sequence == theirs.tables.snapshot().sequence
         assert set(mine.tables.snapshot().roles) == set(theirs.tables.snapshot().roles)

@@ -10,15 +10,16 @@ from typing import Any, TypeVar
 import pytest
 
 from interceptors.facts import Principal
-from sidecar.policy import keeping as keeping_module
 from sidecar.policy import rows
 from sidecar.policy.bootstrap import ADMINS, bootstrap
-from sidecar.policy.keeping import LOOK_S, PolicyKeeping
+from sidecar.policy.keeping import PolicyKeeping
 from sidecar.policy.live import Live
 from sidecar.policy.model import Grant, Item, Policy, Role
 from sidecar.policy.rows import ITEMS, SO, Key
 from sidecar.policy.store_sql import PolicyStore, Stored
+from sidecar.state import following
 from sidecar.state.changes import compact
+from sidecar.state.following import LOOK_S
 from sidecar.state.ports import DEADLINE_S, Reading, StateError, Transaction
 from sidecar.state.store import DatabaseStore
 from tests.state.engines import Engine as Database
@@ -161,7 +162,7 @@ def test_changes_that_are_not_kept_any_more_are_told_all_the_same(watched: Scene
 
 def test_many_are_told_a_few_at_a_time(watched: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frame of the feed has an end, and whoever hears it serves calls meanwhile."""
-    monkeypatch.setattr(keeping_module, "MOST_TOLD", 1_000)
+    monkeypatch.setattr(following, "MOST_TOLD", 1_000)
     many = [Grant(f"g{at}", ("user:corp/ada",), "ml", (f"models/{'x' * 300}{at}",)) for at in range(20)]
     watched.put(*many)
     watched.keeping.start()
@@ -169,14 +170,6 @@ def test_many_are_told_a_few_at_a_time(watched: Scene, monkeypatch: pytest.Monke
     assert max(len(told) for told in watched.told) == 2
     remove(watched.store, *many)
     eventually(lambda: watched.known() == {}, "all are gone")
-
-
-def test_the_log_does_not_grow_for_ever(watched: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping_module, "KEEP", 2)
-    for _ in range(5):
-        watched.put(ROLE)
-    watched.keeping.start()
-    eventually(lambda: watched.store.read(lambda reading: reading.head()).compacted == 3, "two are left")
 
 
 def decided(live: Live) -> tuple[bool, int]:

@@ -151,7 +151,12 @@ def test_what_is_done_once_is_answered_again(scene: Scene) -> None:
 
 def test_what_cannot_be_recorded_is_no_answer(scene: Scene) -> None:
     scene.unrecorded = True
-    assert refused(lambda: scene.admin.role("fraud", "models.read")).code == "UNAVAILABLE"
+    for _ in range(2):  # the second time it is there, and still not recorded
+        failed = refused(lambda: scene.admin.role("fraud", "models.read", idempotency_key="k"))
+        assert (failed.code, failed.reason) == ("UNAVAILABLE", "STATE_UNRECORDED")
+    scene.unrecorded = False
+    assert scene.admin.role("fraud", "models.read", idempotency_key="k").version == 1
+    assert [event.kind for event in scene.recorded] == ["role.created"]
 
 
 @pytest.mark.parametrize("writers", [2, 6])
