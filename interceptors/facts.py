@@ -18,6 +18,8 @@ class PeerCertificate:
     uris, dns: subject alternative names.  common_name: of the subject, "" when absent.
     not_after: Unix seconds, the earliest in the verified chain.  fingerprint: SHA-256 of the DER form, hex.
     trust_domains: those whose own CA file holds the root of the verified chain.
+    chain: what each certificate of the verified chain is known by: its fingerprint, and its serial number in hex with
+    its issuer as RFC 4514 spells names, "7f CN=Example CA".
     """
 
     uris: tuple[str, ...]
@@ -26,6 +28,7 @@ class PeerCertificate:
     not_after: float
     fingerprint: str
     trust_domains: frozenset[str]
+    chain: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Callable, Collection
+from typing import Final, TypeAlias
 
 from interceptors.certificates import Certificates, unauthenticated
 from interceptors.contract import PASS, AnswerError, Call, Code, Deny, Hook, Interceptor, Steps, Verdict, ask
@@ -14,26 +14,40 @@ AUTHORIZATION: Final = b"authorization"
 BEARER: Final = b"bearer"  # RFC 6750 2.1; RFC 9110 11.1: schemes compare without case
 SCHEME: Final = unauthenticated("scheme")
 KEYS_UNAVAILABLE: Final = Deny(Code.UNAVAILABLE, "identify.keys_unavailable", "client identity cannot be verified now")
+Refuse: TypeAlias = Callable[[PeerCertificate], Deny | None]
 
 
 class Identify(Interceptor):
     """Puts the Principal and by what it was identified, or denies UNAUTHENTICATED.
 
-    A credential that comes with the call decides alone: a bad one is refused, whatever the certificate says, and a good
-    one is taken off the call, for whoever is behind the sidecar could use it elsewhere.
+    Who has proven a certificate that is revoked is nobody, whatever else comes with the call. A credential that comes
+    with it decides alone: a bad one is refused, whatever the certificate says, and a good one is taken off the call,
+    for whoever is behind the sidecar could use it elsewhere.
     """
 
     name = "identify"
     gives = frozenset({Principal, Credential})
 
     def __init__(
-        self, trust_domains: Collection[str], allow_common_name: bool = False, tokens: Tokens | None = None
+        self,
+        trust_domains: Collection[str],
+        allow_common_name: bool = False,
+        tokens: Tokens | None = None,
+        refuse: Refuse | None = None,
     ) -> None:
-        """trust_domains, allow_common_name: as of Certificates.  tokens: None where `authorization` is not for us."""
+        """trust_domains, allow_common_name: as of Certificates.  tokens: None where `authorization` is not for us.
+
+        refuse: why a certificate is revoked, or may be; None where none can be.
+        """
         self._certificates = Certificates(trust_domains, allow_common_name)
         self._tokens = tokens
+        self._refuse = refuse
 
     def on_start(self, call: Call) -> Hook:
+        if self._refuse is not None and isinstance(call.peer.certificate, PeerCertificate):
+            refused = self._refuse(call.peer.certificate)
+            if refused is not None:
+                return refused
         tokens = self._tokens
         if tokens is not None:
             presented = call.headers.get(AUTHORIZATION)

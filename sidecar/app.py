@@ -43,6 +43,9 @@ from sidecar.identity.keys_hash import FileHashKeys
 from sidecar.identity.keys_known import KeysKnown
 from sidecar.identity.keys_model import FILE, SO, USED
 from sidecar.identity.keys_model import KEYS as API_KEYS
+from sidecar.identity.revocations_known import RevocationsKnown
+from sidecar.identity.revocations_model import SO as REVOCATIONS_SO
+from sidecar.identity.revocations_model import TOPIC as REVOCATIONS
 from sidecar.identity.sources import KEYS
 from sidecar.internal.mac import SealError
 from sidecar.internal.paths import short
@@ -137,12 +140,14 @@ def _limits_trouble(refusal: str) -> None:
 class Lasting:
     """What outlives a generation of the config.
 
-    told: of issuers' keys.  known: API keys.  policies: roles and all that.  sequence_key: as of Sequences.
+    told: of issuers' keys.  known: API keys.  revoked: tokens and certificates.  policies: roles and all that.
+    sequence_key: as of Sequences.
     """
 
     ledger: LimitLedger
     told: Told
     known: KeysKnown
+    revoked: RevocationsKnown
     policies: PolicyKnown
     sequence_key: bytes
 
@@ -158,7 +163,7 @@ def fittings(settings: dict[str, Any], lasting: Lasting, before: Fittings | None
     held = wiring.keys(config, lasting.told)
     access = _the_same_or(wiring.access(config, lasting.policies), before)
     same = before is not None and _asks(before.config) == _asks(config) and before.access is access
-    identify = wiring.identification(config, held, lasting.known)
+    identify = wiring.identification(config, held, lasting.known, lasting.revoked)
     authorize = before.authorize if before is not None and same else wiring.authorization(config, access)
     return Fittings(
         config,
@@ -200,9 +205,10 @@ class _Worker:
         self._follower: Follower | None = None  # until there is a loop
         self._told = Told(lambda: math.inf if self._follower is None else self._follower.age(), self._issuers_changed)
         self._known_keys = KeysKnown(self._told.age, self._keys_changed, boot_clock)
+        self._revoked = RevocationsKnown(self._told.age, self._revocations_changed, boot_clock)
         self._policies = PolicyKnown(self._told.age, self._policies_changed, boot_clock)
         key = sequence_key(bytes.fromhex(birth.start.key))
-        self._lasting = Lasting(self._ledger, self._told, self._known_keys, self._policies, key)
+        self._lasting = Lasting(self._ledger, self._told, self._known_keys, self._revoked, self._policies, key)
         self._certain = False  # what was known of policies at the last look was known to be so
         self._now = fittings(birth.start.settings, self._lasting)
         self._next: tuple[int, Fittings] | None = None  # prepared, with its generation
@@ -222,6 +228,7 @@ class _Worker:
             boot_clock,
             {
                 KEYS: self._told.listen, FILE: known.listen_file, API_KEYS: known.listen, SO: known.listen_so,
+                REVOCATIONS: self._revoked.listen, REVOCATIONS_SO: self._revoked.listen_so,
                 rows.ITEMS: self._policies.listen, rows.SO: self._policies.listen_so,
             },
         )  # fmt: skip
@@ -393,6 +400,17 @@ class _Worker:
             self._ask_again_soon(lambda call: _caller(call, "key") is not None)
         else:
             self._ask_again_soon(lambda call: _caller(call, "key") in holders)
+
+    def _revocations_changed(self, certificate: bool) -> None:
+        """Something is revoked."""
+        if certificate:
+            self._ask_again_soon(self._certificate_revoked)
+        else:
+            self._ask_again_soon(lambda call: _caller(call, "user") is not None)
+
+    def _certificate_revoked(self, call: Call) -> bool:
+        certificate = call.peer.certificate
+        return isinstance(certificate, PeerCertificate) and self._revoked.certificate(certificate)
 
     def _policies_changed(self, tenants: Collection[str] | None) -> None:
         """tenants: whose roles, grants or policies have changed; None for any."""

@@ -197,6 +197,7 @@ class _Sidecar:
                     "state": stored(config),
                     "api_keys": api_keys(config),
                     "policies": policies(config),
+                    "revocations": revocations(config),
                 },
                 "telemetry": telemetry_settings(config).plain(),
                 "worker": {"config": config.effective(), "directory": str(self._directory)},
@@ -280,7 +281,7 @@ def make_hash_key(config: Config) -> None:
 
 def stored(config: Config) -> dict[str, str] | None:
     """Where the services process keeps what is administered; None where nothing is."""
-    if config.authentication.api_keys is None and not config.authorization.policies:
+    if not config.stateful:
         return None
     return {"directory": str(config.state.directory / STORE), "url": config.state.url}
 
@@ -300,6 +301,12 @@ def policies(config: Config) -> dict[str, Any] | None:
         "protocol": config.upstream.protocol,
         "services": config.upstream.model_dump(mode="json")["services"],
     }
+
+
+def revocations(config: Config) -> dict[str, Any] | None:
+    """The same of what is revoked."""
+    given = config.authentication
+    return {"issuers": {each.name: each.issuer for each in given.jwt}} if given.revocations else None
 
 
 def listen(config: Config) -> Listeners:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import inf
 
 from interceptors.access import Access, covers
@@ -30,7 +31,8 @@ from sidecar.identity.credentials import Credentials
 from sidecar.identity.held import Followed, Held, Told
 from sidecar.identity.jwks import KeySet
 from sidecar.identity.keys_known import KeysKnown
-from sidecar.identity.model import Issuer
+from sidecar.identity.model import Identified, Issuer
+from sidecar.identity.revocations_known import RevocationsKnown
 from sidecar.identity.sources import KeySource
 from sidecar.identity.tokens import Tokens
 from sidecar.policy.access import Given, PolicyAccess
@@ -124,15 +126,25 @@ def standing(config: Config, identify: Identify, authorize: Authorize) -> Chain:
     return Chain([identify, authorize], config.unsafe_observe_only)
 
 
-def identification(config: Config, held: Held, known: KeysKnown | None = None) -> Identify:
-    """The link of the config's ways to know callers. held: its issuers' keys.  known: API keys."""
+def identification(
+    config: Config, held: Held, known: KeysKnown | None = None, revoked: RevocationsKnown | None = None
+) -> Identify:
+    """The link of the config's ways to know callers. held: its issuers' keys.  known: API keys.  revoked: what is."""
     mtls, issuers, api_keys = config.authentication.mtls, config.authentication.jwt, config.authentication.api_keys
     domains = [domain.name for domain in mtls.trust_domains] if mtls else []
+    staleness_s = config.state.max_staleness
+    revoked = revoked if config.authentication.revocations else None
+    urls = {each.name: each.issuer for each in issuers}
+
+    def token_revoked(who: Identified, digest: bytes) -> bool:
+        return revoked is not None and revoked.token(who, urls[who.issuer], digest, staleness_s)
+
     credentials: Credentials | None = None
     if issuers or api_keys is not None:
-        tokens = Tokens(map(issuer, issuers), held, lambda who, digest: False) if issuers else None
-        credentials = Credentials(tokens, None if api_keys is None else known, config.state.max_staleness)
-    return Identify(domains, bool(mtls and mtls.allow_common_name), credentials)
+        tokens = Tokens(map(issuer, issuers), held, token_revoked) if issuers else None
+        credentials = Credentials(tokens, None if api_keys is None else known, staleness_s)
+    refuse = None if revoked is None else partial(revoked.refuse, max_staleness_s=staleness_s)
+    return Identify(domains, bool(mtls and mtls.allow_common_name), credentials, refuse)
 
 
 def keys(config: Config, told: Told) -> Held:

@@ -12,6 +12,7 @@ from sidecar.app import Fittings, Lasting, LimitLedger, fittings, sequence_key
 from sidecar.certs import dev
 from sidecar.config.load import build
 from sidecar.identity.keys_known import KeysKnown
+from sidecar.identity.revocations_known import RevocationsKnown
 from sidecar.wiring import UNKNOWN, UNTOLD
 
 RULE = {"identities": ["spiffe://example.org/*"], "methods": ["/**"]}
@@ -26,9 +27,9 @@ def fitted(directory: Path, before: Fittings | None = None, **changes: Any) -> F
         **changes,
     }
     config = build(data, directory, {}).effective()
-    lasting = Lasting(
-        LimitLedger(), UNTOLD, KeysKnown(lambda: inf, lambda holders: None, lambda: 0.0), UNKNOWN, bytes(32)
-    )
+    known = KeysKnown(lambda: inf, lambda holders: None, lambda: 0.0)
+    revoked = RevocationsKnown(lambda: inf, lambda certificate: None, lambda: 0.0)
+    lasting = Lasting(LimitLedger(), UNTOLD, known, revoked, UNKNOWN, bytes(32))
     return fittings({"config": config, "directory": str(directory)}, lasting, before)
 
 

@@ -164,6 +164,11 @@ class Authentication(Section):
         description="By an API key in `authorization: Bearer ltk_…`; the header is ours, as with `jwt`. `{}` turns "
         "them on with all defaults.",
     )
+    revocations: bool = Field(
+        False,
+        description="Let tokens and client certificates be revoked by `langtrain.v1.RevocationService`. With it, who "
+        "brings one is let in only where a worker has heard of revocations within `state.max_staleness`.",
+    )
 
 
 class Rule(Section):

@@ -145,6 +145,12 @@ class Config(Section):
         return bool(self.limits) or self.authentication.api_keys is not None
 
     @property
+    def stateful(self) -> bool:
+        """Whether anything is administered, and so kept in a database."""
+        given = self.authentication
+        return given.api_keys is not None or given.revocations or self.authorization.policies
+
+    @property
     def hash_key_file(self) -> Path:
         """With the key of API keys' hashes."""
         given = self.authentication.api_keys

@@ -52,8 +52,7 @@ class Credentials:
 
 
 def _proven(who: Identified) -> Proven:
-    """Names of callers begin with their issuer's title, so that no issuer can name another's."""
-    principal = Principal("user", f"user:{who.issuer}/{who.subject}", who.tenant, who.roles, who.attributes)
+    principal = Principal("user", who.principal, who.tenant, who.roles, who.attributes)
     return Proven(principal, Credential("token", who.issued, who.expires))
 
 

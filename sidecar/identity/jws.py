@@ -11,6 +11,7 @@ import binascii
 import json
 import re
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any, Final, NamedTuple, NoReturn
 
 from joserfc.errors import JoseError
@@ -46,6 +47,11 @@ class Token(NamedTuple):
     claims: dict[str, Any]
     signed: bytes
     signature: bytes
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of what is signed. Of the whole there may be two: ECDSA has two signatures where it has one."""
+        return sha256(self.signed).digest()
 
 
 def parse(text: str) -> Token:

@@ -65,3 +65,8 @@ class Identified:
     issued: float
     token_id: str
     binding: Binding | None
+
+    @property
+    def principal(self) -> str:
+        """Its name begins with the issuer's title, so that no issuer can name another's."""
+        return f"user:{self.issuer}/{self.subject}"

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from typing import Final
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from interceptors.contract import Code
 from langtrain.v1 import api_keys_pb2 as pb
@@ -18,6 +15,7 @@ from sidecar.errors import RequestError, SidecarError
 from sidecar.identity.keys import MOST_PAGE, Wanted
 from sidecar.identity.keys_desk import Asked, KeyDesk
 from sidecar.identity.keys_model import NEVER, KeyRecord
+from sidecar.identity.wire import seconds, timestamp
 from sidecar.internal.called import caller_of
 
 PAGE: Final = 100
@@ -48,7 +46,7 @@ class ApiKeyService(ApiKeyServiceServicer):
 
     def CreateApiKey(self, request: pb.CreateApiKeyRequest, context: grpc.ServicerContext) -> pb.CreateApiKeyResponse:
         asked = _asked(context, "CreateApiKey", request)
-        lifetime = _seconds(request.lifetime) if request.HasField("lifetime") else NEVER
+        lifetime = seconds(request.lifetime) if request.HasField("lifetime") else NEVER
         wanted = Wanted(
             asked.caller.tenant,
             request.owner,
@@ -92,14 +90,14 @@ def api_key(record: KeyRecord) -> pb.ApiKey:
         title=record.title,
         permissions=record.permissions,
         resources=record.resources,
-        created=_timestamp(record.created),
-        expires=_timestamp(record.expires),
+        created=timestamp(record.created),
+        expires=timestamp(record.expires),
         rate=record.rate,
         auto_rotate=record.auto_rotate,
         rotated_to=record.rotated_to,
-        overlap_ends=_timestamp(record.overlap_ends),
-        revoked=_timestamp(record.revoked),
-        last_used=_timestamp(record.last_used),
+        overlap_ends=timestamp(record.overlap_ends),
+        revoked=timestamp(record.revoked),
+        last_used=timestamp(record.last_used),
         fetched=bool(record.hash),
     )
 
@@ -117,15 +115,4 @@ def _asked(context: grpc.ServicerContext, method: str, request: Message | None =
 
 
 def _overlap(request: pb.RotateApiKeyRequest | pb.FetchApiKeyRequest) -> float:
-    return _seconds(request.overlap) if request.HasField("overlap") else OVERLAP_S
-
-
-def _seconds(duration: Duration) -> float:
-    return duration.seconds + duration.nanos / 1e9
-
-
-def _timestamp(seconds: float) -> Timestamp | None:
-    """None for a time that is none: never, or not."""
-    if not 0 < seconds < math.inf:
-        return None
-    return Timestamp(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))
+    return seconds(request.overlap) if request.HasField("overlap") else OVERLAP_S

@@ -48,14 +48,18 @@ class UnknownKeyError(TokenError):
 
 
 class _Known(NamedTuple):
-    """A token that was good. key: thumbprint of the one that signed it."""
+    """A token that was good. key: thumbprint of the one that signed it.  digest: of what it signed."""
 
     who: Identified
     key: str
+    digest: bytes
 
 
 class Tokens:
-    """Used on one thread. revoked: whether a token, of which the digest is given as well, is taken back."""
+    """Used on one thread. revoked: whether a token is taken back, by whom it is of and the digest of what is signed.
+
+    It may raise TokenError.
+    """
 
     def __init__(
         self,
@@ -87,7 +91,7 @@ class Tokens:
             raise TokenError("identify.token_expired")
         if not self._keys.of(who.issuer, now).has(known.key):
             raise TokenError("identify.token_key_withdrawn")
-        if self._revoked(who, digest):
+        if self._revoked(who, known.digest):
             raise TokenError("identify.token_revoked")
         if who.binding is not None:
             _check(who.binding, certificate, proven_key)
@@ -112,7 +116,7 @@ class Tokens:
             except TokenError:
                 continue
             # Only now does what it says count.
-            return _Known(identify(token, issuer, now), key.thumbprint)
+            return _Known(identify(token, issuer, now), key.thumbprint, token.digest)
         raise TokenError("identify.token_signature")
 
 

@@ -30,8 +30,8 @@ ROLES: Final = (
     Role(
         "builtin.security_officer",
         (
-            "access.*", "api_keys.*", "audit.*", "datasets.read", "grants.*", "groups.*", "models.read", "policies.*",
-            "principals.*", "roles.*", "threats.*", *_WRITES,
+            "access.*", "api_keys.*", "audit.*", "certificates.*", "datasets.read", "grants.*", "groups.*",
+            "models.read", "policies.*", "principals.*", "revocations.*", "roles.*", "threats.*", "tokens.*", *_WRITES,
         ),
     ),
     Role("builtin.admin", ("*", *_WRITES)),

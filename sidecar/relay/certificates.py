@@ -73,7 +73,13 @@ def _read(chain: Sequence[x509.Certificate], domains: frozenset[str]) -> PeerCer
         not_after=min(certificate.not_valid_after_utc.timestamp() for certificate in chain),
         fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
         trust_domains=domains,
+        chain=tuple(name for certificate in chain for name in _known_by(certificate)),
     )
+
+
+def _known_by(certificate: x509.Certificate) -> tuple[str, str]:
+    issued = f"{certificate.serial_number:x} {certificate.issuer.rfc4514_string()}"
+    return certificate.fingerprint(hashes.SHA256()).hex(), issued
 
 
 def _extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension | None:

@@ -14,6 +14,8 @@ from interceptors.events import Event
 from sidecar.identity.keys_desk import KeyDesk
 from sidecar.identity.keys_hash import FileHashKeys
 from sidecar.identity.keys_keeping import KeyKeeping
+from sidecar.identity.revocations_desk import RevocationDesk
+from sidecar.identity.revocations_keeping import RevocationKeeping
 from sidecar.policy.bootstrap import bootstrap
 from sidecar.policy.desk import PolicyDesk
 from sidecar.policy.inquiry import Inquiry
@@ -118,3 +120,25 @@ class Policies:
 
     def _calls(self, tenant: str) -> list[Question]:
         return [] if self._recorded is None else self._recorded.questions(tenant)
+
+
+class Revocations:
+    """All of what is revoked. tell: as of ApiKeys."""
+
+    def __init__(self, state: State, tell: Tell) -> None:
+        self._issuers: dict[str, str] = {}
+        self.desk = RevocationDesk(state.store, state.outbox, lambda: self._issuers, time.time)
+        self._keeping = RevocationKeeping(state.store, self.desk, tell, boot_clock)
+        state.keepings.append(self._keeping)
+
+    @classmethod
+    def of(cls, settings: dict[str, Any] | None, state: State | None, tell: Tell) -> Revocations | None:
+        return None if settings is None or state is None else cls(state, tell)
+
+    def begin(self, tell: Tell) -> None:
+        """As of RevocationKeeping."""
+        self._keeping.begin(tell)
+
+    def configure(self, settings: dict[str, Any]) -> None:
+        """settings: "revocations" of `process.main`'s."""
+        self._issuers = settings["issuers"]

@@ -7,10 +7,15 @@ from functools import cache
 
 from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 
-from langtrain.v1 import api_keys_pb2, permissions_pb2, policies_pb2, sidecar_pb2
+from langtrain.v1 import api_keys_pb2, permissions_pb2, policies_pb2, revocations_pb2, sidecar_pb2
 from sidecar.errors import SidecarError
 
-FILES: tuple[FileDescriptor, ...] = (api_keys_pb2.DESCRIPTOR, policies_pb2.DESCRIPTOR, sidecar_pb2.DESCRIPTOR)
+FILES: tuple[FileDescriptor, ...] = (
+    api_keys_pb2.DESCRIPTOR,
+    policies_pb2.DESCRIPTOR,
+    revocations_pb2.DESCRIPTOR,
+    sidecar_pb2.DESCRIPTOR,
+)
 
 
 class CatalogueError(SidecarError):

@@ -25,7 +25,7 @@ from sidecar.identity.sources_https import fetch
 from sidecar.operations.operations_supervisor import SupervisorOperations
 from sidecar.processes.child import Birth, Control
 from sidecar.processes.messages import Abandon, Answer, Attach, Commit, Prepare, Ready
-from sidecar.services.administered import ApiKeys, Policies, State
+from sidecar.services.administered import ApiKeys, Policies, Revocations, State
 from sidecar.services.guard import Refusal
 from sidecar.services.model_server_grpc import GrpcModelServer
 from sidecar.services.server import Services, Settings
@@ -38,7 +38,7 @@ def main(birth: Birth) -> int:
     """settings: {"model_server": {"address": "host:port" or "unix:path", "tls": None or files by their role},
     "key_sources": of `sources.KeySource`, "state": None or {"directory", "url"}, "api_keys": None or {"hash_key"},
     "policies": None or {"admins": patterns of identities, "events": file of the audit trail, "protocol", "services":
-    of the config's `upstream`}}.
+    of the config's `upstream`}, "revocations": None or {"issuers": `iss` by title}}.
     """
     return asyncio.run(_run(birth))
 
@@ -75,11 +75,16 @@ async def _run(birth: Birth) -> int:
     if keys is not None:
         answers[USED] = keys.touch
     publisher = Publisher(loop, boot_clock, answers)
+    revocations = Revocations.of(start.settings["revocations"], state, telling)
+    if revocations is not None:
+        revocations.begin(publisher.publish)
 
     def configure(settings: dict[str, Any]) -> None:
         keeping.configure(key_sources(settings))
         if policies is not None:
             policies.configure(settings["policies"])
+        if revocations is not None:
+            revocations.configure(settings["revocations"])
 
     now = InForce(start.settings, configure)
     handlers = {Answer: answered, Prepare: now.prepare, Commit: now.commit, Abandon: now.abandon}
@@ -94,6 +99,7 @@ async def _run(birth: Birth) -> int:
         boot_clock,
         None if keys is None else keys.desk,
         None if policies is None else policies.counter,
+        None if revocations is None else revocations.desk,
     )
     services.start()
     if state is not None:

@@ -17,9 +17,11 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from interceptors.contract import Code
-from langtrain.v1 import api_keys_pb2_grpc, policies_pb2_grpc, sidecar_pb2_grpc
+from langtrain.v1 import api_keys_pb2_grpc, policies_pb2_grpc, revocations_pb2_grpc, sidecar_pb2_grpc
 from sidecar.errors import SidecarError
 from sidecar.identity.keys_desk import KeyDesk
+from sidecar.identity.revocations_desk import RevocationDesk
+from sidecar.identity.revocations_service import RevocationService
 from sidecar.identity.service import ApiKeyService
 from sidecar.internal.paths import short
 from sidecar.internal.replays import Replays
@@ -62,7 +64,7 @@ class Settings:
 class Services:
     """Both servers. key: of this boot.  refused: told of calls that did not prove themselves.
 
-    clock: seconds of CLOCK_BOOTTIME, for proofs.  api_keys, policies: None where they are off.
+    clock: seconds of CLOCK_BOOTTIME, for proofs.  api_keys, policies, revocations: None where they are off.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Services:
         clock: Callable[[], float],
         api_keys: KeyDesk | None = None,
         policies: Counter | None = None,
+        revocations: RevocationDesk | None = None,
     ) -> None:
         self._directory = settings.directory
         catalogue.rpcs()  # fails now rather than at the first call
@@ -84,11 +87,13 @@ class Services:
         shares = Shares(settings.streams, settings.streams_each)
         self._calls = self._server(settings.calls, Guard(key, replays, clock, refused))
         self._streams = self._server(settings.streams + SPARE, Guard(key, replays, clock, refused, shares))
-        service, keys, access = SidecarService(operations), ApiKeyService(api_keys), PolicyService(policies)
+        service, keys = SidecarService(operations), ApiKeyService(api_keys)
+        access, revoking = PolicyService(policies), RevocationService(revocations)
         for server in (self._calls, self._streams):
             sidecar_pb2_grpc.add_SidecarServiceServicer_to_server(service, server)
             api_keys_pb2_grpc.add_ApiKeyServiceServicer_to_server(keys, server)
             policies_pb2_grpc.add_PolicyServiceServicer_to_server(access, server)
+            revocations_pb2_grpc.add_RevocationServiceServicer_to_server(revoking, server)
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         self._streams.add_generic_rpc_handlers(Reflection(model_server).handlers())
 

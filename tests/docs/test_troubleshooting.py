@@ -25,7 +25,7 @@ LOGGING = ("debug", "info", "warning", "error")
 # Dotted texts that are neither reasons nor kinds: of files, libraries, protocols and the host's names.
 OTHER_TEXTS = {
     "ca.pem", "calls.sock", "streams.sock", "events.jsonl", "limits.bin", "state.db", "state.lock", "example.org",
-    "sidecar.app", "cel.cel",
+    "sidecar.app", "cel.cel", "id.issuer", "id.jti", "id.serial",
     "client.address", "error.type", "rpc.method", "langtrain.decision", "langtrain.model", "langtrain.principal",
     "grpc.max_concurrent_streams", "grpc.max_receive_message_length", "grpc.ssl_target_name_override",
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from hashlib import sha256
 from typing import Any
@@ -20,6 +21,7 @@ from tests.identity.issuing import jwks as key_set
 LOGIN = Issuer("login", ISSUER, frozenset((AUDIENCE,)), frozenset(("ES256", "RS256")))
 OTHER = Issuer("other", "https://other.example", frozenset((AUDIENCE,)), frozenset(("ES256",)))
 CERTIFICATE = sha256(b"a certificate").digest()
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # FIPS 186-5, n
 
 
 class Scene:
@@ -109,13 +111,25 @@ def test_one_that_is_known_goes_with_the_key_that_signed_it(scene: Scene) -> Non
 def test_one_that_is_known_is_refused_once_revoked(scene: Scene, what: str) -> None:
     text = token(claims())
     scene.identify(text)
-    scene.revoked.add(sha256(text.encode()).digest() if what == "digest" else what)
+    scene.revoked.add(sha256(text.rpartition(".")[0].encode()).digest() if what == "digest" else what)
     assert scene.refused(text) == "revoked"
     another = token(claims(jti="2"))
     if what == "alice":
         assert scene.refused(another) == "revoked"
     else:
         scene.identify(another)
+
+
+def test_another_spelling_of_its_signature_makes_no_other_token(scene: Scene) -> None:
+    """Where (r, s) is a signature by ECDSA, so is (r, n - s): whoever has a token can make a second text of it."""
+    text = token(claims())
+    signed, _, signature = text.rpartition(".")
+    octets = base64.urlsafe_b64decode(signature + "==")
+    other = f"{signed}.{encode(octets[:32] + (P256_ORDER - int.from_bytes(octets[32:])).to_bytes(32))}"
+    assert other != text
+    assert scene.identify(other).subject == "alice"
+    scene.revoked.add(sha256(signed.encode()).digest())
+    assert scene.refused(text) == scene.refused(other) == "revoked"
 
 
 def test_one_that_is_bound_is_its_holders_alone(scene: Scene) -> None:

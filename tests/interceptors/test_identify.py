@@ -122,3 +122,24 @@ def test_what_is_remembered_is_bounded() -> None:
     for _ in range(MOST_REMEMBERED + 10):
         link.on_start(Call(METHOD, Headers(()), Peer("", "", certificate(uris=(SPIFFE,))), STARTED))
     assert len(link._certificates._known) == MOST_REMEMBERED
+
+
+def test_who_has_proven_a_revoked_certificate_is_nobody() -> None:
+    """Whatever else comes with the call: it would be looked at only after."""
+    revoked, good = certificate(uris=(SPIFFE,), fingerprint="01"), certificate(uris=(SPIFFE,), fingerprint="02")
+    refusal = Deny(Code.UNAUTHENTICATED, "identify.certificate_revoked", "client identity required")
+    link = Identify(
+        ["example.org"], tokens=Unreachable(), refuse=lambda peer: refusal if peer.fingerprint == "01" else None
+    )
+    assert identified(revoked, link) == refusal
+    assert identified(good, link) == Principal("spiffe", SPIFFE)
+    session = Session(
+        Chain([link]), headers=((b"authorization", b"Bearer x"),), peer=Peer("192.0.2.1:1", "192.0.2.1", revoked)
+    )
+    session.start()
+    assert session.told.denied == refusal
+
+
+class Unreachable:
+    def identify(self, text: str, fingerprint: str, now: float) -> Deny:
+        raise AssertionError("asked of a caller who is nobody")

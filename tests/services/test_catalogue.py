@@ -7,14 +7,18 @@ from importlib import import_module
 
 from google.protobuf import descriptor_pb2
 
+from interceptors.access import SENSITIVE, covers
 from langtrain.v1 import permissions_pb2
+from sidecar.policy.builtin import BY_NAME
 from sidecar.relay import routes
 from sidecar.relay.codecs.tables import OWN
 from sidecar.services import catalogue
 from tests.processes import REPOSITORY
 
 PROTOS = REPOSITORY / "proto"
-PERMISSION = re.compile(r"(access|api_keys|grants|groups|policies|roles|sidecar)(\.[a-z]+)+")
+PERMISSION = re.compile(
+    r"(access|api_keys|certificates|grants|groups|policies|revocations|roles|sidecar|tokens)(\.[a-z]+)+"
+)
 
 
 def test_every_method_of_every_protocol_file_declares_its_permission() -> None:
@@ -34,7 +38,7 @@ def test_every_method_of_every_protocol_file_declares_its_permission() -> None:
 
 def test_the_permissions_of_the_sidecar() -> None:
     service, keys = "/langtrain.v1.SidecarService/", "/langtrain.v1.ApiKeyService/"
-    policies = "/langtrain.v1.PolicyService/"
+    policies, revoking = "/langtrain.v1.PolicyService/", "/langtrain.v1.RevocationService/"
     assert catalogue.permissions() == {
         f"{keys}CreateApiKey": "api_keys.create",
         f"{keys}GetApiKey": "api_keys.read",
@@ -67,6 +71,10 @@ def test_the_permissions_of_the_sidecar() -> None:
         f"{policies}Explain": "access.explain",
         f"{policies}Simulate": "access.explain",
         f"{policies}ListAccess": "access.explain",
+        f"{revoking}RevokeToken": "tokens.revoke",
+        f"{revoking}RevokeTokens": "tokens.revoke",
+        f"{revoking}RevokeCertificate": "certificates.revoke",
+        f"{revoking}ListRevocations": "revocations.read",
         f"{service}GetStatus": "sidecar.status",
         f"{service}WatchStatus": "sidecar.status",
         f"{service}CheckConfig": "sidecar.config.check",
@@ -98,3 +106,16 @@ def test_the_documents_table_is_this_one() -> None:
     assert {
         f"/langtrain.v1.{service}/{method}": permission for service, method, permission in rows
     } == catalogue.permissions()
+
+
+def test_who_guards_access_may_do_all_but_make_keys_and_run_the_sidecar() -> None:
+    held = BY_NAME["builtin.security_officer"].permissions
+    lacking = {
+        permission
+        for permission in catalogue.permissions().values()
+        if permission not in held and (permission in SENSITIVE or not any(covers(each, permission) for each in held))
+    }
+    assert lacking == {
+        "api_keys.create", "api_keys.rotate",
+        "sidecar.config.check", "sidecar.drain", "sidecar.logs.read", "sidecar.logs.write", "sidecar.status",
+    }  # fmt: skip
