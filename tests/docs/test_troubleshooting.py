@@ -26,6 +26,7 @@ LOGGING = ("debug", "info", "warning", "error")
 OTHER_TEXTS = {
     "ca.pem", "calls.sock", "streams.sock", "events.jsonl", "limits.bin", "state.db", "state.lock", "example.org",
     "sidecar.app", "cel.cel", "id.issuer", "id.jti", "id.serial",
+    "grant.grant_id", "grant.resources", "grant.role", "policy.condition", "policy.effect", "policy.name",
     "client.address", "error.type", "rpc.method", "langtrain.decision", "langtrain.model", "langtrain.principal",
     "grpc.max_concurrent_streams", "grpc.max_receive_message_length", "grpc.ssl_target_name_override",
 }  # fmt: skip
@@ -35,17 +36,9 @@ ALSO_KEYS = {"upstream.queue_timeout"}
 ALSO_PERMISSIONS = {"sidecar.drain"}
 # As OTHER_TEXTS, of texts that are put together.
 OTHER_FORMS = {
-    "authorization.{}",
-    "batch.{}",
-    "sidecar.{}",
-    "{}.begins",
-    "{}.certificate",
-    "{}.expires",
-    "{}.pem",
-    "{}.principal",
-    "{}.version",
-    "{}.{}",
-}
+    "authorization.{}", "batch.{}", "langtrain.{}", "sidecar.{}", "{}.begins", "{}.certificate", "{}.expires", "{}.pem",
+    "{}.principal", "{}.version", "{}.{}",
+}  # fmt: skip
 # Reasons that helpers put together, and the helper that is given the rest of each.
 HELPERS = {"identify.{}": "unauthenticated", "request.{}": "_invalid"}
 
