@@ -12,7 +12,7 @@ from heapq import nsmallest
 from typing import Final, NamedTuple, TypeAlias
 
 from sidecar.errors import RequestError
-from sidecar.policy import builtin, explain
+from sidecar.policy import builtin, explain, names
 from sidecar.policy.asked import below
 from sidecar.policy.explain import Explanation, Reach, Simulated
 from sidecar.policy.live import Live
@@ -66,8 +66,14 @@ class Inquiry:
             put, drop = [item for _, item in change.put], [(KINDS[key.kind], *key[1:]) for _, key in change.drop]
             return explain.simulate(engine, put, drop, questions), len(questions)
 
-    def reach(self, permission: str, resource: str, now: float, after: str, most: int) -> tuple[list[Reach], str]:
-        """Those after `after`, and where the next begin, "" after the last. Raises RequestError."""
+    def reach(self, about: Question, after: str, most: int) -> tuple[list[Reach], str]:
+        """Who can do what it asks for with its resource, which is of its principal's tenant.
+
+        Those after `after`, and where the next begin, "" after the last. Raises RequestError.
+        """
+        tenant, permission, resource, now = about.principal.tenant, about.permission, about.resource, about.now
+        if names.resource(resource).tenant != tenant:
+            raise RequestError([("resource", f"expected one of tenant {tenant}, got {resource[:80]!r}")])
         behind = _read_place(after)
         with self._live.engine() as engine:
             reaches = explain.reach(engine, permission, resource, now)

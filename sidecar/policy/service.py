@@ -191,10 +191,9 @@ class PolicyService(PolicyServiceServicer):
 
     def ListAccess(self, request: pb.ListAccessRequest, context: grpc.ServicerContext) -> pb.ListAccessResponse:
         asked, most = _asked(context, "ListAccess"), page_size(request.page_size)
-        now = self._open.clock()
         about = pb.Question(permission=request.permission, resource=request.resource)
-        question = questions.read_question(about, "", asked, now)
-        found, after = self._inquiry.reach(question.permission, question.resource, now, request.page_token, most)
+        question = questions.read_question(about, "", asked, self._open.clock())
+        found, after = self._inquiry.reach(question, request.page_token, most)
         return pb.ListAccessResponse(reaches=map(questions.reach, found), next_page_token=after)
 
     def _page(

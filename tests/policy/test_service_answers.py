@@ -13,7 +13,7 @@ from interceptors.facts import Principal
 from langtrain.v1 import policies_pb2 as pb
 from sidecar.internal.mac import Caller
 from sidecar.policy.model import Question
-from tests.policy.serving import ADMIN, BOB, NOW, Refused, Scene, seconds
+from tests.policy.serving import ADMIN, BOB, NOW, OTHER_ADMIN, Refused, Scene, seconds
 from tests.policy.test_service_items import listed, named, refused
 
 ADA = "user:corp/ada"
@@ -74,8 +74,16 @@ def test_questions_about_oneself(scene: Scene) -> None:
     assert check(scene, question("", "policies.write")).allowed
 
 
-def test_another_tenants_resource(scene: Scene) -> None:
-    assert check(scene, question("", "models.read", "tenants/other/models/m")).reason == "policy.tenant"
+def test_of_another_tenants_resource_nothing_is_told(scene: Scene) -> None:
+    scene.client(OTHER_ADMIN).grant(OTHER_ADMIN.name, "builtin.viewer")
+    theirs = question(OTHER_ADMIN.name, "models.read", "tenants/other/models/m")
+    assert check(scene, theirs) == pb.Decision(allowed=False, reason="policy.tenant")
+    explained = scene.admin.Explain(pb.ExplainRequest(question=theirs))
+    assert (list(explained.grants), list(explained.suggested)) == ([], [])
+    request = pb.ListAccessRequest(permission="models.read", resource="tenants/other/models/m")
+    assert named(refused(lambda: scene.admin.ListAccess(request)))[2] == ["resource"]
+    request.resource = "tenants/default/models/m"
+    assert ADMIN.name in [each.member for each in scene.admin.ListAccess(request).reaches]
 
 
 def test_many_questions_at_once(scene: Scene) -> None:
