@@ -54,7 +54,8 @@ class Known:
         self._telling = False  # whoever tells has told all: not so while another in its place has yet to read it
         self.begun = asyncio.Event()  # everything was put in force once
         self._applied: dict[str, bytes] = {}
-        self._waiting: tuple[dict[str, bytes | None], ...] = ({}, {}, {}, {})
+        self._heard: dict[str, bytes | None] = {}
+        self._waiting: tuple[dict[str, bytes | None], ...] = ({}, {}, {}, {})  # by their place
         self._since = math.inf  # when the first came that waits and may take something away
         self._touched: set[str | None] = set()  # tenants
         self._scheduled = False
@@ -83,19 +84,13 @@ class Known:
         self._telling = value is not None
         if value is not None:
             self._so, _ = value
-            if not self.begun.is_set() or any(self._waiting):
+            if not self.begun.is_set() or self._heard or any(self._waiting):
                 self._soon()
 
     def listen(self, key: str, value: Any) -> None:
         """value: a row; None where the thing is gone."""
-        for waiting in self._waiting:
-            waiting.pop(key, None)
-        applied = self._applied.get(key)
-        if value != applied or key in self._damaged:
-            self._waiting[_place(key, value, applied)][key] = value
-        if not any(self._waiting[:_ADDED]):
-            self._since = math.inf
-        elif self._since == math.inf:
+        self._heard[key] = value  # and no more: at once there may be a hundred thousand
+        if self._since == math.inf:
             self._since = self._clock()
         self._soon()
 
@@ -105,26 +100,37 @@ class Known:
             asyncio.get_running_loop().call_soon(self._apply)
 
     def _apply(self) -> None:
-        """A slice of what waits."""
+        """A slice of what was heard, or, once all of it has its place, of what waits."""
         self._scheduled = False
         if not self._telling:
             return  # what has gone by now may be told again
         until = self._timer() + SLICE_S
-        hurried = any(self._waiting[:_ADDED])
-        while waiting := next(filter(None, self._waiting), None):
-            key = next(iter(waiting))
-            self._put(key, waiting.pop(key))
+        hurried = bool(self._heard) or any(self._waiting[:_ADDED])
+        while self._heard or any(self._waiting):
+            if self._heard:
+                self._place(*self._heard.popitem())
+            else:
+                self._put(*next(filter(None, self._waiting)).popitem())
             if self._timer() >= until:
                 break
-        if not any(self._waiting[:_ADDED]):
+        waits = bool(self._heard) or any(self._waiting)
+        if not self._heard and not any(self._waiting[:_ADDED]):
             self._since = math.inf
-        if any(self._waiting):
+        if waits:
             self._soon()
         else:
             self.begun.set()
-        if self._touched and (not any(self._waiting) or (hurried and self._since == math.inf)):
+        if self._touched and (not waits or (hurried and self._since == math.inf)):
             touched, self._touched = self._touched, set()
             self._changed(None if None in touched else {each for each in touched if each is not None})
+
+    def _place(self, key: str, value: bytes | None) -> None:
+        """Where in the order a change stands, if it is one."""
+        for waiting in self._waiting:
+            waiting.pop(key, None)
+        applied = self._applied.get(key)
+        if value != applied or key in self._damaged:
+            self._waiting[_place(key, value, applied)][key] = value
 
     def _put(self, key: str, row: bytes | None) -> None:
         try:
