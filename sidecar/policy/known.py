@@ -1,7 +1,8 @@
 """A worker's knowledge of roles, groups, grants and policies: what it was told, put in force a little at a time.
 
-Putting a hundred thousand grants in force takes seconds, so no call waits for more than a slice of it. What takes
-something away goes first, and new policies before all: at no moment more is allowed than before or after a change.
+Putting a hundred thousand grants in force takes seconds, so no call waits for more than a slice of it. Few changes make
+one slice. Of many, new policies go first, then what replaces or takes away, and last what only adds: at no moment is
+what is granted elsewhere freer of policies than before or after.
 Used on the event loop's thread.
 """
 
@@ -108,7 +109,7 @@ class Known:
         hurried = bool(self._heard) or any(self._waiting[:_ADDED])
         while self._heard or any(self._waiting):
             if self._heard:
-                self._place(*self._heard.popitem())
+                self._take_up(*self._heard.popitem())
             else:
                 self._put(*next(filter(None, self._waiting)).popitem())
             if self._timer() >= until:
@@ -124,7 +125,7 @@ class Known:
             touched, self._touched = self._touched, set()
             self._changed(None if None in touched else {each for each in touched if each is not None})
 
-    def _place(self, key: str, value: bytes | None) -> None:
+    def _take_up(self, key: str, value: bytes | None) -> None:
         """Where in the order a change stands, if it is one."""
         for waiting in self._waiting:
             waiting.pop(key, None)

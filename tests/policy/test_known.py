@@ -6,9 +6,12 @@ import asyncio
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from interceptors.facts import Principal
 from sidecar.policy import rows
+from sidecar.policy.engine import Engine
 from sidecar.policy.model import Grant, Group, Item, Policy, Role
 from tests.policy.knowing import STALENESS_S, Knowing, settled
 
@@ -148,7 +151,7 @@ class Order:
         self._engine.drop(kind, tenant, name)
 
 
-def test_at_no_moment_more_is_allowed_than_before_or_after() -> None:
+def test_the_order_of_many_changes() -> None:
     at = Knowing()
     group = Group("team", ("user:okta/*",))
     at.tell(ML, GRANT, group, Policy("old", "deny", "user.name == 'x'"))
@@ -171,6 +174,56 @@ def test_of_what_changes_again_meanwhile_the_last_counts() -> None:
     other = Grant("h", ("user:okta/bob",), "ml", ("**",))
     at.tell_rows((key(other), rows.encode(other)), (key(other), None))
     assert order.done == []
+
+
+CHANGES = st.lists(
+    st.sampled_from([
+        ("role/default/ml", ML), ("role/default/ml", Role("ml", ("models.read",))), ("role/default/ml", None),
+        ("grant/default/g", GRANT), ("grant/default/g", Grant("g", ("group:team",), "ml", ("**",))),
+        ("grant/default/g", None), ("group/default/team", Group("team", (ALICE.name,))), ("group/default/team", None),
+        ("policy/default/p", Policy("p", "deny")), ("policy/default/p", Policy("p", "allow", "user.cleared")),
+        ("policy/default/p", None),
+    ]),
+    max_size=12,
+)  # fmt: skip
+
+
+@given(before=CHANGES, after=CHANGES, anew=st.booleans())
+def test_what_is_in_force_is_what_was_told_last_however_it_came(
+    before: list[tuple[str, Item | None]], after: list[tuple[str, Item | None]], anew: bool
+) -> None:
+    """And at no moment between do policies let pass what they do not before or after."""
+    at = Knowing(slow=True)
+    at.tell_rows(*((name, None if item is None else rows.encode(item)) for name, item in before))
+    was = [reason(at, granted) for granted in (False, True)]
+    moments: list[list[str]] = []
+
+    async def run() -> None:
+        if anew:
+            at.known.listen_so(rows.SO, None)
+            for name in dict(before):
+                at.known.listen(name, None)
+            await asyncio.sleep(0)
+            for name, item in {**dict(before), **dict(after)}.items():
+                at.known.listen(name, None if item is None else rows.encode(item))
+        else:
+            for name, item in after:
+                at.known.listen(name, None if item is None else rows.encode(item))
+        at.known.listen_so(rows.SO, (at.clock, 2.0))
+        for _ in range(40):
+            await asyncio.sleep(0)
+            moments.append([reason(at, granted) for granted in (False, True)])
+
+    asyncio.run(run())
+    told = {**dict(before), **dict(after)}
+    fresh = Engine()
+    for item in told.values():
+        if item is not None:
+            fresh.put(item)
+    now = [fresh.decide(ALICE, "models.inference", FRAUD, granted=granted) for granted in (False, True)]
+    assert [decision.allowed for decision in now] == [not each for each in moments[-1]]
+    for moment in moments:
+        assert moment[1] or "" in (was[1], moments[-1][1])
 
 
 # Whoever tells begins anew.
