@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Generator
 from typing import Final, TypeAlias
 
 from interceptors.certificates import Certificates, unauthenticated
 from interceptors.contract import PASS, AnswerError, Call, Code, Deny, Hook, Interceptor, Steps, Verdict, ask
 from interceptors.facts import Credential, PeerCertificate, Principal
-from interceptors.tokens import FetchKeys, Finding, KeysWanted, Proven, Tokens
+from interceptors.ledger import Ledger, NoLedger, Taken
+from interceptors.tokens import FetchKeys, Finding, KeysWanted, Once, Proof, Proven, Tokens, UseProof
 
 AUTHORIZATION: Final = b"authorization"
 BEARER: Final = b"bearer"  # RFC 6750 2.1; RFC 9110 11.1: schemes compare without case
+DPOP: Final = b"dpop"  # RFC 9449: the scheme (7.1), and the header with the proof (4.1)
 SCHEME: Final = unauthenticated("scheme")
 KEYS_UNAVAILABLE: Final = Deny(Code.UNAVAILABLE, "identify.keys_unavailable", "client identity cannot be verified now")
+REPLAYED: Final = Deny(Code.UNAUTHENTICATED, "identify.token_proof_replayed", "token is not valid")
+PROOFS_UNAVAILABLE: Final = Deny(
+    Code.UNAVAILABLE, "identify.token_proofs_unavailable", "client identity cannot be verified now"
+)
 Refuse: TypeAlias = Callable[[PeerCertificate], Deny | None]
 
 
@@ -34,14 +40,25 @@ class Identify(Interceptor):
         allow_common_name: bool = False,
         tokens: Tokens | None = None,
         refuse: Refuse | None = None,
+        ledger: Ledger | None = None,
+        again: bool = False,
     ) -> None:
         """trust_domains, allow_common_name: as of Certificates.  tokens: None where `authorization` is not for us.
 
-        refuse: why a certificate is revoked, or may be; None where none can be.
+        refuse: why a certificate is revoked, or may be; None where none can be.  ledger: of proofs that were used.
+        again: as of Proof.
         """
+        self._known = trust_domains, allow_common_name
         self._certificates = Certificates(trust_domains, allow_common_name)
         self._tokens = tokens
         self._refuse = refuse
+        self._ledger = ledger or NoLedger()
+        self._again = again
+
+    def again(self) -> Identify:
+        """The same for calls that are under way, whose proofs have been used by them."""
+        known = self._known
+        return Identify(known[0], known[1], self._tokens, self._refuse, self._ledger, True)
 
     def on_start(self, call: Call) -> Hook:
         if self._refuse is not None and isinstance(call.peer.certificate, PeerCertificate):
@@ -57,27 +74,54 @@ class Identify(Interceptor):
 
     def _by_token(self, call: Call, tokens: Tokens, presented: bytes) -> Hook:
         scheme, _, text = presented.partition(b" ")
-        text = text.strip(b" ")
-        if scheme.lower() != BEARER or not text:
+        scheme, text = scheme.lower(), text.strip(b" ")
+        proof: Proof | None = None
+        if scheme == DPOP and tokens.proofs:
+            proof = Proof(call.headers.all(DPOP), call.method.path, self._again)
+        elif scheme != BEARER:
+            return SCHEME
+        if not text:
             return SCHEME
         call.headers.drop(AUTHORIZATION)
+        if tokens.proofs:
+            call.headers.drop(DPOP)
         certificate = call.peer.certificate
         fingerprint = certificate.fingerprint if isinstance(certificate, PeerCertificate) else ""
         credential = text.decode("latin-1")
-        found = tokens.identify(credential, fingerprint, call.now)
+        found = tokens.identify(credential, fingerprint, call.now, proof)
         if isinstance(found, KeysWanted):
-            return self._with_new_keys(call, tokens, credential, fingerprint, found.issuer)
-        return _settle(call, found)
+            return self._with_new_keys(call, tokens, credential, fingerprint, proof, found.issuer)
+        return self._use(call, found) if isinstance(found, Once) else _settle(call, found)
 
     def _with_new_keys(
-        self, call: Call, tokens: Tokens, credential: str, fingerprint: str, issuer: str
+        self, call: Call, tokens: Tokens, credential: str, fingerprint: str, proof: Proof | None, issuer: str
     ) -> Steps[Verdict]:
         try:
             yield from ask(FetchKeys(issuer))
         except AnswerError:
             return KEYS_UNAVAILABLE
-        found = tokens.identify(credential, fingerprint, call.now)
+        found = tokens.identify(credential, fingerprint, call.now, proof)
+        if isinstance(found, Once):
+            used = self._use(call, found)
+            return (yield from used) if isinstance(used, Generator) else used
         return _settle(call, found.otherwise if isinstance(found, KeysWanted) else found)
+
+    def _use(self, call: Call, found: Once) -> Hook:
+        taken = self._ledger.take_all((found.charge,))
+        return self._use_later(call, found) if taken.refusal == "ledger_busy" else _used(call, found, taken)
+
+    def _use_later(self, call: Call, found: Once) -> Steps[Verdict]:
+        try:
+            taken = yield from ask(UseProof(found.charge))
+        except AnswerError:
+            return PROOFS_UNAVAILABLE
+        return _used(call, found, taken)
+
+
+def _used(call: Call, found: Once, taken: Taken) -> Verdict:
+    if not taken.refusal:
+        return _settle(call, found.proven)
+    return REPLAYED if taken.refusal == "exceeded" else PROOFS_UNAVAILABLE
 
 
 def _settle(call: Call, found: Finding) -> Verdict:

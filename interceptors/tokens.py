@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from interceptors.contract import Ask, Deny
 from interceptors.facts import Credential, Principal
+from interceptors.ledger import Charge, Taken
 
 
 class Proven(NamedTuple):
@@ -26,17 +27,47 @@ class KeysWanted(NamedTuple):
     otherwise: Deny
 
 
-Finding: TypeAlias = Proven | KeysWanted | Deny
+class Proof(NamedTuple):
+    """What came with a token that is bound to a key. given: every `dpop` header.  path: of the method that is called.
+
+    again: whether the call is under way, let in with this very proof, which is not to be fresh any more.
+    """
+
+    given: tuple[bytes, ...]
+    path: str
+    again: bool
+
+
+class Once(NamedTuple):
+    """Good, unless the proof was used before. charge: empties the proof's bucket."""
+
+    proven: Proven
+    charge: Charge
+
+
+Finding: TypeAlias = Proven | Once | KeysWanted | Deny
 
 
 class Tokens(Protocol):
     """Called on the event loop's thread with every call: what is known already is answered in microseconds."""
 
-    def identify(self, text: str, fingerprint: str, now: float) -> Finding:
+    @property
+    def proofs(self) -> bool:
+        """Whether tokens that are bound to a key are taken, with proofs of it (RFC 9449)."""
+
+    def identify(self, text: str, fingerprint: str, now: float, proof: Proof | None = None) -> Finding:
         """text: the credential, never recorded, logged or sent on.  now: Unix seconds.
 
         fingerprint: of the certificate that this connection's caller has proven to hold, as of PeerCertificate, or "".
+        proof: None where the credential came as a bearer's.
         """
+
+
+class UseProof(Ask[Taken]):
+    """Empty a proof's bucket, waiting for a ledger that is busy, within bounds."""
+
+    def __init__(self, charge: Charge) -> None:
+        self.charge = charge
 
 
 class FetchKeys(Ask[None]):

@@ -10,7 +10,7 @@ import math
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
@@ -26,11 +26,11 @@ from interceptors.contract import AnswerError, Call, Deny, Peer
 from interceptors.decided import Decided
 from interceptors.events import Event
 from interceptors.facts import PeerCertificate, Principal
-from interceptors.ledger import Ledger, NoLedger, TakeAll, Taken
+from interceptors.ledger import Charge, Ledger, NoLedger, TakeAll, Taken
 from interceptors.sequences import KEY
-from interceptors.tokens import FetchKeys
+from interceptors.tokens import FetchKeys, UseProof
 from sidecar import wiring
-from sidecar.answers import Answers
+from sidecar.answers import Answerer, Answers
 from sidecar.audit.recorder_remote import RemoteRecorder
 from sidecar.changes.follower import Follower
 from sidecar.check import exposure
@@ -50,7 +50,7 @@ from sidecar.identity.sources import KEYS
 from sidecar.internal.mac import SealError
 from sidecar.internal.paths import short
 from sidecar.internal.peer import expect
-from sidecar.limits.ledger_mmap import MmapLedger
+from sidecar.limits.ledger_mmap import SLOTS, MmapLedger
 from sidecar.limits.waiting import Waiting
 from sidecar.logs import Log
 from sidecar.policy import rows
@@ -83,6 +83,7 @@ STREAMS: Final = "streams.sock"
 HAND_IN_S: Final = 30.0
 TOLD_S: Final = 5.0  # for policies to be told of, before callers are taken all the same
 EXPIRIES_S: Final = 0.25  # between looks at whether what open calls rest on has ended
+PROOF_SLOTS: Final = 1 << 20  # proofs that were used within twice their window; 24 MiB
 LISTEN: Final = "listen-"  # how the names of the listening descriptors begin
 
 
@@ -107,25 +108,30 @@ class Fittings:
     client_tls: ClientTls | None
 
 
-class LimitLedger:
-    """The ledger of limits, opened when the config first has some."""
+class SharedLedger:
+    """A ledger that all workers share, opened when the config first needs it.
 
-    def __init__(self) -> None:
+    trouble: told when calls come to be refused because it is full or busy.
+    """
+
+    def __init__(self, trouble: Callable[[str], None], slots: int = SLOTS) -> None:
+        self._trouble = trouble
+        self._slots = slots
         self._ledger: MmapLedger | None = None
         self._waiting: Waiting | None = None
 
-    def of(self, config: Config) -> Ledger:
-        """Raises LedgerError."""
-        if config.limited and self._ledger is None:
-            self._ledger = MmapLedger(config.limits_file, _limits_trouble)
+    def of(self, file: Path | None) -> Ledger:
+        """file: where it is kept; None where the config needs none. Raises LedgerError."""
+        if file is not None and self._ledger is None:
+            self._ledger = MmapLedger(file, self._trouble, slots=self._slots)
             self._waiting = Waiting(self._ledger, time.monotonic)
         return self._ledger or NoLedger()
 
-    async def take_all(self, question: TakeAll) -> Taken:
-        """Raises AnswerError where no limits have been configured."""
+    async def take_all(self, charges: Sequence[Charge]) -> Taken:
+        """Raises AnswerError where no config has needed it."""
         if self._waiting is None:
-            raise AnswerError("there are no limits")
-        return await self._waiting.take_all(question.charges)
+            raise AnswerError("there is no such ledger")
+        return await self._waiting.take_all(charges)
 
     def close(self) -> None:
         if self._ledger is not None:
@@ -136,15 +142,20 @@ def _limits_trouble(refusal: str) -> None:
     log.warning("limits_unavailable", refusal=refusal, detail="calls are refused because their limits cannot be kept")
 
 
+def _proofs_trouble(refusal: str) -> None:
+    log.warning("proofs_unavailable", refusal=refusal, detail="calls are refused because their proofs cannot be kept")
+
+
 @dataclass(frozen=True, slots=True)
 class Lasting:
     """What outlives a generation of the config.
 
-    told: of issuers' keys.  known: API keys.  revoked: tokens and certificates.  policies: roles and all that.
-    sequence_key: as of Sequences.
+    ledger: of limits.  proofs: that were used.  told: of issuers' keys.  known: API keys.  revoked: tokens and
+    certificates.  policies: roles and all that.  sequence_key: as of Sequences.
     """
 
-    ledger: LimitLedger
+    ledger: SharedLedger
+    proofs: SharedLedger
     told: Told
     known: KeysKnown
     revoked: RevocationsKnown
@@ -163,14 +174,22 @@ def fittings(settings: dict[str, Any], lasting: Lasting, before: Fittings | None
     held = wiring.keys(config, lasting.told)
     access = _the_same_or(wiring.access(config, lasting.policies), before)
     same = before is not None and _asks(before.config) == _asks(config) and before.access is access
-    identify = wiring.identification(config, held, lasting.known, lasting.revoked)
+    proofs = lasting.proofs.of(config.proofs_file if config.authentication.dpop else None)
+    identify = wiring.identification(config, held, lasting.known, lasting.revoked, proofs)
     authorize = before.authorize if before is not None and same else wiring.authorization(config, access)
     return Fittings(
         config,
         front_settings(config),
         access,
         authorize,
-        wiring.chain(config, ids(), lasting.ledger.of(config), lasting.sequence_key, identify, authorize),
+        wiring.chain(
+            config,
+            ids(),
+            lasting.ledger.of(config.limits_file if config.limited else None),
+            lasting.sequence_key,
+            identify,
+            authorize,
+        ),
         wiring.standing(config, identify, authorize),
         codecs(config),
         held,
@@ -200,7 +219,7 @@ class _Worker:
 
     def __init__(self, birth: Birth) -> None:
         self._birth = birth
-        self._ledger = LimitLedger()
+        self._ledger, self._proofs = SharedLedger(_limits_trouble), SharedLedger(_proofs_trouble, PROOF_SLOTS)
         self._services_pid = 0  # 0 while there is no such process
         self._follower: Follower | None = None  # until there is a loop
         self._told = Told(lambda: math.inf if self._follower is None else self._follower.age(), self._issuers_changed)
@@ -208,7 +227,9 @@ class _Worker:
         self._revoked = RevocationsKnown(self._told.age, self._revocations_changed, boot_clock)
         self._policies = PolicyKnown(self._told.age, self._policies_changed, boot_clock)
         key = sequence_key(bytes.fromhex(birth.start.key))
-        self._lasting = Lasting(self._ledger, self._told, self._known_keys, self._revoked, self._policies, key)
+        self._lasting = Lasting(
+            self._ledger, self._proofs, self._told, self._known_keys, self._revoked, self._policies, key
+        )
         self._certain = False  # what was known of policies at the last look was known to be so
         self._now = fittings(birth.start.settings, self._lasting)
         self._next: tuple[int, Fittings] | None = None  # prepared, with its generation
@@ -232,7 +253,12 @@ class _Worker:
                 rows.ITEMS: self._policies.listen, rows.SO: self._policies.listen_so,
             },
         )  # fmt: skip
-        answers = Answers(loop, {TakeAll: self._ledger.take_all, FetchKeys: self._fetch_keys})
+        table: dict[type, Answerer] = {
+            TakeAll: lambda question: self._ledger.take_all(question.charges),
+            UseProof: lambda question: self._proofs.take_all((question.charge,)),
+            FetchKeys: self._fetch_keys,
+        }
+        answers = Answers(loop, table)
         self._relay = relay = Relay(loop, now.front, now.chain, now.codecs, recorder, spans, answers, meter, jitter)
         relay.resident = resident
         relay.trim = trim_of(ctypes.CDLL(None))
@@ -269,6 +295,7 @@ class _Worker:
             if watched is not None:
                 watched.end()
             self._ledger.close()
+            self._proofs.close()
 
     async def _serve(self, control: Control) -> int:
         """Serve until told to drain; 0 where every open call had ended in time."""

@@ -28,6 +28,7 @@ from sidecar.config.model import Config
 from sidecar.errors import SettingError
 from sidecar.identity import jwks
 from sidecar.identity.credentials import Credentials
+from sidecar.identity.dpop import Proofs
 from sidecar.identity.held import Followed, Held, Told
 from sidecar.identity.jwks import KeySet
 from sidecar.identity.keys_known import KeysKnown
@@ -123,13 +124,20 @@ def standing(config: Config, identify: Identify, authorize: Authorize) -> Chain:
 
     identify, authorize: as of `chain`.
     """
-    return Chain([identify, authorize], config.unsafe_observe_only)
+    return Chain([identify.again(), authorize], config.unsafe_observe_only)
 
 
 def identification(
-    config: Config, held: Held, known: KeysKnown | None = None, revoked: RevocationsKnown | None = None
+    config: Config,
+    held: Held,
+    known: KeysKnown | None = None,
+    revoked: RevocationsKnown | None = None,
+    ledger: Ledger | None = None,
 ) -> Identify:
-    """The link of the config's ways to know callers. held: its issuers' keys.  known: API keys.  revoked: what is."""
+    """The link of the config's ways to know callers.
+
+    held: its issuers' keys.  known: API keys.  revoked: what is.  ledger: of proofs that were used.
+    """
     mtls, issuers, api_keys = config.authentication.mtls, config.authentication.jwt, config.authentication.api_keys
     domains = [domain.name for domain in mtls.trust_domains] if mtls else []
     staleness_s = config.state.max_staleness
@@ -142,9 +150,15 @@ def identification(
     credentials: Credentials | None = None
     if issuers or api_keys is not None:
         tokens = Tokens(map(issuer, issuers), held, token_revoked) if issuers else None
-        credentials = Credentials(tokens, None if api_keys is None else known, staleness_s)
+        credentials = Credentials(tokens, None if api_keys is None else known, staleness_s, proofs(config))
     refuse = None if revoked is None else partial(revoked.refuse, max_staleness_s=staleness_s)
-    return Identify(domains, bool(mtls and mtls.allow_common_name), credentials, refuse)
+    return Identify(domains, bool(mtls and mtls.allow_common_name), credentials, refuse, ledger)
+
+
+def proofs(config: Config) -> Proofs | None:
+    """How proofs of possession are read; None where tokens that are bound to a key are not taken."""
+    dpop = config.authentication.dpop
+    return None if dpop is None else Proofs(dpop.origins, dpop.algorithms, dpop.window)
 
 
 def keys(config: Config, told: Told) -> Held:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from interceptors.sequences import KEY
-from sidecar.app import Fittings, Lasting, LimitLedger, fittings, sequence_key
+from sidecar.app import Fittings, Lasting, SharedLedger, fittings, sequence_key
 from sidecar.certs import dev
 from sidecar.config.load import build
 from sidecar.identity.keys_known import KeysKnown
@@ -29,7 +29,7 @@ def fitted(directory: Path, before: Fittings | None = None, **changes: Any) -> F
     config = build(data, directory, {}).effective()
     known = KeysKnown(lambda: inf, lambda holders: None, lambda: 0.0)
     revoked = RevocationsKnown(lambda: inf, lambda certificate: None, lambda: 0.0)
-    lasting = Lasting(LimitLedger(), UNTOLD, known, revoked, UNKNOWN, bytes(32))
+    lasting = Lasting(SharedLedger(print), SharedLedger(print), UNTOLD, known, revoked, UNKNOWN, bytes(32))
     return fittings({"config": config, "directory": str(directory)}, lasting, before)
 
 

@@ -19,6 +19,7 @@ from sidecar.config.fields import (
     Name,
     Network,
     OneOrMore,
+    Origin,
     PermissionPattern,
     ResourceOrIdentityPattern,
     Section,
@@ -140,6 +141,21 @@ class TokenIssuer(Section):
     )
 
 
+class Dpop(Section):
+    """Tokens that are bound to a key are taken with a proof of that key, another for each call (DPoP, RFC 9449)."""
+
+    origins: OneOrMore[Origin] = Field(
+        description="Under which callers reach the sidecar, such as `https://models.example.org:8443`. A proof is for "
+        "one of them; what a call says of its own authority counts for nothing."
+    )
+    algorithms: OneOrMore[Algorithm] = Field(
+        written(["RS256", "ES256", "EdDSA", "Ed25519"]), description="Those that proofs may be signed by."
+    )
+    window: Annotated[Duration, Within(Duration(5), Duration(600))] = Field(
+        written("60s"), description="How far a proof's time may be from this host's, before it and after."
+    )
+
+
 class ApiKeys(Section):
     """Callers are identified by API keys, which the sidecar makes, keeps and takes back."""
 
@@ -163,6 +179,11 @@ class Authentication(Section):
         None,
         description="By an API key in `authorization: Bearer ltk_…`; the header is ours, as with `jwt`. `{}` turns "
         "them on with all defaults.",
+    )
+    dpop: Dpop | None = Field(
+        None,
+        description="By a token in `authorization: DPoP …` with a proof in `dpop`, where its issuer binds it to a key "
+        "(`cnf.jkt`); such a token is refused without one.",
     )
     revocations: bool = Field(
         False,

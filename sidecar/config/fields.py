@@ -254,6 +254,13 @@ _issuer = _matching(
 )
 IssuerUrl: TypeAlias = Annotated[str, _issuer[0], _issuer[1]]
 
+_origin = _matching(
+    r"https?://([A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\])(:[1-9][0-9]{0,4})?",
+    "an origin such as https://models.example.org:8443, with no path",
+    "origin",
+)
+Origin: TypeAlias = Annotated[str, _origin[0], _origin[1]]
+
 KEYS_URL_EXPECTED = "an https URL, or an http URL of this host such as http://127.0.0.1:8080/keys"
 
 

@@ -34,6 +34,7 @@ from sidecar.config.upstream import Upstream
 STATE_DIRECTORY = "./state"
 EVENTS_FILE = Path("audit", "events.jsonl")
 LIMITS_FILE = Path("limits.bin")
+PROOFS_FILE = Path("proofs.bin")
 HASH_KEY_FILE = Path("store", "api-keys.key")
 
 
@@ -160,6 +161,11 @@ class Config(Section):
     def limits_file(self) -> Path:
         """Where the buckets of the limits are kept."""
         return self.state.directory / LIMITS_FILE
+
+    @property
+    def proofs_file(self) -> Path:
+        """Where it is kept which proofs of possession were used."""
+        return self.state.directory / PROOFS_FILE
 
     @property
     def memory(self) -> int:

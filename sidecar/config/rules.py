@@ -42,6 +42,7 @@ class CrossRule:
 MTLS = ("authentication", "mtls")
 JWT = ("authentication", "jwt")
 API_KEYS = ("authentication", "api_keys")
+DPOP = ("authentication", "dpop")
 PROVED = "this, authentication.jwt or authentication.api_keys proves them"
 TLS = ("listen", "tls")
 RULES = ("authorization", "rules")
@@ -120,6 +121,11 @@ def issuers_have_keys(config: Config) -> Iterator[Breach]:
             yield Breach(
                 place, "a file or a url, for an issuer that is no https URL has no discovery document", "neither"
             )
+
+
+def proofs_have_tokens(config: Config) -> Iterator[Breach]:
+    if config.authentication.dpop and not config.authentication.jwt:
+        yield Breach(DPOP, "an issuer in authentication.jwt, whose tokens proofs are of", "none")
 
 
 def identities_can_occur(config: Config) -> Iterator[Breach]:
@@ -338,6 +344,7 @@ CROSS_RULES: tuple[CrossRule, ...] = (
     CrossRule((METADATA,), metadata_has_names_of_its_own),
     CrossRule((JWT,), issuers_are_distinct),
     CrossRule((JWT,), issuers_have_keys),
+    CrossRule((JWT, DPOP), proofs_have_tokens),
     CrossRule((("upstream", "protocol"), ("upstream", "services")), rules_can_tell_models),
     CrossRule((LIMITS, API_KEYS), limits_are_distinct),
     CrossRule((LIMITS,), limits_have_their_unit),

@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from interceptors.facts import Attribute
 from sidecar.identity.jws import Token, TokenError
-from sidecar.identity.model import SKEW_S, Binding, Identified, Issuer, Path
+from sidecar.identity.model import KEY_BINDING, SKEW_S, Binding, Identified, Issuer, Path
 
 LATEST: Final = 253_402_300_799.0  # Unix seconds: the end of the year 9999
 LONGEST: Final = 256  # characters of a subject, a tenant, a text of an attribute
 MOST: Final = 256  # members of a list
 THUMBPRINT: Final = 43  # characters: SHA-256 in base64url
-BINDINGS: Final = ("x5t#S256", "jkt")
+BINDINGS: Final = ("x5t#S256", KEY_BINDING)
 
 
 def identify(token: Token, issuer: Issuer, now: float) -> Identified:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Final
 
 from interceptors.contract import Code, Deny
 from interceptors.facts import Credential, KeyGrant, Principal
+from interceptors.ledger import Bucket, Charge
 from interceptors.limit import OwnBudget
-from interceptors.tokens import Finding, KeysWanted, Proven
+from interceptors.tokens import Finding, KeysWanted, Once, Proof, Proven
 from sidecar.identity.api_keys import PREFIX, ApiKeyError
+from sidecar.identity.dpop import Proofs
 from sidecar.identity.jws import TokenError
 from sidecar.identity.keys_known import KeysKnown
 from sidecar.identity.keys_model import KeyRecord, bucket, holder
-from sidecar.identity.model import Identified
+from sidecar.identity.model import KEY_BINDING, Identified
 from sidecar.identity.tokens import Tokens, UnknownKeyError
 
 BUDGET: Final = "api-key"  # the reason of refusals beyond a key's own rate is "limit.api-key"
@@ -21,26 +24,52 @@ NO_KEYS: Final = Deny(Code.UNAUTHENTICATED, "identify.key_unknown", ApiKeyError.
 
 
 class Credentials:
-    """Used on the event loop's thread. tokens, keys: None where none are taken.  max_staleness_s: of keys."""
+    """Used on the event loop's thread. tokens, keys: None where none are taken.  max_staleness_s: of keys.
 
-    def __init__(self, tokens: Tokens | None, keys: KeysKnown | None, max_staleness_s: float) -> None:
+    proofs: how those of tokens that are bound to a key are read; None where such tokens are not taken.
+    """
+
+    def __init__(
+        self, tokens: Tokens | None, keys: KeysKnown | None, max_staleness_s: float, proofs: Proofs | None = None
+    ) -> None:
+        self.proofs = tokens is not None and proofs is not None
+        self._proofs = proofs
         self._tokens = tokens
         self._keys = keys
         self._max_staleness_s = max_staleness_s
 
-    def identify(self, text: str, fingerprint: str, now: float) -> Finding:
+    def identify(self, text: str, fingerprint: str, now: float, proof: Proof | None = None) -> Finding:
         """As the port's."""
-        if text.startswith(PREFIX):
+        if text.startswith(PREFIX) and proof is None:
             return self._by_key(text, now)
         if self._tokens is None:
             return NO_TOKENS
         try:
+            if proof is not None and self._proofs is not None:
+                return self._by_proof(self._tokens, self._proofs, proof, text, fingerprint, now)
             who = self._tokens.identify(text, bytes.fromhex(fingerprint), "", now)
         except UnknownKeyError as unknown:
             return KeysWanted(unknown.issuer, _refusal(unknown))
         except TokenError as error:
             return _refusal(error)
         return _proven(who)
+
+    def _by_proof(
+        self, tokens: Tokens, proofs: Proofs, proof: Proof, text: str, fingerprint: str, now: float
+    ) -> Finding:
+        """Raises TokenError."""
+        read = proofs.read(proof, text, now)
+        who = tokens.identify(text, bytes.fromhex(fingerprint), read.thumbprint, now)
+        if who.binding is None or who.binding.kind != KEY_BINDING:
+            raise TokenError("identify.token_unbound")  # RFC 9449 7.1: a proof that nothing asks for proves nothing
+        proofs.verify(read)
+        if proof.again:
+            return _proven(who)
+        # Twice: a proof may be as much ahead of our clock as behind.
+        used = Bucket(1, max(1, ceil(2 * proofs.window_s)), 1)
+        return Once(
+            _proven(who), Charge(f"{read.thumbprint}\n{read.proof_id}".encode("utf-8", "surrogatepass"), used, 1)
+        )
 
     def _by_key(self, text: str, now: float) -> Finding:
         if self._keys is None:

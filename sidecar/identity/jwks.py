@@ -68,13 +68,14 @@ def read(octets: bytes, allowed: Collection[str] = ALGORITHMS) -> KeySet:
         raise KeySetError('expected a JSON object with "keys"') from None
     if not isinstance(listed, list) or len(listed) > MOST_KEYS:
         raise KeySetError(f'expected "keys" to be a list of at most {MOST_KEYS}')
-    keys = tuple(key for each in listed if (key := _key(each, frozenset(allowed))) is not None)
+    keys = tuple(key for each in listed if (key := verification_key(each, frozenset(allowed))) is not None)
     if not keys:
         raise KeySetError(f"none of {len(listed)} keys verifies by any of {', '.join(sorted(allowed))}")
     return KeySet(keys, len(listed) - len(keys))
 
 
-def _key(given: object, allowed: frozenset[str]) -> VerificationKey | None:
+def verification_key(given: object, allowed: frozenset[str]) -> VerificationKey | None:
+    """Of one key of a set; None where it is good for none of the algorithms `allowed`."""
     if not isinstance(given, Mapping):
         return None
     kind, key_id = given.get("kty"), given.get("kid", "")

@@ -1,7 +1,7 @@
 """A signed token in its compact form (JWS, RFC 7515) taken apart, and its signature verified; claims are `claims`'.
 
-What a token's header says about where its key is (`jku`, `x5u`, `jwk`, `x5c`) is never read. Every part has exactly one
-spelling here, so that no two tokens say the same: a cache may go by a token's digest.
+What a token's header says about where its key is (`jku`, `x5u`, `jwk`, `x5c`) is never read here. Every part has
+exactly one spelling, so that no two tokens say the same, if not for their signatures: a cache may go by a digest.
 """
 
 from __future__ import annotations
@@ -56,6 +56,11 @@ class Token(NamedTuple):
 
 def parse(text: str) -> Token:
     """Raises TokenError for what is no token of the one form that is taken."""
+    return with_header(text)[0]
+
+
+def with_header(text: str) -> tuple[Token, dict[str, Any]]:
+    """As `parse`, and all that the header says: for whom a key in it is no instruction, but a claim to be proven."""
     found = _COMPACT.fullmatch(text) if len(text) <= LONGEST else None
     if found is None:
         raise TokenError("identify.token_malformed")
@@ -68,7 +73,8 @@ def parse(text: str) -> Token:
     if len(key_id) > LONGEST_KEY_ID:
         raise TokenError("identify.token_key_id")
     signed, _, _ = text.rpartition(".")
-    return Token(algorithm, key_id, kind, _object(_octets(found[2])), signed.encode("ascii"), _octets(found[3]))
+    claims = _object(_octets(found[2]))
+    return Token(algorithm, key_id, kind, claims, signed.encode("ascii"), _octets(found[3])), header
 
 
 def verify(token: Token, key: VerificationKey) -> None:

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 from interceptors.facts import DEFAULT_TENANT, Attribute
 
 Path: TypeAlias = tuple[str, ...]  # names of claims, from the outermost in
+KEY_BINDING: Final = "jkt"  # in `cnf`: to a key, of which each call brings a proof (RFC 9449 6)
 SKEW_S: Final = 60.0  # by which an issuer's clock may be ahead of ours
 
 

@@ -216,7 +216,7 @@ class LedgerFile:
         return True
 
     def _error(self, problem: str) -> LedgerError:
-        return LedgerError(f"ledger of rate limits {self.path} {problem}")
+        return LedgerError(f"ledger {self.path} {problem}")
 
 
 MEND: Final = "; remove it to start with full buckets"

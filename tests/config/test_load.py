@@ -49,7 +49,7 @@ BASE = "listen: {tls: {client_ca: ca.pem}}\n"  # sound; each fault below stands 
         ("authentication: {mtls: {trust_domains: []}}", "authentication.mtls.trust_domains (line 2): expected a list of at least one, came an empty list"),
         ("authentication: {mtls: {trust_domains: [A]}}", 'authentication.mtls.trust_domains[0] (line 2): expected a trust domain: lower-case letters, digits, ".", "-" or "_", came \'A\''),
         ("authentication: {mtls: {trust_domains: [{name: a, key: b}]}}", "authentication.mtls.trust_domains[0].key (line 2): expected a known key; known keys: name, ca"),
-        ("authentication: {basic: x}", "authentication.basic (line 2): expected a known key; known keys: mtls, jwt, api_keys, revocations"),
+        ("authentication: {basic: x}", "authentication.basic (line 2): expected a known key; known keys: mtls, jwt, api_keys, dpop, revocations"),
         ("interceptors: [{use: shout}]", 'interceptors[0].use (line 2): expected a class, as "./path/file.py:Class" or "package.module:Class", came \'shout\''),
         ("interceptors: [{use: 'a:B', settings: [x]}]", "interceptors[0].settings (line 2): expected a mapping, came a list of 1"),
         ("audit: {file: a/}\ntelemetry: {otlp: x}", 'telemetry.otlp (line 3): expected a URL such as "http://127.0.0.1:4317", of http or https, with a port and nothing else, came \'x\''),

@@ -41,6 +41,7 @@ def test_every_setting_says_what_it_is() -> None:
 def test_every_setting_outside_a_list_has_a_default() -> None:
     required = {name: held["required"] for name, held in sections() if "required" in held}
     assert required == {
+        "Dpop": ["origins"],
         "Limit": ["per", "rate"],
         "Mtls": ["trust_domains"],
         "OpaqueMethod": ["name"],

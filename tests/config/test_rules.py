@@ -157,6 +157,10 @@ def test_plaintext_elsewhere_is_unsafe(address: str) -> None:
             "authentication.jwt[0].keys (line 2): expected a file or a url, for an issuer that is no https URL has no discovery document, came neither",
         ),
         (
+            LISTEN + "authentication: {mtls: {trust_domains: [a]}, dpop: {origins: [https://a.example]}}",
+            "authentication.dpop (line 2): expected an issuer in authentication.jwt, whose tokens proofs are of, came none",
+        ),
+        (
             JWT.format('{name: a, issuer: an-issuer, audiences: [s], keys: {url: "http://k.example/"}}'),
             "authentication.jwt[0].keys.url (line 2): expected an https URL, or an http URL of this host such as http://127.0.0.1:8080/keys, came 'http://k.example/'",
         ),
@@ -246,3 +250,23 @@ def test_a_rule_says_nothing_about_a_value_that_is_a_fault_by_itself() -> None:
     assert faults("listen: {address: 0.0.0.0:1, tls: none, unsafe_plaintext: yes}") == [
         "listen.unsafe_plaintext (line 1): expected true or false, came 'yes'"
     ]
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://a.example", "https://a.example:8443", "http://127.0.0.1:1", "https://[::1]:1", "https://A.b"]
+)
+def test_an_origin_of_proofs(origin: str) -> None:
+    said = f'{{jwt: [{{name: a, issuer: "https://a.example", audiences: [b]}}], dpop: {{origins: ["{origin}"]}}}}'
+    config = load(f"listen: {{tls: {{client_certificates: none}}}}\nauthentication: {said}")
+    assert config.authentication.dpop is not None
+    assert config.authentication.dpop.origins == (origin,)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["", "a.example", "https://a.example/", "https://a.example/x", "https://u@a.example", "ftp://a", "https://a:0"],
+)
+def test_what_is_no_origin(origin: str) -> None:
+    said = f'{{jwt: [{{name: a, issuer: "https://a.example", audiences: [b]}}], dpop: {{origins: ["{origin}"]}}}}'
+    (fault,) = faults(f"listen: {{tls: {{client_certificates: none}}}}\nauthentication: {said}")
+    assert "authentication.dpop.origins[0] (line 2): expected an origin such as https://" in fault

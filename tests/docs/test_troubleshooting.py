@@ -24,8 +24,8 @@ FORM = re.compile(r"[a-z0-9_]+\.\{\}|(\{\}|[a-z0-9_]+)\.[a-z_]+:\{\}|\{\}\.[a-z_
 LOGGING = ("debug", "info", "warning", "error")
 # Dotted texts that are neither reasons nor kinds: of files, libraries, protocols and the host's names.
 OTHER_TEXTS = {
-    "ca.pem", "calls.sock", "streams.sock", "events.jsonl", "limits.bin", "state.db", "state.lock", "example.org",
-    "sidecar.app", "cel.cel", "id.issuer", "id.jti", "id.serial",
+    "ca.pem", "calls.sock", "streams.sock", "events.jsonl", "limits.bin", "proofs.bin", "state.db", "state.lock",
+    "example.org", "sidecar.app", "cel.cel", "id.issuer", "id.jti", "id.serial",
     "grant.grant_id", "grant.resources", "grant.role", "policy.condition", "policy.effect", "policy.name",
     "client.address", "error.type", "rpc.method", "langtrain.decision", "langtrain.model", "langtrain.principal",
     "grpc.max_concurrent_streams", "grpc.max_receive_message_length", "grpc.ssl_target_name_override",

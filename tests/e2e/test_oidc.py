@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import grpc
 from joserfc.jwk import ECKey
@@ -18,7 +20,8 @@ from tests import sidecars
 from tests.certificates import Certificates
 from tests.e2e.test_limits import channel
 from tests.e2e.test_tokens import call
-from tests.e2e.upstream import echo
+from tests.e2e.upstream import UNARY, echo
+from tests.identity.proving import ORIGIN, key, proof
 from tests.peers import venvs
 from tests.processes import Process
 from tests.sidecars import guarded
@@ -34,14 +37,20 @@ class Provider:
         self.issuer = issuer
         self._file = file
 
-    def token(self, **changed: str) -> str:
-        """A token of its own making, by client credentials (RFC 6749 4.4)."""
+    def token(self, bound: bool = False, **changed: str) -> str:
+        """A token of its own making, by client credentials (RFC 6749 4.4). bound: to `proving.key()` (RFC 9449 5)."""
         form = {
             "grant_type": "client_credentials", "client_id": "trainer", "client_secret": SECRET,
             "resource": "urn:sidecar", "scope": "models", **changed,
         }  # fmt: skip
-        with urllib.request.urlopen(f"{self.issuer}/token", urllib.parse.urlencode(form).encode(), 20) as answer:
-            found: str = json.load(answer)["access_token"]
+        url = f"{self.issuer}/token"
+        request = urllib.request.Request(url, urllib.parse.urlencode(form).encode())
+        if bound:
+            request.add_header("DPoP", proof("", time.time(), jti=uuid4().hex, htu=url, ath=None))
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            said = json.load(answer)
+        assert said["token_type"] == ("DPoP" if bound else "Bearer")
+        found: str = said["access_token"]
         return found
 
     def rotate(self, *key_ids: str) -> None:
@@ -71,7 +80,7 @@ def scene(tmp_path: Path, certificates: Certificates, **keys: Any) -> Iterator[t
     with echo() as (_, upstream), provider(tmp_path) as issuing:
         config = guarded(certificates, upstream)
         said = {"name": "oidc", "issuer": issuing.issuer, "audiences": ["sidecar"], "types": ["at+jwt"], "keys": keys}
-        config["authentication"]["jwt"] = [said]
+        config["authentication"] |= {"jwt": [said], "dpop": {"origins": [ORIGIN]}}
         config["authorization"] = {"rules": [{"identities": ["user:oidc/trainer"], "methods": ["/**"]}]}
         with sidecars.serve(config, tmp_path) as running, channel(running.address, certificates) as opened:
             yield issuing, opened
@@ -103,6 +112,25 @@ def test_client_credentials_and_rotation_while_calls_run(tmp_path: Path, certifi
         assert {code for _, code in codes} <= {grpc.StatusCode.OK, grpc.StatusCode.UNAUTHENTICATED}
         assert call(opened, texts[1]) is grpc.StatusCode.OK
         assert call(opened, old) is grpc.StatusCode.UNAUTHENTICATED  # signed by a key that is withdrawn
+
+
+def test_a_token_that_it_binds_to_a_key_needs_the_key(tmp_path: Path, certificates: Certificates) -> None:
+    with scene(tmp_path, certificates) as (issuing, opened):
+        text = issuing.token(bound=True)
+        unary: Any = opened.unary_unary(UNARY)
+
+        def with_proof(holder: ECKey) -> grpc.StatusCode:
+            shown = proof(text, time.time(), holder, jti=uuid4().hex)
+            try:
+                unary(b"m", metadata=[("authorization", f"DPoP {text}"), ("dpop", shown)], timeout=30)
+            except grpc.RpcError as error:
+                code: grpc.StatusCode = error.code()
+                return code
+            return grpc.StatusCode.OK
+
+        assert with_proof(key()) is grpc.StatusCode.OK
+        assert with_proof(key(1)) is grpc.StatusCode.UNAUTHENTICATED
+        assert call(opened, text) is grpc.StatusCode.UNAUTHENTICATED  # as a bearer's
 
 
 def test_the_key_sets_own_url_will_do(tmp_path: Path, certificates: Certificates) -> None:

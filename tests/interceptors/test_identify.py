@@ -11,6 +11,7 @@ from interceptors.chain import Chain
 from interceptors.contract import Call, Code, Deny, Headers, Peer
 from interceptors.facts import PeerCertificate, Principal
 from interceptors.identify import Identify
+from interceptors.tokens import Proof
 from tests.playbook import METHOD, STARTED, Session
 
 
@@ -141,5 +142,7 @@ def test_who_has_proven_a_revoked_certificate_is_nobody() -> None:
 
 
 class Unreachable:
-    def identify(self, text: str, fingerprint: str, now: float) -> Deny:
+    proofs = False
+
+    def identify(self, text: str, fingerprint: str, now: float, proof: Proof | None = None) -> Deny:
         raise AssertionError("asked of a caller who is nobody")

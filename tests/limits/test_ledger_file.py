@@ -74,7 +74,7 @@ def test_another_file_is_refused_and_left_alone(used: Path, change: Callable[[Pa
     before = used.read_bytes() if used.is_file() else b""
     with pytest.raises(LedgerError) as raised:
         Host().ledger(used)
-    assert str(raised.value).startswith(f"ledger of rate limits {used} {problem}")
+    assert str(raised.value).startswith(f"ledger {used} {problem}")
     assert (used.read_bytes() if used.is_file() else b"") == before
 
 
