@@ -15,7 +15,7 @@ from bench.harness.paths import CACHE, RESULTS, ROOT
 from bench.harness.processes import Processes, exit_on_signals
 from bench.harness.results import Figure
 from bench.harness.scene import Stage
-from bench.operations import budgets, changes, ends, starts, trust
+from bench.operations import budgets, changes, ends, faults, starts, taken, trust
 from bench.operations.given import Given
 
 PARTS: dict[str, Callable[[Stage, Given], list[Figure]]] = {
@@ -26,6 +26,11 @@ PARTS: dict[str, Callable[[Stage, Given], list[Figure]]] = {
     "revocations": trust.revocations,
     "removals": trust.removals,
     "expiries": trust.expiries,
+    "taken": taken.run,
+    "taken-expiries": taken.expiries,
+    "taken-stalls": taken.stalls,
+    "taken-kills": taken.kills,
+    "faults": faults.run,
     "limits": budgets.run,
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import ceil
 from typing import Final
 
+from interceptors.bounded import Bounded
 from interceptors.contract import Code, Deny
 from interceptors.facts import Credential, KeyGrant, Principal
 from interceptors.ledger import Bucket, Charge
@@ -16,7 +17,7 @@ from sidecar.identity.jws import TokenError
 from sidecar.identity.keys_known import KeysKnown
 from sidecar.identity.keys_model import KeyRecord, bucket, holder
 from sidecar.identity.model import KEY_BINDING, Identified
-from sidecar.identity.tokens import Tokens, UnknownKeyError
+from sidecar.identity.tokens import MOST_KNOWN, Tokens, UnknownKeyError
 
 BUDGET: Final = "api-key"  # the reason of refusals beyond a key's own rate is "limit.api-key"
 NO_TOKENS: Final = Deny(Code.UNAUTHENTICATED, "identify.token_issuer", TokenError.public)
@@ -37,6 +38,8 @@ class Credentials:
         self._tokens = tokens
         self._keys = keys
         self._max_staleness_s = max_staleness_s
+        # By id of whom it is of: what is decided of a caller is remembered for as long as he is the same object.
+        self._proven: Bounded[int, tuple[Identified, Proven]] = Bounded(MOST_KNOWN)
 
     def identify(self, text: str, fingerprint: str, now: float, proof: Proof | None = None) -> Finding:
         """As the port's."""
@@ -52,7 +55,7 @@ class Credentials:
             return KeysWanted(unknown.issuer, _refusal(unknown))
         except TokenError as error:
             return _refusal(error)
-        return _proven(who)
+        return self._prove(who)
 
     def _by_proof(
         self, tokens: Tokens, proofs: Proofs, proof: Proof, text: str, fingerprint: str, now: float
@@ -64,12 +67,19 @@ class Credentials:
             raise TokenError("identify.token_unbound")  # RFC 9449 7.1: a proof that nothing asks for proves nothing
         proofs.verify(read)
         if proof.again:
-            return _proven(who)
+            return self._prove(who)
         # Twice: a proof may be as much ahead of our clock as behind.
         used = Bucket(1, max(1, ceil(2 * proofs.window_s)), 1)
         return Once(
-            _proven(who), Charge(f"{read.thumbprint}\n{read.proof_id}".encode("utf-8", "surrogatepass"), used, 1)
+            self._prove(who), Charge(f"{read.thumbprint}\n{read.proof_id}".encode("utf-8", "surrogatepass"), used, 1)
         )
+
+    def _prove(self, who: Identified) -> Proven:
+        known = self._proven.get(id(who))
+        if known is None or known[0] is not who:
+            principal = Principal("user", who.principal, who.tenant, who.roles, who.attributes)
+            known = self._proven.keep(id(who), (who, Proven(principal, Credential("token", who.issued, who.expires))))
+        return known[1]
 
     def _by_key(self, text: str, now: float) -> Finding:
         if self._keys is None:
@@ -78,11 +88,6 @@ class Credentials:
             return _holder(self._keys.identify(text, now, self._max_staleness_s))
         except ApiKeyError as error:
             return _refusal(error)
-
-
-def _proven(who: Identified) -> Proven:
-    principal = Principal("user", who.principal, who.tenant, who.roles, who.attributes)
-    return Proven(principal, Credential("token", who.issued, who.expires))
 
 
 def _holder(record: KeyRecord) -> Proven:
