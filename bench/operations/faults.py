@@ -37,7 +37,6 @@ FORBIDDEN: Final = "/bench.Echo/Forbidden"
 FAULT_S: Final = 1.5  # for which something is wrong
 STALL_S: Final = 7.0  # the same of what is stopped: longer than state.max_staleness
 PAUSE_S: Final = 0.03  # between calls of an intruder
-BACK_S: Final = 60.0
 GARBAGE: Final = (b"", b"{", b'{"keys": []}', b'{"keys": [{"kty": "oct", "k": "AAAA"}]}', b"\xff" * 4096)
 
 
