@@ -29,7 +29,7 @@ from bench.harness.issuer import Issuer
 from bench.harness.results import Figure
 from bench.harness.scene import Scene, Stage
 from bench.operations.given import Given
-from bench.operations.taken import LIMIT_S, Caller, Desk, ready, scene_of, services
+from bench.operations.taken import BACK_S, LIMIT_S, Caller, Desk, ready, scene_of, services
 from langtrain.v1 import policies_pb2 as policies
 
 TRIALS: Final = 20
