@@ -27,12 +27,14 @@ ROLES_WRITE: Final = "roles.write"  # gives whoever has the role what it says fr
 GROUPS_WRITE: Final = "groups.write"  # the same of what the group is granted
 GRANTS_WRITE: Final = "grants.write"
 POLICIES_WRITE: Final = "policies.write"  # takes away what denies
+TOKENS_REVOKE: Final = "tokens.revoke"  # shuts out everybody whom an issuer knows
+CERTIFICATES_REVOKE: Final = "certificates.revoke"  # the same of a CA, whoever asks included
 
-# They carry inputs, code or permissions around every check: granted only where they are named.
+# They carry inputs, code or permissions around every check, or shut others out: granted only where they are named.
 SENSITIVE: Final = frozenset(
     (
         SHARED_MEMORY, TRACE_SETTINGS, LOG_SETTINGS, LOAD_FILES, LOAD_CONFIG, UNKNOWN, KEYS_CREATE, KEYS_ROTATE,
-        ROLES_WRITE, GROUPS_WRITE, GRANTS_WRITE, POLICIES_WRITE,
+        ROLES_WRITE, GROUPS_WRITE, GRANTS_WRITE, POLICIES_WRITE, TOKENS_REVOKE, CERTIFICATES_REVOKE,
     )
 )  # fmt: skip
 

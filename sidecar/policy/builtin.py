@@ -8,11 +8,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from interceptors.access import GRANTS_WRITE, GROUPS_WRITE, POLICIES_WRITE, ROLES_WRITE
+from interceptors.access import (
+    CERTIFICATES_REVOKE,
+    GRANTS_WRITE,
+    GROUPS_WRITE,
+    POLICIES_WRITE,
+    ROLES_WRITE,
+    TOKENS_REVOKE,
+)
 from sidecar.policy.model import Role
 
 RESERVED: Final = "builtin."
-_WRITES: Final = (GRANTS_WRITE, GROUPS_WRITE, POLICIES_WRITE, ROLES_WRITE)
+_NAMED: Final = (CERTIFICATES_REVOKE, GRANTS_WRITE, GROUPS_WRITE, POLICIES_WRITE, ROLES_WRITE, TOKENS_REVOKE)
 
 ROLES: Final = (
     Role("builtin.viewer", ("datasets.read", "experiments.read", "models.read")),
@@ -31,10 +38,10 @@ ROLES: Final = (
         "builtin.security_officer",
         (
             "access.*", "api_keys.*", "audit.*", "certificates.*", "datasets.read", "grants.*", "groups.*",
-            "models.read", "policies.*", "principals.*", "revocations.*", "roles.*", "threats.*", "tokens.*", *_WRITES,
+            "models.read", "policies.*", "principals.*", "revocations.*", "roles.*", "threats.*", "tokens.*", *_NAMED,
         ),
     ),
-    Role("builtin.admin", ("*", *_WRITES)),
+    Role("builtin.admin", ("*", *_NAMED)),
 )  # fmt: skip
 
 BY_NAME: Final = {role.name: role for role in ROLES}

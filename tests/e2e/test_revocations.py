@@ -36,7 +36,11 @@ from tests.waiting import eventually
 CODE = grpc.StatusCode
 CONNECTIONS = 8  # each of its own, so that the kernel spreads them over both workers
 RULES = [
-    {"identities": [CLIENT], "methods": ["/langtrain.v1.RevocationService/*"]},
+    {
+        "identities": [CLIENT],
+        "methods": ["/langtrain.v1.RevocationService/*"],
+        "permissions": ["tokens.revoke", "certificates.revoke", "revocations.read"],
+    },
     {"identities": ["user:login/*", STRANGER], "methods": ["/e2e.Echo/*"]},
 ]
 

@@ -98,7 +98,7 @@ def test_what_is_sensitive_is_granted_only_by_name_and_denied_by_any(permission:
 def test_who_administers_access_may_write_what_it_takes_and_nothing_else_that_is_sensitive() -> None:
     admin = engine(Grant("a", ("user:**",), "builtin.admin", ("**",)))
     assert {permission for permission in SENSITIVE if allows(admin, permission=permission)} == {
-        "grants.write", "groups.write", "policies.write", "roles.write",
+        "certificates.revoke", "grants.write", "groups.write", "policies.write", "roles.write", "tokens.revoke",
     }  # fmt: skip
 
 
