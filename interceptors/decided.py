@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from math import inf
 from typing import Final
@@ -10,7 +11,7 @@ from interceptors.access import About, Access, Decision
 from interceptors.bounded import Bounded
 from interceptors.contract import BEGUN, NO_CODEC, Call, Code, Deny, ModelName
 from interceptors.facts import Principal
-from interceptors.permits import Permit, sound
+from interceptors.permits import LONGEST_MODEL, Permit, sound
 
 PERMISSION_DENIED: Final = "permission denied"
 # Reasons for which nothing can be said of the caller, only of us.
@@ -18,6 +19,8 @@ UNDECIDED: Final = frozenset(("policy.stale", "policy.damaged"))
 MODEL: Final = Deny(Code.PERMISSION_DENIED, "authorize.model", PERMISSION_DENIED)
 MOST_ASKED: Final = 64  # permissions on models that an open call rests on; a stream may name any number
 MFA: Final = "require:mfa"  # met by callers whose token says so
+# As Triton reads a version (C's strtol): blanks before it, a sign, zeros and whatever stands behind count for nothing.
+NUMBER: Final = re.compile(r"[ \t-\r]*([+-]?[0-9]+)")
 METHODS: Final = "amr"  # the attribute that lists how a caller was authenticated (RFC 8176), where an issuer may set it
 
 
@@ -94,6 +97,8 @@ class Decided:
             return self._ask(call, permission, About(None, size))
         for model in models:
             denied = self._ask(call, permission, About(model, size))
+            if denied is None and model.version and (number := _number(model.version)) != model.version:
+                denied = self._ask(call, permission, About(ModelName(model.name, number), size))
             if denied is not None:
                 return denied
         return None
@@ -120,6 +125,13 @@ class Decided:
                 return Deny(Code.PERMISSION_DENIED, f"authorize.obligation:{name}", PERMISSION_DENIED)
             call.oblige(name)  # the chain denies where nobody can
         return None
+
+
+def _number(version: str) -> str:
+    """What a server that counts versions takes it for; as it is where that is no number."""
+    if len(version) > LONGEST_MODEL or (found := NUMBER.match(version)) is None:
+        return version
+    return str(int(found[1]))
 
 
 def _several_factors(principal: Principal) -> bool:

@@ -456,3 +456,16 @@ def test_messages_are_looked_at_whatever_the_method() -> None:
     for method in (INFER, STREAM, LOAD, OPAQUE):
         assert authorize.depth(method, frozenset()) is View.BYTES
     assert NO_CODEC.models(b"", False) == ()
+
+
+@pytest.mark.parametrize("spelt", ["02", "+2", " 2", "\t2", "2x", "2.0", "002 "])
+def test_a_version_is_decided_as_it_is_spelt_and_as_the_number_that_a_server_takes_it_for(spelt: str) -> None:
+    second = Policy("second", "deny", "", (INFERENCE,), ("models/digits/versions/2",))
+    scene = Scene(ML, ANYWHERE, second)
+    assert scene.reason(INFER, f"digits@{spelt}".encode()) == "policy.deny"
+    assert scene.reason(INFER, b"digits@2") == "policy.deny"
+    assert scene.reason(INFER, b"digits@20") == scene.reason(INFER, b"digits@v2") == ""
+    by_number = Policy("by-number", "deny", "request.version == '2'", (INFERENCE,), ("models/*",))
+    assert Scene(ML, ANYWHERE, by_number).reason(INFER, f"digits@{spelt}".encode()) == "policy.deny"
+    first = Grant("g", (A.name,), "ml", ("models/digits/versions/2",))
+    assert Scene(ML, first).reason(INFER, f"digits@{spelt}".encode()) == "policy.no_grant"
