@@ -34,6 +34,7 @@ _STATIC: Final = tuple(Line(name, value) for name, value in (
 ))  # fmt: skip
 _OWN_LONGEST: Final = 2048  # octets of one literal that a connection remembers by itself
 _OWN_OCTETS: Final = 8 << 10  # of all of those
+_OWN_ENTRY: Final = 256  # octets of one beside its texts: a line and its place, as measured
 # Literals that no table holds, by name and spelling; those with credentials, and long ones, are their connection's.
 _memo: dict[tuple[bytes, bytes], Line] = {}
 
@@ -177,7 +178,7 @@ class Decoder:
                 _memo.clear()
             _memo[spelt] = line
         elif size <= _OWN_LONGEST:
-            size += len(spelt[1])
+            size += len(spelt[1]) + _OWN_ENTRY
             if size > self._own_left:
                 self._own.clear()
                 self._own_left = _OWN_OCTETS

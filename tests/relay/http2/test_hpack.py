@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import hpack
 import pytest
 from hpack.huffman import HuffmanEncoder
@@ -225,6 +227,23 @@ def test_what_a_connection_remembers_stays_bounded() -> None:
             assert fields_of(decoder.decode(block)) == [(b"authorization", b"%0*d" % (number * 20, number))]
         held = decoder._own.items()
         assert sum(len(spelt[1]) + len(line.name) + len(line.value) for spelt, line in held) <= 8 << 10
+
+
+def test_what_a_connection_remembers_of_short_credentials_takes_little_memory() -> None:
+    block = b"".join(b"\x10" + string(b"cookie") + string(b"%d" % number) for number in range(2_000))
+    decoders = [Decoder(HARD << 10, 4_000) for _ in range(10)]
+    started = not tracemalloc.is_tracing()
+    if started:
+        tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for decoder in decoders:
+            decoder.decode(block)
+        held = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        if started:
+            tracemalloc.stop()
+    assert held <= len(decoders) * (16 << 10)
 
 
 def test_what_outlives_a_connection_stays_bounded() -> None:
