@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import Final, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote_to_bytes
 
 from interceptors.authorize import KINDS
 from interceptors.patterns import LONGEST
@@ -27,6 +27,7 @@ _PERMISSION: Final = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)+")
 _PERMISSIONS: Final = re.compile(r"\*|[a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)*(?:\.\*|\.[a-z][a-z0-9_]*)")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SAFE: Final = " !$&'()+,:;=@"
+_UNQUOTED: Final = re.compile(rf"[A-Za-z0-9_.~/*{re.escape(_SAFE)}-]*")
 
 
 class NameFault(ValueError):
@@ -63,6 +64,15 @@ def segment(text: str) -> str:
     return quote(text, safe=_SAFE, errors="surrogatepass")
 
 
+def _spelt(pattern: str) -> str:
+    """A pattern of resources, its names quoted as `segment` does."""
+
+    def quoted(part: re.Match[str]) -> str:
+        return quote(unquote_to_bytes(part[0].encode("utf-8", "surrogatepass")), safe=_SAFE)
+
+    return re.sub(r"[^*/]+", quoted, pattern)
+
+
 def scope(pattern: str, tenant: str) -> str:
     """A pattern of resources as full names have it; short ones are the tenant's. Raises NameFault.
 
@@ -79,6 +89,9 @@ def scope(pattern: str, tenant: str) -> str:
     parts = full.split("/")
     if "" in parts or (EVERYTHING not in full and len(parts) % 2):
         raise NameFault("KIND/ID such as models/fraud-*, or ** for everything")
+    if not _UNQUOTED.fullmatch(full) and (spelt := _spelt(full)) != full:
+        # No resource has another spelling, so a policy that denies would deny nothing.
+        raise NameFault(f"names as resources have them, {spelt.removeprefix(own + '/')}")
     return full
 
 

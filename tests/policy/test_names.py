@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from interceptors.patterns import path_pattern
 from sidecar.policy.names import NameFault, identity, permission, permissions, plain, reaching, resource, scope, segment
@@ -78,6 +80,32 @@ def test_everything_is_the_tenant_itself() -> None:
 def test_a_pattern_of_resources_that_would_reach_nothing_or_others_is_refused(pattern: str) -> None:
     with pytest.raises(NameFault):
         scope(pattern, "t")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "spelt"),
+    [
+        ("models/modèle", "models/mod%C3%A8le"),
+        ("models/a%2fb*", "models/a%2Fb*"),
+        ("models/%61", "models/a"),
+        ("models/frau?-*", "models/frau%3F-*"),
+        ("models/a\n", "models/a%0A"),
+        ("models/50%", "models/50%25"),
+        ("models/\ud800", "models/%ED%A0%80"),
+        ("tenants/t/models/<m>/versions/1", "models/%3Cm%3E/versions/1"),
+    ],
+)
+def test_a_pattern_of_resources_is_spelt_as_they_are_or_refused(pattern: str, spelt: str) -> None:
+    with pytest.raises(NameFault) as caught:
+        scope(pattern, "t")
+    assert caught.value.expected.endswith(f", {spelt}")
+    assert scope(spelt, "t") == f"tenants/t/{spelt}"
+
+
+@given(st.text(min_size=1, max_size=64))
+def test_a_name_is_a_pattern_that_covers_it(name: str) -> None:
+    spelt = segment(name)
+    assert path_pattern(scope(f"models/{spelt}", "t")).matches(f"tenants/t/models/{spelt}")
 
 
 def test_what_reaches_a_permission() -> None:
