@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, Protocol
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from interceptors.facts import DEFAULT_TENANT
 from sidecar.errors import RequestError
 from sidecar.identity import jws
 from sidecar.identity.api_keys import PREFIX
@@ -32,6 +33,8 @@ from sidecar.identity.revocations_model import (
 )
 
 MOST: Final = 25_000  # in force: each worker holds them all
+MOST_OF_OTHERS: Final = 20_000  # in force, from which on only the default tenant, which revokes in all, adds to them
+MOST_OF_ONE: Final = 5_000  # of one of those
 MOST_PAGE: Final = 1_000
 LONGEST: Final = 256  # characters of a name, a reason
 LONGEST_ISSUER: Final = 1_024  # characters of a certificate's issuer
@@ -64,7 +67,8 @@ class RevocationsReading(Protocol):
     def page(self, tenant: str, after: str, most: int) -> list[Revocation]:
         """By id, those after `after`. tenant: the default one has all."""
 
-    def count(self) -> int: ...
+    def count(self, tenant: str) -> int:
+        """How many are a tenant's; of DEFAULT_TENANT those of all."""
 
 
 class RevocationsStore(RevocationsReading, Protocol):
@@ -79,8 +83,7 @@ def revoke(store: RevocationsStore, wanted: Revocation) -> tuple[Revocation, boo
     """The revocation as it is in force now, and whether it was not before. Raises RevocationsFullError."""
     known = store.get(wanted.id)
     if known is None:
-        if store.count() >= MOST:
-            raise RevocationsFullError(f"{MOST} revocations are in force")
+        _find_room(store, wanted.tenant)
     elif known.issued_before >= wanted.issued_before and known.expires >= wanted.expires:
         return known, False
     else:
@@ -90,6 +93,15 @@ def revoke(store: RevocationsStore, wanted: Revocation) -> tuple[Revocation, boo
         )
     store.put(wanted)
     return wanted, True
+
+
+def _find_room(store: RevocationsReading, tenant: str) -> None:
+    """Raises RevocationsFullError."""
+    count, most = store.count(DEFAULT_TENANT), MOST if tenant == DEFAULT_TENANT else MOST_OF_OTHERS
+    if count >= most:
+        raise RevocationsFullError(f"{count} revocations are in force, tenant {tenant} may add to fewer than {most}")
+    if tenant != DEFAULT_TENANT and store.count(tenant) >= MOST_OF_ONE:
+        raise RevocationsFullError(f"{MOST_OF_ONE} revocations of tenant {tenant} are in force")
 
 
 def drop(store: RevocationsStore, now: float, most: int) -> int:

@@ -36,8 +36,11 @@ class SqlRevocationsReading:
     def all(self) -> list[Revocation]:
         return [_revocation(row) for row in self._reading.rows(ALL)]
 
-    def count(self) -> int:
-        ((count,),) = self._reading.rows("SELECT count(*) FROM revocations")
+    def count(self, tenant: str) -> int:
+        if tenant == DEFAULT_TENANT:
+            ((count,),) = self._reading.rows("SELECT count(*) FROM revocations")
+        else:
+            ((count,),) = self._reading.rows("SELECT count(*) FROM revocations WHERE tenant = ?", tenant)
         return int(count)
 
 

@@ -169,6 +169,27 @@ def test_more_than_workers_could_hold_are_refused(scene: Scene, monkeypatch: pyt
     scene.revoke(ONE, expires=NOW + 5)  # no further one
 
 
+def test_no_tenant_leaves_others_nothing_to_revoke_with(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, most in (("MOST", 5), ("MOST_OF_OTHERS", 4), ("MOST_OF_ONE", 2)):
+        monkeypatch.setattr(revocations, name, most, raising=False)
+
+    def revoke(caller: Caller, *numbers: int) -> None:
+        for number in numbers:
+            scene.revoke(Subject(TOKEN_ID, URL, f"{number}"), caller=caller)
+
+    third = Caller("user", "user:login/mallory", "third")
+    revoke(OTHER, 1, 2)
+    with pytest.raises(RevocationsFullError, match="of tenant acme"):
+        revoke(OTHER, 3)
+    revoke(third, 1)
+    revoke(ADMIN, 1)
+    with pytest.raises(RevocationsFullError, match="tenant third may add to fewer than 4"):
+        revoke(third, 2)
+    revoke(ADMIN, 2)
+    with pytest.raises(RevocationsFullError):
+        revoke(ADMIN, 3)
+
+
 def test_one_goes_once_what_it_revokes_has_ended(scene: Scene) -> None:
     scene.revoke(ONE, expires=NOW + 60)
     kept = scene.revoke(TWO)
