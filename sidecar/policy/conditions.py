@@ -51,9 +51,10 @@ class Condition:
     """A compiled condition. roots: of what it names.  named: (root, attribute) of all of that.
 
     moving: whether its outcome depends on a request or its environment; named_moving: attributes of these, by root.
+    cost: about nanoseconds, at most.
     """
 
-    __slots__ = ("_program", "moving", "named", "named_moving", "reads", "roots", "sized", "text", "timed")
+    __slots__ = ("_program", "cost", "moving", "named", "named_moving", "reads", "roots", "sized", "text", "timed")
 
     def __init__(self, text: str) -> None:
         """Raises ConditionError."""
@@ -62,6 +63,7 @@ class Condition:
         except SyntaxFault as error:
             raise ConditionError(str(error)) from error
         self.text = text
+        self.cost = read.cost
         self.reads: tuple[Path, ...] = tuple(sorted(read.reads))
         self.sized: tuple[Path, ...] = tuple(sorted(read.sized))
         paths = read.reads | read.tested

@@ -13,6 +13,7 @@ policy.error        a condition cannot be evaluated
 policy.tenant       the resource is another tenant's
 policy.resource     what was asked about is no resource
 policy.permission   what was asked for is no permission
+policy.costly       so many policies apply that asking them would hold up everybody
 policy.internal     the engine itself failed
 """
 
@@ -42,7 +43,7 @@ from sidecar.policy.model import (
     Snapshot,
     Value,
 )
-from sidecar.policy.tables import Rule, Tables
+from sidecar.policy.tables import CostlyError, Rule, Tables
 
 MOST_CALLERS: Final = 4096
 MOST_DECISIONS: Final = 16384
@@ -50,6 +51,7 @@ MOST_TARGETS: Final = 4096  # pairs of permission and resource
 MOST_SCOPES: Final = 4096
 
 NO_ROOTS: Final[Roots] = MappingProxyType({})
+COSTLY: Final = Decision(False, "policy.costly")
 INTERNAL: Final = Decision(False, "policy.internal", until=-math.inf)
 
 
@@ -140,6 +142,8 @@ class Engine:
                 stands = self._stand(caller, permission, resource, attributes.resource, now, granted)
                 kept = self._decisions.keep(key, stands)
             return _move(kept, attributes, now) if kept.moving else kept.decision
+        except CostlyError:
+            return COSTLY
         except Exception:
             return INTERNAL
 
@@ -163,11 +167,16 @@ class Engine:
             if kept is None or not kept.since <= now < kept.until:
                 kept = self._beginnings.keep(key, self._begin(caller, permission, now, granted))
             return _move(kept, attributes, now) if kept.moving else kept.decision
+        except CostlyError:
+            return COSTLY
         except Exception:
             return INTERNAL
 
     def reads(self, permission: str, resource: str) -> frozenset[tuple[str, ...]]:
-        """(root, attribute) of all that may be asked for, so that nothing else is looked up. Raises NameFault."""
+        """(root, attribute) of all that may be asked for, so that nothing else is looked up.
+
+        Raises NameFault and CostlyError.
+        """
         rules = self.rules(permission, names.resource(resource))
         return frozenset(path for rule in rules if rule.condition is not None for path in rule.condition.named)
 
@@ -283,7 +292,7 @@ class Engine:
         return known
 
     def rules(self, permission: str, at: names.Resource) -> tuple[Rule, ...]:
-        """What applies to a permission on a resource, in the order in which it is asked."""
+        """What applies to a permission on a resource, in the order in which it is asked. Raises CostlyError."""
         known = self._rules.get((permission, at.name))
         if known is None:
             known = self._rules.keep((permission, at.name), self.tables.rules(permission, at))

@@ -11,7 +11,7 @@ from sidecar.policy import names
 from sidecar.policy.conditions import Outcome
 from sidecar.policy.engine import Caller, Engine, moving_roots, objection
 from sidecar.policy.model import Decision, Grant, Group, Item, Policy, Question, Role
-from sidecar.policy.tables import Key
+from sidecar.policy.tables import CostlyError, Key
 
 State: TypeAlias = Literal["active", "not begun", "expired", "another resource"]
 MOST_SUGGESTED: Final = 5
@@ -91,7 +91,10 @@ def explain(engine: Engine, question: Question) -> Explanation:
     if question.principal.tenant != at.tenant:
         return Explanation(decision)
     caller = engine.caller(question.principal)
-    rules = engine.rules(question.permission, at)
+    try:
+        rules = engine.rules(question.permission, at)
+    except CostlyError:
+        return Explanation(decision)
     scope, moving = (
         engine.scope(caller, at, question.attributes.resource),
         moving_roots(question.attributes, question.now),
@@ -140,7 +143,7 @@ def _changed(engine: Engine, put: Iterable[Item], drop: Iterable[Key]) -> Iterat
 
 
 def reach(engine: Engine, permission: str, resource: str, now: float) -> Iterator[Reach]:
-    """Who can do what `permission` names with a resource at `now`. Raises NameFault.
+    """Who can do what `permission` names with a resource at `now`. Raises NameFault and CostlyError.
 
     Nobody, where a policy without a condition denies.
     """

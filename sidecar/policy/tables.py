@@ -8,7 +8,9 @@ from operator import attrgetter
 from typing import Final, TypeAlias, TypeVar
 
 from interceptors.access import SENSITIVE
+from interceptors.contract import Code
 from interceptors.facts import Principal
+from sidecar.errors import SidecarError
 from sidecar.policy import builtin, names
 from sidecar.policy.conditions import HOLDS, Condition, Outcome, Roots, Scope, condition
 from sidecar.policy.index import ByPattern
@@ -17,7 +19,17 @@ from sidecar.policy.validate import check
 
 AnItem = TypeVar("AnItem", bound=Item)
 Key: TypeAlias = tuple[type[Item], str, str]  # of what kind, tenant, name
+RULE_COST: Final = 1_000  # about nanoseconds to find one that applies, without its condition
+MOST_TOGETHER: Final = 10_000_000  # the same of all that apply to one thing: nobody is served meanwhile
 EARLY: Final = frozenset(("user", "environment"))  # roots of what is known before a call's first message
+
+
+class CostlyError(SidecarError):
+    """More policies apply to one thing than can be asked of each message about it."""
+
+    code = Code.FAILED_PRECONDITION
+    public = "the policies about this take too long together"
+    wire_reason = "POLICY_COSTLY"
 
 
 class Rule:
@@ -217,12 +229,18 @@ class Tables:
                 yield from ((member, grant) for grant in by_role[role].find(at.lineage))
 
     def rules(self, permission: str, at: names.Resource) -> tuple[Rule, ...]:
-        """What applies to a permission on a resource, in the order in which it is asked."""
+        """What applies to a permission on a resource, in the order in which it is asked. Raises CostlyError."""
         found: dict[str, Rule] = {}
+        cost = 0
         for pattern in names.reaching(permission):
             index = self._rules.get((at.tenant, pattern))
-            if index is not None:
-                found.update((rule.policy.name, rule) for rule in index.find(at.lineage))
+            for rule in index.find(at.lineage) if index is not None else ():
+                cost += RULE_COST
+                if rule.policy.name not in found:
+                    found[rule.policy.name] = rule
+                    cost += rule.condition.cost if rule.condition is not None else 0
+                if cost > MOST_TOGETHER:
+                    raise CostlyError(f"policies about {permission} on {at.name} take too long together")
         return tuple(sorted(found.values(), key=attrgetter("order")))
 
 

@@ -11,7 +11,9 @@ import pytest
 from interceptors.access import SENSITIVE
 from interceptors.facts import Principal
 from sidecar.policy.engine import Engine
-from sidecar.policy.model import Attributes, Decision, Grant, Group, Item, Policy, Role, Snapshot
+from sidecar.policy.explain import explain, reach
+from sidecar.policy.model import Attributes, Decision, Grant, Group, Item, Policy, Question, Role, Snapshot
+from sidecar.policy.tables import CostlyError
 from sidecar.policy.validate import PolicyError
 
 MODEL = "tenants/default/models/fraud-1"
@@ -532,3 +534,17 @@ def test_what_is_remembered_is_bounded() -> None:
         asked = f"models.p{number}", f"tenants/default/models/m{number}"
         assert made.decide(user(f"u{number}"), *asked).allowed
     assert [len(each) for each in kept] == [8] * 5
+
+
+def test_policies_that_together_would_hold_everybody_up_are_not_asked_and_nothing_is_allowed() -> None:
+    costly = " || ".join(["request.purpose.contains('nothing')"] * 70)
+    made = engine(ML, EVERYWHERE, *(Policy(f"p{at}", "deny", costly) for at in range(200)))
+    assert decide(made).reason == made.begin(ALICE, INFER).reason == "policy.costly"
+    assert explain(made, Question(ALICE, INFER, MODEL)).decision.reason == "policy.costly"
+    with pytest.raises(CostlyError):
+        list(reach(made, INFER, MODEL, 0.0))
+    for at in range(1, 200):
+        made.drop(Policy, "default", f"p{at}")
+    assert made.decide(ALICE, INFER, MODEL, Attributes(request={"purpose": "x"})).allowed
+    plain = engine(ML, EVERYWHERE, *(Policy(f"p{at}", "allow", "user.level >= 3") for at in range(1_000)))
+    assert decide(plain).reason == "policy.missing"
