@@ -54,7 +54,9 @@ class Condition:
     cost: about nanoseconds, at most.
     """
 
-    __slots__ = ("_program", "cost", "moving", "named", "named_moving", "reads", "roots", "sized", "text", "timed")
+    __slots__ = (
+        "_program", "cost", "moving", "named", "named_moving", "reads", "roots", "sized", "text", "timed", "typed",
+    )  # fmt: skip
 
     def __init__(self, text: str) -> None:
         """Raises ConditionError."""
@@ -66,6 +68,10 @@ class Condition:
         self.cost = read.cost
         self.reads: tuple[Path, ...] = tuple(sorted(read.reads))
         self.sized: tuple[Path, ...] = tuple(sorted(read.sized))
+        kinds: dict[Path, frozenset[str]] = {}
+        for path, kind in read.typed:
+            kinds[path] = kinds.get(path, frozenset()) | {kind}
+        self.typed: tuple[tuple[Path, frozenset[str]], ...] = tuple(sorted(kinds.items(), key=lambda pair: pair[0]))
         paths = read.reads | read.tested
         for path in sorted(paths):
             if path[0] not in ROOTS:
@@ -207,7 +213,19 @@ def _unmet(asked: Condition, values: Mapping[str, Mapping[str, Any]], refused: M
     for path in asked.sized:
         if _exists(values, path) and isinstance(_at(values, path), str):
             return Outcome(False, error=f"{'.'.join(path)}: size() of a text")
+    for path, kinds in asked.typed:
+        if _exists(values, path) and (kind := _kind(_at(values, path))) not in kinds:
+            return Outcome(False, error=f"{'.'.join(path)}: compared with {' or '.join(sorted(kinds))}, got {kind}")
     return None
+
+
+def _kind(value: object) -> str:
+    """Of `syntax.LITERALS`, else the type's name."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int | float):
+        return "number"
+    return "text" if isinstance(value, str) else type(value).__name__
 
 
 def _exists(values: Mapping[str, Any], path: Path) -> bool:

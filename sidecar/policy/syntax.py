@@ -40,6 +40,7 @@ METHODS: Final = {
 # The library copies a list that it builds with each element, so map() and filter() of 256 take seconds.
 MACROS: Final = frozenset(("all", "exists", "exists_one"))
 TYPES: Final = frozenset(("bool", "double", "int", "list", "map", "null_type", "string", "type", "uint"))
+LITERALS: Final = frozenset(("bool", "number", "text"))
 CONSTANTS: Final = frozenset(("true", "false", "null"))
 RESERVED: Final = CONSTANTS | {
     "as", "break", "const", "continue", "else", "for", "function", "if", "import", "in", "let", "loop", "namespace",
@@ -85,12 +86,15 @@ class Outline:
 
     reads: what must exist for it to have a value.  tested: what it asks `has` about, which may be absent.
     sized: what must be no text, for the library counts the bytes of one.  variables: names that macros bind.
+    typed: what is compared with values as written, and of which kind these are, LITERALS; for the language, values of
+    two kinds are unequal, and a policy that denies where `user.contractor == true` would let "true" through.
     cost: about nanoseconds, at most.
     """
 
     reads: frozenset[Path]
     tested: frozenset[Path]
     sized: frozenset[Path]
+    typed: frozenset[tuple[Path, str]]
     variables: frozenset[str]
     cost: int
 
@@ -107,7 +111,7 @@ class _Node:
 
     size: characters that its value holds at most.  elements: of its value, where that is a list.
     path: set while it is an attribute, or a root alone.  literal: set of a text as written.
-    listed, textual: whether it can only be a list, or a text.
+    listed, textual: whether it can only be a list, or a text.  kind: of LITERALS, of it or of all its elements.
     """
 
     cost: int = STEP
@@ -118,6 +122,7 @@ class _Node:
     literal: str | None = None
     listed: bool = False
     textual: bool = False
+    kind: str = ""
 
 
 def outline(text: str) -> Outline:
@@ -158,6 +163,7 @@ class _Reader:
         self._reads: set[Path] = set()
         self._tested: set[Path] = set()
         self._sized: set[Path] = set()
+        self._typed: set[tuple[Path, str]] = set()
         self._variables: set[str] = set()
 
     def whole(self) -> Outline:
@@ -169,7 +175,8 @@ class _Reader:
                 0, f"the expression may take {node.cost // 1000} us, at most {MOST_COST // 1000} are allowed"
             )
         tested, sized = frozenset(self._tested), frozenset(self._sized)
-        return Outline(frozenset(self._reads) - tested, tested, sized, frozenset(self._variables), node.cost)
+        typed, variables = frozenset(self._typed), frozenset(self._variables)
+        return Outline(frozenset(self._reads) - tested, tested, sized, typed, variables, node.cost)
 
     # Tokens.
 
@@ -225,6 +232,8 @@ class _Reader:
         while (binds := BINDING.get(self._token.text, 0)) >= least and self._token.kind in ("mark", "name"):
             operator = self._take()
             right = self._operation(binds + 1)
+            if operator.text in ("==", "!=", "in"):
+                self._compare(left, right, operator.text == "in")
             textual = operator.text == "+" and (left.textual or right.textual)
             left = self._joined(self._read(left), self._read(right), logical=binds <= 2)
             if binds > 2:
@@ -236,6 +245,12 @@ class _Reader:
                 else:
                     left.size, left.elements = 64, 0
         return left
+
+    def _compare(self, left: _Node, right: _Node, among: bool) -> None:
+        """among: whether `right` is a list, of whose elements one is to equal `left`."""
+        for one, other in ((left, right),) if among else ((left, right), (right, left)):
+            if one.path is not None and other.kind and other.listed is among:
+                self._typed.add((one.path, other.kind))
 
     def _unary(self) -> _Node:
         if self._takes("-"):  # the library takes false for -true, and the least number for its own opposite
@@ -297,11 +312,11 @@ class _Reader:
     def _primary(self) -> _Node:
         token = self._take()
         if token.kind == "number":
-            return _Node()
+            return _Node(kind="number")
         if token.kind == "text":
-            return _Node(size=len(token.text), literal=_decoded(token), textual=True)
+            return _Node(size=len(token.text), literal=_decoded(token), textual=True, kind="text")
         if token.kind == "name" and token.text in CONSTANTS:
-            return _Node()
+            return _Node(kind="" if token.text == "null" else "bool")
         if token.kind == "name" and token.text not in RESERVED:
             return self._called(token) if self._takes("(") else self._named(token.text)
         if token.kind == "mark" and token.text == "(":
@@ -329,6 +344,8 @@ class _Reader:
                 break
         node = self._joined(*nodes, _Node())
         node.elements, node.listed = len(nodes), True
+        kinds = {each.kind for each in nodes}
+        node.kind = kinds.pop() if len(kinds) == 1 else ""
         return node
 
     def _arguments(self) -> list[_Node]:

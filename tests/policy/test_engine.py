@@ -548,3 +548,28 @@ def test_policies_that_together_would_hold_everybody_up_are_not_asked_and_nothin
     assert made.decide(ALICE, INFER, MODEL, Attributes(request={"purpose": "x"})).allowed
     plain = engine(ML, EVERYWHERE, *(Policy(f"p{at}", "allow", "user.level >= 3") for at in range(1_000)))
     assert decide(plain).reason == "policy.missing"
+
+
+@pytest.mark.parametrize(
+    ("condition", "value", "fits"),
+    [
+        ("user.a == true", True, True),
+        ("user.a == true", "true", False),
+        ("true != user.a", 1, False),
+        ("user.a == 3", 3.0, True),
+        ("user.a == -3", "-3", False),
+        ("user.a == 3", True, False),
+        ("user.a == 'x'", ("x",), False),
+        ("user.a in ['x', 'y']", "x", True),
+        ("user.a in ['x', 'y']", ("x",), False),
+        ("user.a in [1, 2]", "1", False),
+        ("has(user.a) && user.a == true", "true", False),
+        ("user.a == 1 || user.a == '1'", "1", True),
+        ("user.a in [1, '1']", "1", True),
+        ("'x' in user.a", ("x",), True),
+        ("user.a == ['x']", ("x",), True),
+    ],
+)
+def test_what_is_compared_with_a_value_of_another_kind_objects(condition: str, value: Any, fits: bool) -> None:
+    made = engine(ML, EVERYWHERE, Policy("p", "deny", condition))
+    assert (decide(made, user(a=value)).reason != "policy.error") is fits
