@@ -48,7 +48,6 @@ MOST_PAGE: Final = 1_000
 LARGEST: Final = 64 << 10  # bytes of one item, as it is kept
 LARGEST_PAGE: Final = 2 << 20  # the same of a page, unless it is a single item
 ATTEMPTS: Final = 5  # at a change, while others write
-LONGEST_SUMMARY: Final = 1_024  # characters of what a record says of a change
 # Kinds of events: of what is made, of what is changed, of what is gone.
 CREATED: Final = {
     "role": "role.created", "group": "group.created", "grant": "grant.created", "policy": "policy.created",
@@ -431,7 +430,7 @@ def _note_fault(text: str) -> str:
 
 
 def _summary(stored: Stored, reason: str) -> str:
-    """What a record says of a change."""
+    """What a record says of a change: all of it, for what is cut off is where somebody would hide a member."""
     item = stored.item
     match item:
         case Role():
@@ -442,8 +441,7 @@ def _summary(stored: Stored, reason: str) -> str:
             said = f"{item.id}: {item.role} on {' '.join(item.resources)} to {' '.join(item.members)}"
         case Policy():
             said = f"{item.name} version {stored.version}: {item.effect}"
-    said = f"{said}; {reason}" if reason else said
-    return said if len(said) <= LONGEST_SUMMARY else f"{said[:LONGEST_SUMMARY]}…"
+    return f"{said}; {reason}" if reason else said
 
 
 def _scope(asked: Asked) -> Scope:

@@ -170,3 +170,10 @@ def test_two_sidecars_at_once_lose_nothing(one: Sidecar, other: Sidecar) -> None
     with one.live.engine() as mine, other.live.engine() as theirs:
         assert mine.tables.snapshot().sequence == theirs.tables.snapshot().sequence
         assert set(mine.tables.snapshot().roles) == set(theirs.tables.snapshot().roles)
+
+
+def test_a_record_says_who_was_given_what_however_much_stands_before_it(one: Sidecar) -> None:
+    resources = (*(f"models/{'m' * 50}-{number}" for number in range(1_000)), "**")
+    one.desk.create(asked(), Grant("g", ("user:login/eve",), "builtin.admin", resources))
+    (event,) = one.recorded
+    assert event.reason == f"g: builtin.admin on {' '.join(resources)} to user:login/eve"
