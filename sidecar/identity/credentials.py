@@ -68,8 +68,8 @@ class Credentials:
         proofs.verify(read)
         if proof.again:
             return self._prove(who)
-        # Twice: a proof may be as much ahead of our clock as behind.
-        used = Bucket(1, max(1, ceil(2 * proofs.window_s)), 1)
+        # Twice, for a proof may be as much ahead of our clock as behind; and a second, for it was looked at before.
+        used = Bucket(1, ceil(2 * proofs.window_s) + 1, 1)
         return Once(
             self._prove(who), Charge(f"{read.thumbprint}\n{read.proof_id}".encode("utf-8", "surrogatepass"), used, 1)
         )

@@ -43,7 +43,8 @@ from sidecar.policy.model import (
     Snapshot,
     Value,
 )
-from sidecar.policy.tables import CostlyError, Rule, Tables
+from sidecar.policy.tables import Rule, Tables
+from sidecar.policy.validate import CostlyError
 
 MOST_CALLERS: Final = 4096
 MOST_DECISIONS: Final = 16384

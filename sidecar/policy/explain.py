@@ -11,7 +11,8 @@ from sidecar.policy import names
 from sidecar.policy.conditions import Outcome
 from sidecar.policy.engine import Caller, Engine, moving_roots, objection
 from sidecar.policy.model import Decision, Grant, Group, Item, Policy, Question, Role
-from sidecar.policy.tables import CostlyError, Key
+from sidecar.policy.tables import Key
+from sidecar.policy.validate import CostlyError
 
 State: TypeAlias = Literal["active", "not begun", "expired", "another resource"]
 MOST_SUGGESTED: Final = 5

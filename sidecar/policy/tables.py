@@ -8,28 +8,18 @@ from operator import attrgetter
 from typing import Final, TypeAlias, TypeVar
 
 from interceptors.access import SENSITIVE
-from interceptors.contract import Code
 from interceptors.facts import Principal
-from sidecar.errors import SidecarError
 from sidecar.policy import builtin, names
 from sidecar.policy.conditions import HOLDS, Condition, Outcome, Roots, Scope, condition
 from sidecar.policy.index import ByPattern
 from sidecar.policy.model import NO_OBLIGATIONS, Grant, Group, Item, Policy, Role, Snapshot
-from sidecar.policy.validate import check
+from sidecar.policy.validate import CostlyError, check
 
 AnItem = TypeVar("AnItem", bound=Item)
 Key: TypeAlias = tuple[type[Item], str, str]  # of what kind, tenant, name
 RULE_COST: Final = 1_000  # about nanoseconds to find one that applies, without its condition
 MOST_TOGETHER: Final = 10_000_000  # the same of all that apply to one thing: nobody is served meanwhile
 EARLY: Final = frozenset(("user", "environment"))  # roots of what is known before a call's first message
-
-
-class CostlyError(SidecarError):
-    """More policies apply to one thing than can be asked of each message about it."""
-
-    code = Code.FAILED_PRECONDITION
-    public = "the policies about this take too long together"
-    wire_reason = "POLICY_COSTLY"
 
 
 class Rule:

@@ -32,6 +32,14 @@ class PolicyError(SidecarError):
         super().__init__("; ".join(f"{field}: {problem}" for field, problem in self.faults))
 
 
+class CostlyError(SidecarError):
+    """More policies apply to one thing than can be asked of each message about it."""
+
+    code: ClassVar[Code] = Code.FAILED_PRECONDITION
+    public: ClassVar[str] = "the policies about this take too long together"
+    wire_reason: ClassVar[str] = "POLICY_COSTLY"
+
+
 def check(item: Item) -> None:
     """Raises PolicyError with every fault."""
     found = tuple(faults(item))

@@ -13,8 +13,7 @@ from interceptors.facts import Principal
 from sidecar.policy.engine import Engine
 from sidecar.policy.explain import explain, reach
 from sidecar.policy.model import Attributes, Decision, Grant, Group, Item, Policy, Question, Role, Snapshot
-from sidecar.policy.tables import CostlyError
-from sidecar.policy.validate import PolicyError
+from sidecar.policy.validate import CostlyError, PolicyError
 
 MODEL = "tenants/default/models/fraud-1"
 DATASET = "tenants/default/datasets/d"
