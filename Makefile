@@ -11,7 +11,7 @@ STUBS := clients/python/langtrain/v1
 PROMISED := proto/baseline.binpb
 
 COMPILED_TESTS ?= tests/interceptors tests/relay tests/limits tests/audit/test_lines.py tests/telemetry/test_meter.py \
-	tests/fuzz/test_differential.py tests/fuzz/test_targets.py
+	tests/fuzz/test_differential.py tests/fuzz/test_targets.py tests/policy tests/identity
 FUZZ_SECONDS ?= 1200
 FUZZED := server_frames client_frames header_blocks messages timeout metadata config
 SOAK_SECONDS ?= 1800

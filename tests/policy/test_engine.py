@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -510,6 +510,19 @@ def test_what_has_no_name_is_denied(permission: str, resource: str, reason: str)
     assert decide(made, permission=permission, resource=resource) == Decision(False, f"policy.{reason}")
 
 
+class Broken(Mapping[str, Any]):
+    """Attributes that cannot be read."""
+
+    def __getitem__(self, name: str) -> Any:
+        raise RuntimeError("broken")
+
+    def __iter__(self) -> Iterator[str]:
+        raise RuntimeError("broken")
+
+    def __len__(self) -> int:
+        return 1
+
+
 def test_an_error_of_the_engine_denies() -> None:
     made = engine(ML, EVERYWHERE, Policy("p", "allow", "environment.time.getHours() < 24"))
     assert allows(made)
@@ -517,11 +530,9 @@ def test_an_error_of_the_engine_denies() -> None:
     made.put(Policy("q", "allow", "user.a == 1"))
     unhashable: Any = Principal("user", "user:okta/alice", attributes=(("a", ["x"]),))  # type: ignore[arg-type]
     assert decide(made, who=unhashable) == Decision(False, "policy.internal", until=-math.inf)
-    nothing: Any = None
-    assert not decide(made, who=nothing).allowed
-    assert not made.decide(ALICE, INFER, MODEL, nothing).allowed
-    assert not made.decide(ALICE, nothing, MODEL).allowed
-    assert not made.decide(ALICE, INFER, nothing).allowed
+    made.drop(Policy, "default", "q")
+    for broken in (Attributes(Broken()), Attributes({}, {}, Broken())):
+        assert made.decide(ALICE, INFER, MODEL, broken) == Decision(False, "policy.internal", until=-math.inf)
 
 
 def test_what_is_remembered_is_bounded() -> None:
