@@ -63,7 +63,11 @@ def main() -> int:
     except BenchError as error:
         print(f"bench access failed: {error}", file=sys.stderr)
         return 1
-    found = [*_of_calls(rounds), first_sight(arguments.rounds)]
+    asked = [
+        COMMAND,
+        *(f"--{name} {value:g}" for name, value in (("rounds", arguments.rounds), ("scale", arguments.scale))),
+    ]
+    found = [{**each, "command": " ".join(asked)} for each in (*_of_calls(rounds), first_sight(arguments.rounds))]
     for each in found:
         print(f"{each['metric']}: {each['value']:g} {each['unit']}{'' if each.get('met', True) else '  MISSED'}")
     record = {
