@@ -114,7 +114,7 @@ def run(stage: Stage, given: Given) -> list[Figure]:
     found = []
     try:
         with scene_of(stage, tokens, {"url": served.url, "refresh": "10s"}) as (scene, desk, _):
-            folder = Path(scene.config["state"]["directory"])
+            folder = Path(scene.config["state"]["directory"]) / "store"
             honest = {
                 "key": ready(desk.key), "token": ready(lambda: desk.token(tokens)), "grant": ready(desk.granted),
             }  # fmt: skip
@@ -190,11 +190,11 @@ def _stopped(scene: Scene) -> Iterator[None]:
 @contextmanager
 def _spoilt(scene: Scene, folder: Path) -> Iterator[None]:
     """The database's files overwritten, and whoever has them open killed; afterwards they are as they were."""
-    pid = services(scene)
-    os.kill(pid, signal.SIGSTOP)
     files = [file for file in folder.glob("state.db*") if file.is_file()]
     if not files:
         raise BenchError(f"expected a database in {folder}, came {sorted(file.name for file in folder.iterdir())}")
+    pid = services(scene)
+    os.kill(pid, signal.SIGSTOP)
     kept = folder / "kept"
     kept.mkdir(exist_ok=True)
     for file in files:
