@@ -26,6 +26,7 @@ from interceptors.facts import PeerCertificate
 from interceptors.identify import Identify
 from interceptors.record import Record
 from interceptors.sequences import KEY, Sequences
+from interceptors.tokens import Tokens
 from interceptors.trace import Trace
 from interceptors.visible import Visible
 from sidecar.build import of as build
@@ -119,17 +120,20 @@ class Recorder:
 class Bench:
     """varying: whether every call has header values of its own, put into the HPACK table, as real clients have.
 
-    access: roles and policies that decide as well.
+    access: roles and policies that decide as well.  tokens: who knows callers by `token`, which comes with each call.
     """
 
-    def __init__(self, varying: bool, access: Access | None = None) -> None:
+    def __init__(
+        self, varying: bool, access: Access | None = None, tokens: Tokens | None = None, token: str = ""
+    ) -> None:
         self._random = Random(1)
         self._varying = varying
+        self._beside = ((b"authorization", f"Bearer {token}".encode()),) if token else ()
         loop: Any = Loop()
         self._loop = loop
         self.recorder: Any = Recorder()
-        rules = (Rule(("spiffe://example.org/bench/*",), (METHOD,)),)
-        trace, identify = Trace(self._random.randbytes, 0.0), Identify(["example.org"])
+        rules = (Rule(("spiffe://example.org/bench/*", "user:bench/*"), (METHOD,)),)
+        trace, identify = Trace(self._random.randbytes, 0.0), Identify(["example.org"], tokens=tokens)
         chain = Chain([trace, identify, Authorize(rules, access=access), Visible(), Sequences(bytes(KEY)), Record()])
         no_answers: Any = None
         relay = Relay(
@@ -172,7 +176,7 @@ class Bench:
         fields = (
             (b":method", b"POST"), (b":scheme", b"https"), (b":path", PATH), (b":authority", b"localhost"),
             (b"content-type", b"application/grpc"), (b"te", b"trailers"), (b"user-agent", b"grpc-python/1.0"),
-            (b"traceparent", f"00-{trace}-{span}-00".encode()),
+            (b"traceparent", f"00-{trace}-{span}-00".encode()), *self._beside,
         )  # fmt: skip
         if not self._varying:
             return fields

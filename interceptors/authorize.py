@@ -40,6 +40,7 @@ MOST_DECISIONS: Final = 16384  # remembered by principal and method
 # ModelMesh (KServe) sends a call to the model that these name, whatever its message says.
 ROUTING: Final = frozenset((b"mm-model-id", b"mm-vmodel-id"))
 ROUTING_BINARY: Final = frozenset((b"mm-model-id-bin", b"mm-vmodel-id-bin"))
+ROUTES: Final = ROUTING | ROUTING_BINARY
 
 NO_PRINCIPAL: Final = Deny(Code.UNAUTHENTICATED, "authorize.no_principal", "client identity required")
 NO_RULE: Final = Deny(Code.PERMISSION_DENIED, "authorize.no_rule", "permission denied")
@@ -124,9 +125,9 @@ class Authorize(Interceptor):
         """Under roles and policies. permit: what is granted without them."""
         routed: tuple[ModelName, ...] = ()
         for name, value in call.headers.fields:
-            if name in ROUTING_BINARY:
-                return MODEL
-            if name in ROUTING:
+            if name in ROUTES:
+                if name in ROUTING_BINARY:
+                    return MODEL
                 routed = (*routed, ModelName(value.decode()))
         decided = Decided(access, principal, call.method.permission, permit, routed)
         denied = decided.begin(call)

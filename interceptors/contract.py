@@ -97,10 +97,16 @@ class Codec(Protocol):
         """The serialized form of what `decode` gave. Raises CodecError."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, init=False, unsafe_hash=True)
 class ModelName:
+    """Never changed; not frozen, and made by a constructor that is compiled, for one is made with every message."""
+
     name: str
-    version: str = ""
+    version: str
+
+    def __init__(self, name: str, version: str = "") -> None:
+        self.name = name
+        self.version = version
 
 
 OPAQUE: Final = "upstream.opaque"  # the permission that methods need of which nothing is known
@@ -179,13 +185,18 @@ class Headers:
 
     def get(self, name: bytes) -> bytes | None:
         """The first value of `name`, or None."""
-        for key, value in self.fields:
+        if name not in self.without:
+            for key, value in self.given:
+                if key == name:
+                    return value
+        for key, value in self.added:
             if key == name:
                 return value
         return None
 
     def all(self, name: bytes) -> tuple[bytes, ...]:
-        return tuple([value for key, value in self.fields if key == name])
+        given = () if name in self.without else self.given
+        return tuple([value for fields in (given, self.added) for key, value in fields if key == name])
 
     def set(self, name: bytes, value: bytes) -> None:
         """Replace every value of `name` by one. Raises ValueError for what may not travel in a header."""
@@ -485,7 +496,7 @@ class Call:
             self.faults += (fault,)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, init=False, eq=False)
 class Outcome:
     """How a call ended.
 
@@ -498,10 +509,28 @@ class Outcome:
     status: int
     denied: Deny | None
     seconds: float
-    requests: int = 0
-    responses: int = 0
-    cancelled: bool = False
-    cause: str = ""
+    requests: int
+    responses: int
+    cancelled: bool
+    cause: str
+
+    def __init__(
+        self,
+        status: int,
+        denied: Deny | None,
+        seconds: float,
+        requests: int = 0,
+        responses: int = 0,
+        cancelled: bool = False,
+        cause: str = "",
+    ) -> None:
+        self.status = status
+        self.denied = denied
+        self.seconds = seconds
+        self.requests = requests
+        self.responses = responses
+        self.cancelled = cancelled
+        self.cause = cause
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

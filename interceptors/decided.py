@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from math import inf
-from typing import Final
+from typing import Final, TypeAlias
 
 from interceptors.access import About, Access, Decision
 from interceptors.bounded import Bounded
@@ -19,6 +19,7 @@ UNDECIDED: Final = frozenset(("policy.stale", "policy.damaged"))
 MODEL: Final = Deny(Code.PERMISSION_DENIED, "authorize.model", PERMISSION_DENIED)
 MOST_ASKED: Final = 64  # permissions on models that an open call rests on; a stream may name any number
 MFA: Final = "require:mfa"  # met by callers whose token says so
+Asked: TypeAlias = tuple[str, str, str, bool]  # permission, model, version, whether there is a model
 # As Triton reads a version (C's strtol): blanks before it, a sign, zeros and whatever stands behind count for nothing.
 NUMBER: Final = re.compile(r"[ \t-\r]*([+-]?[0-9]+)")
 METHODS: Final = "amr"  # the attribute that lists how a caller was authenticated (RFC 8176), where an issuer may set it
@@ -31,7 +32,7 @@ class Decided:
     routed: models that metadata names.  until: Unix seconds, from which what the call rests on may not hold any more.
     """
 
-    __slots__ = ("_asked", "access", "permission", "permit", "principal", "routed", "until")
+    __slots__ = ("_asked", "_first", "access", "permission", "permit", "principal", "routed", "until")
 
     def __init__(
         self, access: Access, principal: Principal, permission: str, permit: Permit, routed: tuple[ModelName, ...]
@@ -42,7 +43,8 @@ class Decided:
         self.permit = permit
         self.routed = routed
         self.until = inf
-        self._asked: Bounded[tuple[str, str, str, bool], About] = Bounded(MOST_ASKED)
+        self._first: tuple[Asked, About] | None = None
+        self._asked: Bounded[Asked, About] | None = None  # where there is more than the first
 
     def begin(self, call: Call) -> Deny | None:
         """Why the call may not begin, or None."""
@@ -79,7 +81,8 @@ class Decided:
         decision = self._begin(call)
         if not decision.allowed:
             return _denial(decision.reason)
-        for key, about in self._asked.items():
+        asked = (() if self._first is None else (self._first,)) if self._asked is None else self._asked.items()
+        for key, about in asked:
             denied = self._denied(call, key[0], about)
             if denied is not None:
                 return denied
@@ -106,8 +109,18 @@ class Decided:
     def _ask(self, call: Call, permission: str, about: About) -> Deny | None:
         model = about.model
         key = (permission, "", "", False) if model is None else (permission, model.name, model.version, True)
-        self._asked.keep(key, about)
+        self._rest_on(key, about)
         return self._denied(call, permission, about)
+
+    def _rest_on(self, key: Asked, about: About) -> None:
+        """Most calls ask once, and need no map."""
+        if self._first is None or (self._asked is None and self._first[0] == key):
+            self._first = key, about
+            return
+        if self._asked is None:
+            self._asked = Bounded(MOST_ASKED)
+            self._asked.keep(*self._first)
+        self._asked.keep(key, about)
 
     def _denied(self, call: Call, permission: str, about: About) -> Deny | None:
         model = about.model

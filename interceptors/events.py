@@ -12,7 +12,7 @@ class Durability(Enum):
     BATCH = "batch"  # on disk with the next group
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Event:
     """One fact for the audit trail. Holds no content, no secret and no credential.
 
@@ -22,25 +22,64 @@ class Event:
     status: gRPC status, -1 where there is none.
     fold: events of one kind, source and reason within a window are counted into one, so that the
     unauthenticated cannot fill the disk; count tells how many it stands for.
+    Never changed; made by a constructor that is compiled, for one is made with every call.
     """
 
     kind: str
     time: float
-    durability: Durability = Durability.BATCH
-    tenant: str = "default"
-    principal: str = ""
-    source: str = ""
-    method: str = ""
-    model: str = ""
-    status: int = -1
-    reason: str = ""
-    would_deny: str = ""
-    seconds: float = 0.0
-    requests: int = 0
-    responses: int = 0
-    trace_id: str = ""
-    fold: bool = False
-    count: int = 1
+    durability: Durability
+    tenant: str
+    principal: str
+    source: str
+    method: str
+    model: str
+    status: int
+    reason: str
+    would_deny: str
+    seconds: float
+    requests: int
+    responses: int
+    trace_id: str
+    fold: bool
+    count: int
+
+    def __init__(
+        self,
+        kind: str,
+        time: float,
+        durability: Durability = Durability.BATCH,
+        tenant: str = "default",
+        principal: str = "",
+        source: str = "",
+        method: str = "",
+        model: str = "",
+        status: int = -1,
+        reason: str = "",
+        would_deny: str = "",
+        seconds: float = 0.0,
+        requests: int = 0,
+        responses: int = 0,
+        trace_id: str = "",
+        fold: bool = False,
+        count: int = 1,
+    ) -> None:
+        self.kind = kind
+        self.time = time
+        self.durability = durability
+        self.tenant = tenant
+        self.principal = principal
+        self.source = source
+        self.method = method
+        self.model = model
+        self.status = status
+        self.reason = reason
+        self.would_deny = would_deny
+        self.seconds = seconds
+        self.requests = requests
+        self.responses = responses
+        self.trace_id = trace_id
+        self.fold = fold
+        self.count = count
 
 
 class Travel(NamedTuple):

@@ -70,12 +70,12 @@ class KeyGrant:
     resources: tuple[str, ...]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class TraceContext:
     """The sidecar's own span within a W3C trace. Ids are lower-case hex of 16 and 8 bytes.
 
     parent_id: the caller's span, "" when the trace begins here.  sampled: the W3C flag.
-    Never changed once put; not frozen, for one is made with every call and freezing triples its price.
+    Never changed once put; not frozen, and made by a constructor that is compiled, for one is made with every call.
     """
 
     trace_id: str
@@ -83,13 +83,26 @@ class TraceContext:
     parent_id: str
     sampled: bool
 
+    def __init__(self, trace_id: str, span_id: str, parent_id: str, sampled: bool) -> None:
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.parent_id = parent_id
+        self.sampled = sampled
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True, init=False)
 class CalledModel:
-    """The model that a call named last, for records; a stream may name several. "" is the server's default."""
+    """The model that a call named last, for records; a stream may name several. "" is the server's default.
+
+    Never changed once put, as TraceContext.
+    """
 
     name: str
     version: str
+
+    def __init__(self, name: str, version: str) -> None:
+        self.name = name
+        self.version = version
 
     @property
     def text(self) -> str:

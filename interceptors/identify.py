@@ -12,6 +12,7 @@ from interceptors.ledger import Ledger, NoLedger, Taken
 from interceptors.tokens import FetchKeys, Finding, KeysWanted, Once, Proof, Proven, Tokens, UseProof
 
 AUTHORIZATION: Final = b"authorization"
+TAKEN_OFF: Final = frozenset((AUTHORIZATION,))
 BEARER: Final = b"bearer"  # RFC 6750 2.1; RFC 9110 11.1: schemes compare without case
 DPOP: Final = b"dpop"  # RFC 9449: the scheme (7.1), and the header with the proof (4.1)
 SCHEME: Final = unauthenticated("scheme")
@@ -82,7 +83,7 @@ class Identify(Interceptor):
             return SCHEME
         if not text:
             return SCHEME
-        call.headers.drop(AUTHORIZATION)
+        call.headers.edit(TAKEN_OFF, ())
         if tokens.proofs:
             call.headers.drop(DPOP)
         certificate = call.peer.certificate

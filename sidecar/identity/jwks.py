@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from joserfc.errors import JoseError
@@ -44,13 +44,14 @@ class VerificationKey:
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """keys: in the set's order.  passed_over: how many the set has beside them."""
+    """keys: in the set's order.  passed_over: how many the set has beside them.  thumbprints: of all keys."""
 
     keys: tuple[VerificationKey, ...]
     passed_over: int = 0
+    thumbprints: frozenset[str] = field(init=False)
 
-    def has(self, thumbprint: str) -> bool:
-        return any(key.thumbprint == thumbprint for key in self.keys)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "thumbprints", frozenset(key.thumbprint for key in self.keys))
 
     def find(self, key_id: str, algorithm: str) -> tuple[VerificationKey, ...]:
         """The keys that may have signed a token. key_id: "" where the token names none: then all of its kind."""

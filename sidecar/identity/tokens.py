@@ -89,7 +89,7 @@ class Tokens:
         # INVARIANT: nothing below is remembered. Time, keys, revocations and who presents it change under a token.
         if now >= who.expires:
             raise TokenError("identify.token_expired")
-        if not self._keys.of(who.issuer, now).has(known.key):
+        if known.key not in self._keys.of(who.issuer, now).thumbprints:
             raise TokenError("identify.token_key_withdrawn")
         if self._revoked(who, known.digest):
             raise TokenError("identify.token_revoked")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from interceptors.access import About
 from interceptors.bounded import Bounded
@@ -169,6 +169,12 @@ class Request(Mapping[str, Value]):
         if len(values) != 1:  # of two, nobody knows which one counts
             raise KeyError(name)
         return values[0].decode("ascii")
+
+    def get(self, name: str, default: Any = None) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            return default
 
     def __iter__(self) -> Iterator[str]:
         return (name for name in (*REQUEST, *self._metadata) if name in self)

@@ -34,8 +34,8 @@ class Known:
     """engine: decides by what is known.  due: Unix seconds, the earliest at which a decision for an open call may be
     another; whoever asks decisions brings it forward, whoever looks after open calls sets it back.
 
-    age: seconds since what was told was known to be so.  changed: told of what is in force now, once it all is.
-    clock: seconds of CLOCK_BOOTTIME.  timer: seconds, for slices.
+    age: seconds since what was told was known to be so, more by the clock's until there is news.  changed: told of what
+    is in force now, once it all is.  clock: seconds of CLOCK_BOOTTIME.  timer: seconds, for slices.
     """
 
     def __init__(
@@ -58,6 +58,8 @@ class Known:
         self._heard: dict[str, bytes | None] = {}
         self._waiting: tuple[dict[str, bytes | None], ...] = ({}, {}, {}, {})  # by their place
         self._since = math.inf  # when the first came that waits and may take something away
+        self._sure_until = NEVER  # until which what is known may be relied upon, whatever comes
+        self._sure_for = 0.0  # by which staleness that was found
         self._touched: set[str | None] = set()  # tenants
         self._scheduled = False
         self._damaged: dict[str, str | None] = {}  # key → tenant, None for any
@@ -73,12 +75,14 @@ class Known:
     def stale(self, max_staleness_s: float) -> bool:
         """Whether something may be otherwise than is known here, or nothing is known yet."""
         now = self._clock()
-        return (
-            now - self._so > max_staleness_s  # of what nobody has told yet as well
-            or now - self._since > max_staleness_s
-            or self._age() > max_staleness_s
-            or not self.begun.is_set()
-        )
+        if now < self._sure_until and max_staleness_s == self._sure_for:
+            return False
+        # Of what nobody has told yet as well, and of what was told and is not in force.
+        oldest = min(self._so, self._since, now - self._age())
+        if now - oldest > max_staleness_s or not self.begun.is_set():
+            return True
+        self._sure_until, self._sure_for = oldest + max_staleness_s, max_staleness_s
+        return False
 
     def listen_so(self, _key: str, value: Any) -> None:
         """value: of `rows.SO`; None where whoever tells has begun anew, and has not read yet."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
@@ -93,23 +93,29 @@ class Snapshot:
 EMPTY: Final = Snapshot()
 
 
-def _nothing() -> Mapping[str, Value]:
-    return NOTHING
-
-
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, init=False, eq=False)
 class Attributes:
     """What is known of a call beside its principal, by the name under which conditions ask.
 
     resource: of the resource, which is `model` or `dataset` as well where it is one; standing decisions are remembered
     for as long as the same object comes, so one that was given is never changed, and other attributes are another
     object.  request, environment: of this call alone.
-    Never changed; not frozen, for one is made with every message and freezing triples its price.
+    Never changed; not frozen, and made by a constructor that is compiled, for one is made with every message.
     """
 
-    resource: Mapping[str, Value] = field(default_factory=_nothing)
-    request: Mapping[str, Value] = field(default_factory=_nothing)
-    environment: Mapping[str, Value] = field(default_factory=_nothing)
+    resource: Mapping[str, Value]
+    request: Mapping[str, Value]
+    environment: Mapping[str, Value]
+
+    def __init__(
+        self,
+        resource: Mapping[str, Value] = NOTHING,
+        request: Mapping[str, Value] = NOTHING,
+        environment: Mapping[str, Value] = NOTHING,
+    ) -> None:
+        self.resource = resource
+        self.request = request
+        self.environment = environment
 
 
 NO_ATTRIBUTES: Final = Attributes()

@@ -165,7 +165,7 @@ class Exchange:
         self.chain_s = relay.timer() - self._began
         if result is None and method.unary_request and not call.obligations and call.expires == _NEVER:
             pass  # opened upstream when the request is whole
-        elif isinstance(result, Generator):
+        elif result is not None and isinstance(result, Generator):
             side.wait()
             self.drive(result, self._started)
         else:

@@ -10,6 +10,7 @@ import os
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
@@ -25,6 +26,9 @@ _STATM: Final = Path("/proc/self/statm")
 
 
 Gauge: TypeAlias = tuple[Metric, Labels]
+
+# CLOCK_BOOTTIME's seconds, which all processes of a host agree on.
+boot_clock: Final[Callable[[], float]] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
 
 class Timer(Protocol):
@@ -88,11 +92,6 @@ class Pulse:
         for (metric, labels), look in self._gauges.items():
             self._board.set(metric, look(), labels)
         self._board.cells[self._memory] = resident()
-
-
-def boot_clock() -> float:
-    """CLOCK_BOOTTIME's seconds, which all processes of a host agree on."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def resident() -> float:

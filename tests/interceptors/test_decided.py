@@ -357,7 +357,7 @@ def test_several_factors_are_what_a_token_says(methods: Any, met: bool) -> None:
 def test_what_may_have_changed_is_not_relied_upon() -> None:
     scene = Scene(ML, ANYWHERE, rules=[FREE])
     session = scene.open(b"m")
-    scene.at.age = STALENESS_S + 1
+    scene.at.clock += STALENESS_S + 1
     stale = Deny(Code.UNAVAILABLE, "policy.stale", "permission cannot be decided at the moment")
     assert scene.run(INFER, b"m").denied == stale
     assert again(session) == "policy.stale"

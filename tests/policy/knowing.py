@@ -19,14 +19,16 @@ NOBODY: Final = About(None, 0)
 
 
 class Knowing:
-    """known: what is tested.  clock, age: seconds.  changed: whom it told of.  slow: a row fills a slice."""
+    """known: what is tested.  clock, heard: seconds, now and when it was last told.  changed: whom it told of.
+
+    slow: a row fills a slice.
+    """
 
     def __init__(self, slow: bool = False) -> None:
-        self.clock = 1_000.0
-        self.age = 0.0
+        self.clock = self.heard = 1_000.0
         self.changed: list[Collection[str] | None] = []
         timer = itertools.count().__next__ if slow else time.perf_counter
-        self.known = Known(lambda: self.age, self.changed.append, lambda: self.clock, timer)
+        self.known = Known(lambda: self.clock - self.heard, self.changed.append, lambda: self.clock, timer)
 
     def tell(self, *items: Item, gone: Collection[str] = ()) -> None:
         """Of all this, as of now, and return once it is in force."""
@@ -37,10 +39,15 @@ class Knowing:
         async def run() -> None:
             for key, row in told:
                 self.known.listen(key, row)
-            self.known.listen_so(rows.SO, (self.clock, 1.0))
+            self.know()
             await settled()
 
+        self.heard = self.clock
         asyncio.run(run())
+
+    def know(self) -> None:
+        """Whoever tells has read what there is."""
+        self.known.listen_so(rows.SO, (self.clock, 1.0))
 
     def doubt(self, tenant: str = "default") -> str:
         return self.known.doubt(tenant, STALENESS_S)

@@ -80,12 +80,14 @@ def test_it_is_told_of_whose_things_changed() -> None:
 def test_what_may_have_changed_is_not_relied_upon(what: str) -> None:
     at = Knowing()
     at.tell(ML, GRANT)
+    at.clock += STALENESS_S
+    assert at.doubt() == ""
+    at.clock += 0.001
     if what == "age":
-        at.age = STALENESS_S + 0.001
+        at.know()
     else:
-        at.clock += STALENESS_S + 0.001
+        at.heard = at.clock
     assert at.doubt() == "policy.stale"
-    at.age = 0.0
     at.tell()
     assert at.doubt() == ""
 
@@ -127,7 +129,8 @@ def test_what_waits_only_to_be_granted_leaves_no_doubt() -> None:
         for _ in range(len(grants) + 2):
             await asyncio.sleep(0)
         at.clock += STALENESS_S + 0.001
-        at.known.listen_so(rows.SO, (at.clock, 1.0))
+        at.heard = at.clock
+        at.know()
         assert at.doubt() == ""
 
     asyncio.run(run())
@@ -261,7 +264,8 @@ def test_what_is_not_put_in_force_in_time_is_not_relied_upon() -> None:
         for item in (ML, GRANT):
             at.known.listen(key(item), None)
         at.clock += STALENESS_S + 0.001
-        at.known.listen_so(rows.SO, (at.clock, 1.0))
+        at.heard = at.clock
+        at.know()
         assert at.doubt() == "policy.stale"
         await settled()
         assert at.doubt() == ""
