@@ -448,7 +448,7 @@ def test_the_time_of_day_may_end_an_open_call_at_any_time() -> None:
 def test_of_a_stream_that_names_any_number_of_models_not_all_are_kept() -> None:
     scene = Scene(ML, ANYWHERE)
     session = scene.open(*(f"m{number}".encode() for number in range(MOST_ASKED + 10)))
-    assert len(session.call.get(Decided)._asked) == MOST_ASKED
+    assert len(session.call.get(Decided)._asked or ()) == MOST_ASKED
 
 
 def test_messages_are_looked_at_whatever_the_method() -> None:
