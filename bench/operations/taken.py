@@ -145,7 +145,7 @@ class Desk:
 
         def take() -> None:
             if by_role:
-                self.policies.DeleteRole(policies.DeleteRoleRequest(name=role), timeout=LIMIT_S)
+                self.policies.DeleteRole(policies.DeleteRoleRequest(name=role, force=True), timeout=LIMIT_S)
             else:
                 self.policies.RevokeGrant(policies.RevokeGrantRequest(grant_id=role), timeout=LIMIT_S)
 

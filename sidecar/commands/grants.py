@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sidecar.commands.connected import Span, connected
+from sidecar.commands.roles import AllowLockout
 
 if TYPE_CHECKING:
     from langtrain import auth
@@ -50,9 +51,12 @@ def create(
     obligation: Annotated[
         list[str] | None, typer.Option("--obligation", help='What a call must meet: "redact:pii".')
     ] = None,
+    allow_lockout: AllowLockout = False,
 ) -> Any:
     """Give members a role on resources, until it expires by itself."""
-    return roles.grant(role, member, resource, expires_in, reason, approver, obligations=obligation or ())
+    return roles.grant(
+        role, member, resource, expires_in, reason, approver, obligations=obligation or (), allow_lockout=allow_lockout
+    )
 
 
 @app.command()
@@ -61,6 +65,7 @@ def revoke(
     roles: "auth.RoleManager",
     grant_id: GrantId,
     reason: Annotated[str, typer.Option(help="For the record.")] = "",
+    allow_lockout: AllowLockout = False,
 ) -> Any:
     """For good. Open calls that rest on it end."""
-    return roles.revoke(grant_id, reason)
+    return roles.revoke(grant_id, reason, allow_lockout)

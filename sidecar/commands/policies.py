@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sidecar.commands.connected import connected
-from sidecar.commands.roles import Description, Name, Version
+from sidecar.commands.roles import AllowLockout, Description, Name, Version
 
 if TYPE_CHECKING:
     from langtrain import iam
@@ -63,10 +63,11 @@ def create(
     resource: Resources = None,
     obligation: Obligations = None,
     description: Description = "",
+    allow_lockout: AllowLockout = False,
 ) -> Any:
     """Make one. The same again changes nothing; another of its name is an error."""
     return policies.add_policy(
-        name, condition, effect.value, permission or (), resource or (), obligation or (), description
+        name, condition, effect.value, permission or (), resource or (), obligation or (), description, allow_lockout
     )
 
 
@@ -82,11 +83,13 @@ def update(
     obligation: Obligations = None,
     description: Description = "",
     version: Version = 0,
+    allow_lockout: AllowLockout = False,
 ) -> Any:
     """Put all of one anew."""
     return policies.update_policy(
-        name, condition, effect.value, permission or (), resource or (), obligation or (), description, version
-    )
+        name, condition, effect.value, permission or (), resource or (), obligation or (), description, version,
+        allow_lockout,
+    )  # fmt: skip
 
 
 @app.command()

@@ -18,6 +18,9 @@ Permissions = Annotated[
 ]
 Description = Annotated[str, typer.Option(help="For people.")]
 Version = Annotated[int, typer.Option(help="Only where it has this version; 0 for any.")]
+AllowLockout = Annotated[
+    bool, typer.Option("--allow-lockout", help="Also where you lose by it what you need to undo it.")
+]
 
 
 @app.command("list")
@@ -44,14 +47,25 @@ def create(roles: "auth.RoleManager", name: Name, permission: Permissions, descr
 @app.command()
 @connected
 def update(
-    roles: "auth.RoleManager", name: Name, permission: Permissions, description: Description = "", version: Version = 0
+    roles: "auth.RoleManager",
+    name: Name,
+    permission: Permissions,
+    description: Description = "",
+    version: Version = 0,
+    allow_lockout: AllowLockout = False,
 ) -> Any:
     """Put all of one anew."""
-    return roles.update_role(name, permission, description, version)
+    return roles.update_role(name, permission, description, version, allow_lockout)
 
 
 @app.command()
 @connected
-def delete(roles: "auth.RoleManager", name: Name, version: Version = 0) -> Any:
-    """Its grants give nothing from then on."""
-    return roles.delete_role(name, version)
+def delete(
+    roles: "auth.RoleManager",
+    name: Name,
+    version: Version = 0,
+    force: Annotated[bool, typer.Option("--force", help="Revoke the grants that give it as well.")] = False,
+    allow_lockout: AllowLockout = False,
+) -> Any:
+    """Take one away; refused while grants give it."""
+    return roles.delete_role(name, version, force, allow_lockout)

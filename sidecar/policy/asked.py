@@ -52,6 +52,14 @@ class TooManyError(SidecarError):
     wire_reason = "POLICY_TOO_MANY"
 
 
+class InUseError(RequestError):
+    """Grants name it. Left behind, they would give something again as soon as there is another of its name."""
+
+    code = Code.FAILED_PRECONDITION
+    public = "grants name it"
+    wire_reason = "POLICY_IN_USE"
+
+
 class EscalationError(RequestError):
     """Whoever asks does not have what he would give. faults: of each permission, which the caller learns."""
 
@@ -60,13 +68,25 @@ class EscalationError(RequestError):
     wire_reason = "POLICY_ESCALATION"
 
 
+class LockoutError(RequestError):
+    """Whoever asks could not undo it."""
+
+    code = Code.FAILED_PRECONDITION
+    public = "you could not undo it"
+    wire_reason = "POLICY_LOCKOUT"
+
+
 class Asked(NamedTuple):
-    """key: of idempotency, "" for none.  digest: SHA-256 of the request without it."""
+    """key: of idempotency, "" for none.  digest: SHA-256 of the request without it.
+
+    allow_lockout: it is to be done although whoever asks could not undo it.
+    """
 
     caller: Caller
     method: str
     key: str = ""
     digest: bytes = b""
+    allow_lockout: bool = False
 
     @property
     def principal(self) -> Principal:

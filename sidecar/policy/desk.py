@@ -14,13 +14,15 @@ from functools import partial
 from typing import Final, NamedTuple, TypeVar
 from uuid import UUID
 
-from interceptors.events import Durability, Event
 from sidecar.errors import RequestError
-from sidecar.policy import builtin, giving, names, rows
+from sidecar.logs import Log
+from sidecar.policy import builtin, giving, lockout, names, records, rows
 from sidecar.policy.asked import (
     Asked,
     EscalationError,
     ExistsError,
+    InUseError,
+    LockoutError,
     NotFoundError,
     TooManyError,
     UnchangeableError,
@@ -32,7 +34,8 @@ from sidecar.policy.engine import Engine
 from sidecar.policy.giving import Given
 from sidecar.policy.live import Live
 from sidecar.policy.model import Grant, Group, Item, Policy, Role
-from sidecar.policy.rows import Key
+from sidecar.policy.records import Written
+from sidecar.policy.rows import KINDS, Key
 from sidecar.policy.store_sql import PolicyReading, PolicyStore, Stored
 from sidecar.policy.validate import LONGEST_NOTE, Fault, faults
 from sidecar.state import idempotency
@@ -40,20 +43,17 @@ from sidecar.state.idempotency import Scope
 from sidecar.state.outbox import Outbox
 from sidecar.state.ports import DEADLINE_S, ConflictError, StateTimeoutError, Store, Transaction
 
+log = Log("policy")
+
 T = TypeVar("T")
 
 RESERVED: Final = (builtin.RESERVED, CONFIG)
 MOST: Final = {"role": 1_000, "group": 10_000, "grant": 200_000, "policy": 20_000}  # of one tenant
 MOST_PAGE: Final = 1_000
+MOST_ALONG: Final = 1_000  # grants that go along with a role or a group: all writers wait meanwhile
 LARGEST: Final = 64 << 10  # bytes of one item, as it is kept
 LARGEST_PAGE: Final = 2 << 20  # the same of a page, unless it is a single item
 ATTEMPTS: Final = 5  # at a change, while others write
-# Kinds of events: of what is made, of what is changed, of what is gone.
-CREATED: Final = {
-    "role": "role.created", "group": "group.created", "grant": "grant.created", "policy": "policy.created",
-}  # fmt: skip
-UPDATED: Final = {"role": "role.updated", "group": "group.updated", "policy": "policy.updated"}
-GONE: Final = {"role": "role.deleted", "group": "group.deleted", "grant": "grant.revoked", "policy": "policy.deleted"}
 
 
 class Page(NamedTuple):
@@ -88,7 +88,7 @@ class PolicyDesk:
     def create(self, asked: Asked, item: Item, description: str = "") -> Stored:
         """item: a grant without an id gets one.
 
-        Raises RequestError with every fault, ExistsError, TooManyError and EscalationError.
+        Raises RequestError with every fault, ExistsError, TooManyError, EscalationError and LockoutError.
         """
         now, who = self._clock(), asked.caller.name
         if isinstance(item, Grant) and not item.id:
@@ -96,53 +96,62 @@ class PolicyDesk:
         key = rows.key(item)
         self._check(item, description)
 
-        def decide(engine: Engine) -> None:
+        def decide(engine: Engine) -> str:
             if engine.tables.get(type(item), key.tenant, key.name) is not None:
                 raise ExistsError(f"{key} is there")
             if self._live.count(key.kind, key.tenant) >= MOST[key.kind]:
                 raise TooManyError(f"tenant {key.tenant} has {MOST[key.kind]} of kind {key.kind}")
             _refer(engine, item, now)
             _permit(engine, asked, item, None, now)
+            return lockout.lost(engine, asked.principal, asked.caller.source, [item], [], now)
 
-        def write(store: PolicyStore) -> Stored:
+        def write(store: PolicyStore) -> list[Written]:
+            if used := store.using(key, 1):
+                raise InUseError([(f"{key.kind}.name", _left_behind(used[0]))])
             version = 1 + store.last_version(key.tenant, key.name) if isinstance(item, Policy) else 1
             stored = Stored(_numbered(item, version), version, description, now, who, now, who)
             store.put(stored)
-            return stored
+            return [Written(None, stored)]
 
-        return self._do(asked, key.kind, decide, write, lambda stored: self._event(asked, CREATED, stored))
+        return self._do(asked, key.kind, decide, write)
 
     def update(self, asked: Asked, item: Role | Group | Policy, description: str, version: int) -> Stored:
         """Put it in the place of the one of its name. version: of that, 0 for any.
 
-        Raises RequestError with every fault, NotFoundError, VersionError, UnchangeableError and EscalationError.
+        Raises RequestError with every fault, NotFoundError, VersionError, UnchangeableError, EscalationError and
+        LockoutError.
         """
         now, key = self._clock(), rows.key(item)
         self._check_version(key.kind, version)
         self._changeable(key)
         self._check(item, description)
 
-        def decide(engine: Engine) -> None:
+        def decide(engine: Engine) -> str:
             before = engine.tables.get(type(item), key.tenant, key.name)
             if before is None:
                 raise NotFoundError(f"there is no {key}")
             _permit(engine, asked, item, before, now)
+            if isinstance(before, Policy) and _numbered(item, before.version) == before:
+                return ""
+            return lockout.lost(engine, asked.principal, asked.caller.source, [item], [], now)
 
-        def write(store: PolicyStore) -> Stored:
+        def write(store: PolicyStore) -> list[Written]:
             before = _found(store.get(key), key, version)
             new = before.version + 1
             stored = before._replace(
                 item=_numbered(item, new), version=new, description=description, updated=now, updater=asked.caller.name
             )
             store.put(stored)
-            return stored
+            return [Written(before, stored)]
 
-        return self._do(asked, key.kind, decide, write, lambda stored: self._event(asked, UPDATED, stored))
+        return self._do(asked, key.kind, decide, write)
 
-    def remove(self, asked: Asked, kind: str, name: str, version: int = 0, reason: str = "") -> None:
-        """version: that it must have, 0 for any.  reason: for the record.
+    def remove(
+        self, asked: Asked, kind: str, name: str, version: int = 0, reason: str = "", force: bool = False
+    ) -> None:
+        """version: that it must have, 0 for any.  reason: for the record.  force: also where grants name it.
 
-        Raises NotFoundError, VersionError, UnchangeableError and RequestError.
+        Raises NotFoundError, VersionError, UnchangeableError, InUseError, LockoutError and RequestError.
         """
         key = Key(kind, asked.caller.tenant, name)
         self._check_version("", version)
@@ -151,12 +160,19 @@ class PolicyDesk:
         self._changeable(key)
         _plain(key)
 
-        def write(store: PolicyStore) -> Stored:
-            stored = _found(store.get(key), key, version)
-            store.remove(key)
-            return stored
+        now = self._clock()
 
-        self._do(asked, kind, lambda engine: None, write, lambda stored: self._event(asked, GONE, stored, reason))
+        def decide(engine: Engine) -> str:
+            gone = [(KINDS[kind], key.tenant, key.name)]
+            return lockout.lost(engine, asked.principal, asked.caller.source, [], gone, now)
+
+        def write(store: PolicyStore) -> list[Written]:
+            stored = _found(store.get(key), key, version)
+            along = _released(store, key, force, now, asked.caller.name)
+            store.remove(key)
+            return [*along, Written(stored, None)]
+
+        self._do(asked, kind, decide, write, reason)
 
     def get(self, asked: Asked, kind: str, name: str, version: int = 0) -> Stored:
         """version: of a policy, as it is or was; 0 for the last. Raises NotFoundError."""
@@ -208,16 +224,17 @@ class PolicyDesk:
         self,
         asked: Asked,
         kind: str,
-        decide: Callable[[Engine], None],
-        write: Callable[[PolicyStore], Stored],
-        event: Callable[[Stored], Event],
+        decide: Callable[[Engine], str],
+        write: Callable[[PolicyStore], list[Written]],
+        reason: str = "",
     ) -> Stored:
-        """decide: raises what forbids it.  event: what is recorded of it, unless it was done before."""
+        """decide: raises what forbids it, and says what whoever asks would lose by it.  write: what was asked for comes
+        last.  reason: for the record."""
 
-        def change(transaction: Transaction) -> Stored:
-            stored = write(PolicyStore(transaction))
-            self._outbox.put(transaction, event(stored))
-            return stored
+        def change(lost: str, transaction: Transaction) -> Stored:
+            written, now = write(PolicyStore(transaction)), self._clock()
+            self._outbox.put(transaction, *(records.event(asked, each, now, reason, lost) for each in written))
+            return written[-1].stored
 
         if not self._writing.acquire(timeout=DEADLINE_S):
             raise StateTimeoutError("other changes of policies are made, and they take long")
@@ -229,19 +246,24 @@ class PolicyDesk:
         return stored
 
     def _attempts(
-        self, asked: Asked, kind: str, decide: Callable[[Engine], None], change: Callable[[Transaction], Stored]
+        self, asked: Asked, kind: str, decide: Callable[[Engine], str], change: Callable[[str, Transaction], Stored]
     ) -> Stored:
         for _ in range(ATTEMPTS):
             known = self._store.read(partial(self._recalled, asked, kind)) if asked.key else None
             if known is not None:
                 return known
             with self._live.engine() as engine:
-                decide(engine)
+                lost = decide(engine)
                 sequence = engine.tables.sequence
+            if lost and not asked.allow_lockout:
+                raise LockoutError([("allow_lockout", f"expected true, for {lost}")])
             try:
-                return self._outbox.commit(partial(self._change, asked, kind, sequence, change))
+                stored = self._outbox.commit(partial(self._change, asked, kind, sequence, partial(change, lost)))
             except _MovedError:
                 continue
+            if lost:
+                log.warning("lockout_allowed", method=asked.method, caller=asked.caller.name, detail=lost)
+            return stored
         raise ConflictError(f"others have changed policies in each of {ATTEMPTS} attempts")
 
     def _change(
@@ -265,13 +287,6 @@ class PolicyDesk:
             return None
         key = Key(kind, asked.caller.tenant, name.decode())
         return _found(PolicyReading(reading).get(key), key, 0)
-
-    def _event(self, asked: Asked, kinds: dict[str, str], stored: Stored, reason: str = "") -> Event:
-        caller, key = asked.caller, rows.key(stored.item)
-        return Event(
-            kinds[key.kind], self._clock(), Durability.COMMIT, caller.tenant, caller.name, caller.source, asked.method,
-            reason=_summary(stored, reason),
-        )  # fmt: skip
 
     # --- what may be asked --------------------------------------------------------------------------------------
 
@@ -416,6 +431,42 @@ def _permit(engine: Engine, asked: Asked, item: Item, before: Item | None, now: 
         raise EscalationError(found)
 
 
+def _released(store: PolicyStore, key: Key, force: bool, now: float, who: str) -> list[Written]:
+    """Let go of a role or a group by all grants that name it. Raises InUseError where that is too much, or not asked.
+
+    Those that are past give nothing, and go in any case.
+    """
+    using = store.using(key, MOST_ALONG + 1)
+    if len(using) > MOST_ALONG:
+        raise InUseError([("name", f"more than {MOST_ALONG} grants name {key}, revoke some first")])
+    in_use = sum(_expires(each) > now for each in using)
+    if in_use and not force:
+        raise InUseError([("name", f"{in_use} grants name {key}: revoke them, or set force")])
+    return [_let_go(store, each, key, now, who) for each in using]
+
+
+def _let_go(store: PolicyStore, stored: Stored, key: Key, now: float, who: str) -> Written:
+    grant = stored.item
+    assert isinstance(grant, Grant)
+    left = tuple(member for member in grant.members if key.kind == "group" and member != f"{names.GROUP}{key.name}")
+    if not left or grant.expires <= now:
+        store.remove(rows.key(grant))
+        return Written(stored, None)
+    item, version = dataclasses.replace(grant, members=left), stored.version + 1
+    kept = stored._replace(item=item, version=version, updated=now, updater=who)
+    store.put(kept)
+    return Written(stored, kept)
+
+
+def _expires(stored: Stored) -> float:
+    assert isinstance(stored.item, Grant)
+    return stored.item.expires
+
+
+def _left_behind(stored: Stored) -> str:
+    return f"grant {rows.key(stored.item).name!r} still names one that was deleted, revoke it first"
+
+
 def _where(scope: str) -> str:
     return f" for as long, or with no more obligations, on {scope}" if scope else ""
 
@@ -427,21 +478,6 @@ def _note_fault(text: str) -> str:
     if not text.replace("\n", " ").isprintable():
         return "expected printable characters and line breaks"
     return ""
-
-
-def _summary(stored: Stored, reason: str) -> str:
-    """What a record says of a change: all of it, for what is cut off is where somebody would hide a member."""
-    item = stored.item
-    match item:
-        case Role():
-            said = f"{item.name} version {stored.version}: {' '.join(item.permissions)}"
-        case Group():
-            said = f"{item.name} version {stored.version}: {' '.join(item.members)}"
-        case Grant():
-            said = f"{item.id}: {item.role} on {' '.join(item.resources)} to {' '.join(item.members)}"
-        case Policy():
-            said = f"{item.name} version {stored.version}: {item.effect}"
-    return f"{said}; {reason}" if reason else said
 
 
 def _scope(asked: Asked) -> Scope:

@@ -115,11 +115,11 @@ def simulate(engine: Engine, put: Iterable[Item], drop: Iterable[Key], questions
     The change is made and taken back. Raises PolicyError, and then as well.
     """
     before = [_decided(engine, question) for question in questions]
-    with _changed(engine, put, drop):
+    with changed(engine, put, drop):
         after = [_decided(engine, question) for question in questions]
     asked = [Changed(*each) for each in zip(questions, before, after, strict=True)]
-    changed = (each for each in asked if _outcome(each.before) != _outcome(each.after))
-    return Simulated(tuple(changed), sum(bool(each.before.missing or each.after.missing) for each in asked))
+    others = (each for each in asked if _outcome(each.before) != _outcome(each.after))
+    return Simulated(tuple(others), sum(bool(each.before.missing or each.after.missing) for each in asked))
 
 
 def _outcome(decision: Decision) -> tuple[bool, frozenset[str]]:
@@ -127,7 +127,8 @@ def _outcome(decision: Decision) -> tuple[bool, frozenset[str]]:
 
 
 @contextmanager
-def _changed(engine: Engine, put: Iterable[Item], drop: Iterable[Key]) -> Iterator[None]:
+def changed(engine: Engine, put: Iterable[Item], drop: Iterable[Key]) -> Iterator[None]:
+    """As if it had been made, and taken back afterwards. Raises PolicyError, and then as well."""
     undo: list[tuple[Key, Item | None]] = []
     try:
         for key in drop:

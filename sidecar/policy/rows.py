@@ -48,12 +48,17 @@ def read_key(text: str) -> Key:
 
 
 def encode(item: Item) -> bytes:
+    return json.dumps(plain(item), separators=(",", ":")).encode()
+
+
+def plain(item: Item) -> dict[str, Any]:
+    """Its fields, but for those that are as they are where nothing is said."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(item):
         value = getattr(item, field.name)
         if field.default is dataclasses.MISSING or value != field.default:
             values[field.name] = sorted(value) if field.name in _SETS else value
-    return json.dumps(values, separators=(",", ":")).encode()
+    return values
 
 
 def decode(kind: str, row: bytes) -> Item:

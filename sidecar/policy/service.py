@@ -74,7 +74,13 @@ class PolicyService(PolicyServiceServicer):
         return pb.UpdateRoleResponse(role=messages.role(self._desk.update(asked, role, said.description, said.version)))
 
     def DeleteRole(self, request: pb.DeleteRoleRequest, context: grpc.ServicerContext) -> pb.DeleteRoleResponse:
-        self._desk.remove(_asked(context, "DeleteRole"), "role", request.name, request.version)
+        self._desk.remove(
+            _asked(context, "DeleteRole", allow_lockout=request.allow_lockout),
+            "role",
+            request.name,
+            request.version,
+            force=request.force,
+        )
         return pb.DeleteRoleResponse()
 
     def GetRole(self, request: pb.GetRoleRequest, context: grpc.ServicerContext) -> pb.GetRoleResponse:
@@ -98,7 +104,13 @@ class PolicyService(PolicyServiceServicer):
         return pb.UpdateGroupResponse(group=messages.group(updated))
 
     def DeleteGroup(self, request: pb.DeleteGroupRequest, context: grpc.ServicerContext) -> pb.DeleteGroupResponse:
-        self._desk.remove(_asked(context, "DeleteGroup"), "group", request.name, request.version)
+        self._desk.remove(
+            _asked(context, "DeleteGroup", allow_lockout=request.allow_lockout),
+            "group",
+            request.name,
+            request.version,
+            force=request.force,
+        )
         return pb.DeleteGroupResponse()
 
     def GetGroup(self, request: pb.GetGroupRequest, context: grpc.ServicerContext) -> pb.GetGroupResponse:
@@ -117,7 +129,8 @@ class PolicyService(PolicyServiceServicer):
         return pb.CreateGrantResponse(grant=messages.grant(self._desk.create(asked, grant)))
 
     def RevokeGrant(self, request: pb.RevokeGrantRequest, context: grpc.ServicerContext) -> pb.RevokeGrantResponse:
-        self._desk.remove(_asked(context, "RevokeGrant"), "grant", request.grant_id, reason=request.reason)
+        asked = _asked(context, "RevokeGrant", allow_lockout=request.allow_lockout)
+        self._desk.remove(asked, "grant", request.grant_id, reason=request.reason)
         return pb.RevokeGrantResponse()
 
     def GetGrant(self, request: pb.GetGrantRequest, context: grpc.ServicerContext) -> pb.GetGrantResponse:
@@ -216,13 +229,16 @@ def page_size(said: int) -> int:
     return said or PAGE
 
 
-def _asked(context: grpc.ServicerContext, method: str, request: Message | None = None) -> Asked:
-    """request: one that changes something, with an idempotency key or without."""
+def _asked(
+    context: grpc.ServicerContext, method: str, request: Message | None = None, allow_lockout: bool = False
+) -> Asked:
+    """request: one that changes something under an idempotency key, and says itself what it allows, if anything."""
     caller = caller_of(context)
     if request is None:
-        return Asked(caller, SERVICE + method)
+        return Asked(caller, SERVICE + method, allow_lockout=allow_lockout)
     bare = type(request)()
     bare.CopyFrom(request)
     bare.ClearField("idempotency_key")
     digest = hashlib.sha256(bare.SerializeToString(deterministic=True)).digest()
-    return Asked(caller, SERVICE + method, getattr(request, "idempotency_key"), digest)  # noqa: B009 - of each of them
+    key: str = getattr(request, "idempotency_key")  # noqa: B009 - of each of them
+    return Asked(caller, SERVICE + method, key, digest, getattr(request, "allow_lockout", False))

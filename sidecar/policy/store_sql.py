@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from sidecar.policy import rows
 from sidecar.policy.model import Grant, Item, Policy
+from sidecar.policy.names import GROUP
 from sidecar.policy.rows import Key
 from sidecar.state.ports import Reading, Row, Transaction
 
@@ -64,6 +65,13 @@ class PolicyReading:
         if role:
             sql, values = sql + OF_ROLE, [*values, role]
         return [_stored(row) for row in self._reading.rows(sql + " ORDER BY name LIMIT ?", *values, most)]
+
+    def using(self, key: Key, most: int) -> list[Stored]:
+        """Grants that name a role or a group, by id; none of any other kind of thing."""
+        after = Key("grant", key.tenant, "")
+        if key.kind == "role":
+            return self.page(after, most, role=key.name)
+        return self.page(after, most, member=f"{GROUP}{key.name}") if key.kind == "group" else []
 
     def version(self, tenant: str, name: str, version: int) -> Stored | None:
         """What a policy is or was."""

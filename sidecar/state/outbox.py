@@ -58,11 +58,12 @@ class Outbox:
     def close(self) -> None:
         self._upkeep.close()
 
-    def put(self, transaction: Transaction, event: Event) -> None:
+    def put(self, transaction: Transaction, *events: Event) -> None:
         """To be recorded once the transaction, of a work that was given to `write`, is committed."""
-        transaction.run("UPDATE head SET outbox = outbox + 1")
-        ((number,),) = transaction.rows("SELECT outbox FROM head")
-        transaction.run("INSERT INTO outbox (number, owner, event) VALUES (?, ?, ?)", number, self._owner, _text(event))
+        transaction.run("UPDATE head SET outbox = outbox + ?", len(events))
+        ((last,),) = transaction.rows("SELECT outbox FROM head")
+        rows = [(number, self._owner, _text(event)) for number, event in enumerate(events, last - len(events) + 1)]
+        transaction.run_many("INSERT INTO outbox (number, owner, event) VALUES (?, ?, ?)", rows)
 
     def write(self, work: Callable[[Transaction], T], deadline_s: float = DEADLINE_S) -> T:
         """As Store.write; when it returns, all that was put by now is durable in the audit trail.

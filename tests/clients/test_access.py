@@ -59,6 +59,16 @@ def struct(**values: Any) -> Struct:
         ),
         (roles.delete_role("r", 3), pb.DeleteRoleRequest(name="r", version=3)),
         (
+            roles.delete_role("r", force=True, allow_lockout=True),
+            pb.DeleteRoleRequest(name="r", force=True, allow_lockout=True),
+        ),
+        (
+            roles.update_role("r", (), allow_lockout=True),
+            pb.UpdateRoleRequest(role=pb.Role(name="r"), allow_lockout=True),
+        ),
+        (roles.delete_group("g", force=True), pb.DeleteGroupRequest(name="g", force=True)),
+        (roles.revoke("g-1", allow_lockout=True), pb.RevokeGrantRequest(grant_id="g-1", allow_lockout=True)),
+        (
             roles.create_group("g", ["spiffe://example.org/*", "login/*"]),
             pb.CreateGroupRequest(group=pb.Group(name="g", members=["spiffe://example.org/*", "user:login/*"])),
         ),
@@ -99,6 +109,10 @@ def struct(**values: Any) -> Struct:
             policies.update_policy("p", version=2),
             pb.UpdatePolicyRequest(policy=pb.Policy(name="p", effect=pb.EFFECT_ALLOW, version=2)),
         ),
+        (
+            policies.add_policy("p", allow_lockout=True),
+            pb.CreatePolicyRequest(policy=pb.Policy(name="p", effect=pb.EFFECT_ALLOW), allow_lockout=True),
+        ),
         (policies.get_policy("p", 2), pb.GetPolicyRequest(name="p", version=2)),
         (
             policies.check("a", "models.read", "models/m", ["r"], {"level": 3}, {"request": {"n": 1}}, NOON),
@@ -123,6 +137,12 @@ def struct(**values: Any) -> Struct:
         (
             policies.simulate(put_policies=[policies.policy("p")], delete_roles=["r"]),
             pb.SimulateRequest(put_policies=[pb.Policy(name="p", effect=pb.EFFECT_ALLOW)], delete_roles=["r"]),
+        ),
+        (
+            policies.simulate(delete_grants=["g"], since=NOON, most_questions=10, most_changed=5),
+            pb.SimulateRequest(
+                delete_grants=["g"], since=Timestamp(seconds=int(NOON.timestamp())), most_questions=10, most_changed=5
+            ),
         ),
     ],
 )

@@ -87,8 +87,9 @@ class Client:
         return made
 
     def policy(self, name: str, condition: str, effect: pb.Effect.ValueType = pb.EFFECT_DENY, **more: Any) -> pb.Policy:
+        """One that may shut out whoever makes it, too: see `test_lockout`."""
         said = pb.Policy(name=name, effect=effect, condition=condition, **more)
-        made: pb.Policy = self.CreatePolicy(pb.CreatePolicyRequest(policy=said)).policy
+        made: pb.Policy = self.CreatePolicy(pb.CreatePolicyRequest(policy=said, allow_lockout=True)).policy
         return made
 
     def may(self, principal: str, permission: str, resource: str = "models/fraud-1") -> bool:

@@ -94,14 +94,24 @@ def _taking(make: Callable[P, M]) -> Callable[[Callable[[M], Steps[R]]], Callabl
     return decorate
 
 
-@_taking(policy)
-def add_policy(wanted: pb.Policy) -> Steps[pb.Policy]:
+def add_policy(
+    name: str,
+    condition: str = "",
+    effect: Effect = "allow",
+    permissions: Iterable[str] = (),
+    resources: Iterable[str] = (),
+    obligations: Iterable[str] = (),
+    description: str = "",
+    allow_lockout: bool = False,
+) -> Steps[pb.Policy]:
     """Make a policy, or find it made with the same content. Arguments as of `policy`.
 
-    Raises AlreadyExistsError where it has other content.
+    allow_lockout: also where it may keep the caller from deleting it; without it that is a PreconditionError.
+    Raises AlreadyExistsError where there is one of other content.
     """
+    wanted = policy(name, condition, effect, permissions, resources, obligations, description)
     try:
-        response: pb.CreatePolicyResponse = yield pb.CreatePolicyRequest(policy=wanted)
+        response: pb.CreatePolicyResponse = yield pb.CreatePolicyRequest(policy=wanted, allow_lockout=allow_lockout)
     except AlreadyExistsError as error:
         found = yield from get_policy(wanted.name)
         same_or_raise(error, "policy", "update_policy", found, wanted)
@@ -109,13 +119,23 @@ def add_policy(wanted: pb.Policy) -> Steps[pb.Policy]:
     return response.policy
 
 
-@_taking(policy)
-def update_policy(wanted: pb.Policy) -> Steps[pb.Policy]:
-    """Put all of a policy anew. Arguments as of `policy`.
+def update_policy(
+    name: str,
+    condition: str = "",
+    effect: Effect = "allow",
+    permissions: Iterable[str] = (),
+    resources: Iterable[str] = (),
+    obligations: Iterable[str] = (),
+    description: str = "",
+    version: int = 0,
+    allow_lockout: bool = False,
+) -> Steps[pb.Policy]:
+    """Put all of a policy anew. Arguments as of `policy`; allow_lockout as of `add_policy`.
 
     version: the one that it replaces, 0 for any. Raises ConflictError where it is another.
     """
-    response: pb.UpdatePolicyResponse = yield pb.UpdatePolicyRequest(policy=wanted)
+    wanted = policy(name, condition, effect, permissions, resources, obligations, description, version)
+    response: pb.UpdatePolicyResponse = yield pb.UpdatePolicyRequest(policy=wanted, allow_lockout=allow_lockout)
     return response.policy
 
 
@@ -175,11 +195,17 @@ def simulate(
     delete_grants: Iterable[str] = (),
     delete_policies: Iterable[str] = (),
     questions: Iterable[pb.Question] = (),
+    since: datetime | timedelta | None = None,
+    until: datetime | timedelta | None = None,
+    most_questions: int = 0,
+    most_changed: int = 0,
 ) -> Steps[pb.SimulateResponse]:
     """Which decisions would be others, were a change made that is not made.
 
     put_…: in place of what has their names.  delete_…: names, of grants ids.
-    questions: the calls; where there are none, those that the sidecar has recorded of late.
+    questions: the calls; where there are none, those that the sidecar has recorded of late, from `since` on and before
+    `until`: aware times, or spans from now on, negative ones.  most_questions, most_changed: how many are looked at and
+    told; 0 for 1,000.
     """
     response: pb.SimulateResponse = yield pb.SimulateRequest(
         put_roles=put_roles,
@@ -189,6 +215,10 @@ def simulate(
         delete_grants=delete_grants,
         delete_policies=delete_policies,
         questions=questions,
+        since=timestamp(since),
+        until=timestamp(until),
+        most_questions=most_questions,
+        most_changed=most_changed,
     )
     return response
 

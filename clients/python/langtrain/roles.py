@@ -28,16 +28,24 @@ def create_role(name: str, permissions: Iterable[str], description: str = "") ->
     return response.role
 
 
-def update_role(name: str, permissions: Iterable[str], description: str = "", version: int = 0) -> Steps[pb.Role]:
-    """Put all of a role anew. version: the one that it replaces, 0 for any; ConflictError where it is another."""
+def update_role(
+    name: str, permissions: Iterable[str], description: str = "", version: int = 0, allow_lockout: bool = False
+) -> Steps[pb.Role]:
+    """Put all of a role anew. version: the one that it replaces, 0 for any; ConflictError where it is another.
+
+    allow_lockout: also where the caller loses by it what he needs to undo it; without it that is a PreconditionError.
+    """
     role = pb.Role(name=name, permissions=permissions, description=description, version=version)
-    response: pb.UpdateRoleResponse = yield pb.UpdateRoleRequest(role=role)
+    response: pb.UpdateRoleResponse = yield pb.UpdateRoleRequest(role=role, allow_lockout=allow_lockout)
     return response.role
 
 
-def delete_role(name: str, version: int = 0) -> Steps[None]:
-    """Its grants give nothing from then on. version: as of `update_role`."""
-    yield pb.DeleteRoleRequest(name=name, version=version)
+def delete_role(name: str, version: int = 0, force: bool = False, allow_lockout: bool = False) -> Steps[None]:
+    """version, allow_lockout: as of `update_role`.
+
+    force: revoke its grants as well; without it a role that is granted is a PreconditionError, which says how often.
+    """
+    yield pb.DeleteRoleRequest(name=name, version=version, force=force, allow_lockout=allow_lockout)
 
 
 def get_role(name: str) -> Steps[pb.Role]:
@@ -66,15 +74,18 @@ def create_group(name: str, members: Iterable[str], description: str = "") -> St
     return response.group
 
 
-def update_group(name: str, members: Iterable[str], description: str = "", version: int = 0) -> Steps[pb.Group]:
-    """Put all of a group anew; version as of `update_role`."""
+def update_group(
+    name: str, members: Iterable[str], description: str = "", version: int = 0, allow_lockout: bool = False
+) -> Steps[pb.Group]:
+    """Put all of a group anew. version, allow_lockout: as of `update_role`."""
     group = pb.Group(name=name, members=map(identity, members), description=description, version=version)
-    response: pb.UpdateGroupResponse = yield pb.UpdateGroupRequest(group=group)
+    response: pb.UpdateGroupResponse = yield pb.UpdateGroupRequest(group=group, allow_lockout=allow_lockout)
     return response.group
 
 
-def delete_group(name: str, version: int = 0) -> Steps[None]:
-    yield pb.DeleteGroupRequest(name=name, version=version)
+def delete_group(name: str, version: int = 0, force: bool = False, allow_lockout: bool = False) -> Steps[None]:
+    """force: take it out of the grants that name it as well.  version, allow_lockout: as of `delete_role`."""
+    yield pb.DeleteGroupRequest(name=name, version=version, force=force, allow_lockout=allow_lockout)
 
 
 def get_group(name: str) -> Steps[pb.Group]:
@@ -96,12 +107,14 @@ def grant(
     begins: datetime | timedelta | None = None,
     obligations: Iterable[str] = (),
     grant_id: str = "",
+    allow_lockout: bool = False,
 ) -> Steps[pb.Grant]:
     """Give members a role on resources; the grant ends by itself when it expires.
 
     members: as of `create_group`, or "group:NAME".  resources: such as "models/fraud-*", children included; "**" for
     everything of the tenant.  expires, begins: aware times, or spans from now on.  obligations: what a call that rests
     on it must meet, such as "redact:pii".  grant_id: chosen by the sidecar where it is left out.
+    allow_lockout: as of `update_role`, for obligations hold for all that a member has.
     """
     wanted = pb.Grant(
         grant_id=grant_id,
@@ -114,13 +127,13 @@ def grant(
         approver=approver,
         obligations=obligations,
     )
-    response: pb.CreateGrantResponse = yield pb.CreateGrantRequest(grant=wanted)
+    response: pb.CreateGrantResponse = yield pb.CreateGrantRequest(grant=wanted, allow_lockout=allow_lockout)
     return response.grant
 
 
-def revoke(grant_id: str, reason: str = "") -> Steps[None]:
-    """For good. Open calls that rest on the grant end."""
-    yield pb.RevokeGrantRequest(grant_id=grant_id, reason=reason)
+def revoke(grant_id: str, reason: str = "", allow_lockout: bool = False) -> Steps[None]:
+    """For good. Open calls that rest on the grant end. allow_lockout: as of `update_role`."""
+    yield pb.RevokeGrantRequest(grant_id=grant_id, reason=reason, allow_lockout=allow_lockout)
 
 
 def get_grant(grant_id: str) -> Steps[pb.Grant]:

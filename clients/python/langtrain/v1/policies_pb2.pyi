@@ -327,7 +327,10 @@ class UpdateRoleRequest(_message.Message):
 
     ROLE_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    ALLOW_LOCKOUT_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
+    allow_lockout: _builtins.bool
+    """Do it although the caller loses by it what he would need to undo it; recorded, and logged."""
     @_builtins.property
     def role(self) -> Global___Role:
         """Whole; its version is the one that it replaces, 0 for any."""
@@ -337,10 +340,11 @@ class UpdateRoleRequest(_message.Message):
         *,
         role: Global___Role | None = ...,
         idempotency_key: _builtins.str = ...,
+        allow_lockout: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_lockout", b"allow_lockout", "idempotency_key", b"idempotency_key", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -372,18 +376,26 @@ class DeleteRoleRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    ALLOW_LOCKOUT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.int
     """That is to be deleted; 0 for any."""
+    force: _builtins.bool
+    """Revoke the grants that give it, 1,000 at most, in the same transaction. Those that are past go in any case."""
+    allow_lockout: _builtins.bool
+    """As of UpdateRole."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         version: _builtins.int = ...,
+        force: _builtins.bool = ...,
+        allow_lockout: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_lockout", b"allow_lockout", "force", b"force", "name", b"name", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -540,7 +552,10 @@ class UpdateGroupRequest(_message.Message):
 
     GROUP_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    ALLOW_LOCKOUT_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
+    allow_lockout: _builtins.bool
+    """As of UpdateRole."""
     @_builtins.property
     def group(self) -> Global___Group:
         """Whole; its version is the one that it replaces, 0 for any."""
@@ -550,10 +565,11 @@ class UpdateGroupRequest(_message.Message):
         *,
         group: Global___Group | None = ...,
         idempotency_key: _builtins.str = ...,
+        allow_lockout: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "idempotency_key", b"idempotency_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_lockout", b"allow_lockout", "group", b"group", "idempotency_key", b"idempotency_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -585,17 +601,27 @@ class DeleteGroupRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    ALLOW_LOCKOUT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.int
+    force: _builtins.bool
+    """Take it out of the grants that name it, 1,000 at most, in the same transaction; one that names nobody else is
+    revoked. Those that are past are revoked in any case.
+    """
+    allow_lockout: _builtins.bool
+    """As of UpdateRole."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         version: _builtins.int = ...,
+        force: _builtins.bool = ...,
+        allow_lockout: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_lockout", b"allow_lockout", "force", b"force", "name", b"name", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -706,7 +732,10 @@ class CreateGrantRequest(_message.Message):
 
     GRANT_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    ALLOW_LOCKOUT_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
+    allow_lockout: _builtins.bool
+    """As of UpdateRole: what the grant obliges to holds for all that the caller has."""
     @_builtins.property
     def grant(self) -> Global___Grant: ...
     def __init__(
@@ -714,10 +743,11 @@ class CreateGrantRequest(_message.Message):
         *,
         grant: Global___Grant | None = ...,
         idempotency_key: _builtins.str = ...,
+        allow_lockout: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant", b"grant", "idempotency_key", b"idempotency_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_lockout", b"allow_lockout", "grant", b"grant", "idempotency_key", b"idempotency_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -749,18 +779,22 @@ class RevokeGrantRequest(_message.Message):
 
     GRANT_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ALLOW_LOCKOUT_FIELD_NUMBER: _builtins.int
     grant_id: _builtins.str
     reason: _builtins.str
     """For the record."""
+    allow_lockout: _builtins.bool
+    """As of UpdateRole."""
     def __init__(
         self,
         *,
         grant_id: _builtins.str = ...,
         reason: _builtins.str = ...,
+        allow_lockout: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grant_id", b"grant_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_lockout", b"allow_lockout", "grant_id", b"grant_id", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -878,7 +912,12 @@ class CreatePolicyRequest(_message.Message):
 
     POLICY_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    ALLOW_LOCKOUT_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
+    allow_lockout: _builtins.bool
+    """As of UpdateRole. Where it cannot be told, for the condition asks for what this service does not know of a call,
+    it counts as lost.
+    """
     @_builtins.property
     def policy(self) -> Global___Policy: ...
     def __init__(
@@ -886,10 +925,11 @@ class CreatePolicyRequest(_message.Message):
         *,
         policy: Global___Policy | None = ...,
         idempotency_key: _builtins.str = ...,
+        allow_lockout: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "policy", b"policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_lockout", b"allow_lockout", "idempotency_key", b"idempotency_key", "policy", b"policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -921,7 +961,12 @@ class UpdatePolicyRequest(_message.Message):
 
     POLICY_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    ALLOW_LOCKOUT_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
+    allow_lockout: _builtins.bool
+    """As of UpdateRole. Where it cannot be told, for the condition asks for what this service does not know of a call,
+    it counts as lost.
+    """
     @_builtins.property
     def policy(self) -> Global___Policy:
         """Whole; its version is the one that it replaces, 0 for any."""
@@ -931,10 +976,11 @@ class UpdatePolicyRequest(_message.Message):
         *,
         policy: Global___Policy | None = ...,
         idempotency_key: _builtins.str = ...,
+        allow_lockout: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "policy", b"policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_lockout", b"allow_lockout", "idempotency_key", b"idempotency_key", "policy", b"policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1465,6 +1511,14 @@ class SimulateRequest(_message.Message):
     DELETE_GRANTS_FIELD_NUMBER: _builtins.int
     DELETE_POLICIES_FIELD_NUMBER: _builtins.int
     QUESTIONS_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    MOST_QUESTIONS_FIELD_NUMBER: _builtins.int
+    MOST_CHANGED_FIELD_NUMBER: _builtins.int
+    most_questions: _builtins.int
+    """How many of the recorded calls are looked at, the last first: 1 to 1,000, which it is where unset."""
+    most_changed: _builtins.int
+    """How many of `changed` are told, what would be denied first: 1 to 1,000, which it is where unset."""
     @_builtins.property
     def put_roles(self) -> _containers.RepeatedCompositeFieldContainer[Global___Role]:
         """A change that is not made: what is put, in place of what has its name, and names of what is deleted."""
@@ -1486,6 +1540,12 @@ class SimulateRequest(_message.Message):
         the environment's time and source; what tokens said of callers, roles included, is not recorded.
         """
 
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Of recorded calls only those from then on, and those before then; unset for any."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -1496,10 +1556,14 @@ class SimulateRequest(_message.Message):
         delete_grants: _abc.Iterable[_builtins.str] | None = ...,
         delete_policies: _abc.Iterable[_builtins.str] | None = ...,
         questions: _abc.Iterable[Global___Question] | None = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        most_questions: _builtins.int = ...,
+        most_changed: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_grants", b"delete_grants", "delete_policies", b"delete_policies", "delete_roles", b"delete_roles", "put_grants", b"put_grants", "put_policies", b"put_policies", "put_roles", b"put_roles", "questions", b"questions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_grants", b"delete_grants", "delete_policies", b"delete_policies", "delete_roles", b"delete_roles", "most_changed", b"most_changed", "most_questions", b"most_questions", "put_grants", b"put_grants", "put_policies", b"put_policies", "put_roles", b"put_roles", "questions", b"questions", "since", b"since", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1535,27 +1599,87 @@ class SimulateResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class Lacking(_message.Message):
+        """An attribute that conditions asked for in vain."""
+
+        DESCRIPTOR: _descriptor.Descriptor
+
+        ATTRIBUTE_FIELD_NUMBER: _builtins.int
+        QUESTIONS_FIELD_NUMBER: _builtins.int
+        attribute: _builtins.str
+        """"user.level"."""
+        questions: _builtins.int
+        """How many questions lack it."""
+        def __init__(
+            self,
+            *,
+            attribute: _builtins.str = ...,
+            questions: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute", b"attribute", "questions", b"questions"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CHANGED_FIELD_NUMBER: _builtins.int
     QUESTIONS_FIELD_NUMBER: _builtins.int
     UNDECIDED_FIELD_NUMBER: _builtins.int
+    LACKING_FIELD_NUMBER: _builtins.int
+    NEWLY_DENIED_FIELD_NUMBER: _builtins.int
+    NEWLY_ALLOWED_FIELD_NUMBER: _builtins.int
+    OTHERWISE_OBLIGED_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    FIRST_FIELD_NUMBER: _builtins.int
+    LAST_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
     questions: _builtins.int
     """How many calls were looked at."""
     undecided: _builtins.int
-    """Of how many of them nothing can be said: a condition asks for an attribute that they lack."""
+    """Of how many of them nothing can be said: a condition asks for an attribute that they lack. None of these is changed."""
+    newly_denied: _builtins.int
+    """How many are allowed and would be denied."""
+    newly_allowed: _builtins.int
+    """How many are denied and would be allowed."""
+    otherwise_obliged: _builtins.int
+    """How many are allowed, and would be so under other obligations."""
+    calls: _builtins.int
+    """Of recorded calls: how many there were for these questions, each of which stands for all that are alike."""
+    more: _builtins.bool
+    """Whether more was recorded than was looked at, from `since` on."""
     @_builtins.property
     def changed(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulateResponse.Changed]:
-        """Those of which the answer would be another."""
+        """Those of which the answer would be another; some, where `most_changed` says so."""
 
+    @_builtins.property
+    def lacking(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulateResponse.Lacking]:
+        """Why: by attribute, what most lack first."""
+
+    @_builtins.property
+    def first(self) -> _timestamp_pb2.Timestamp:
+        """When the first and the last of these were; unset where there was none."""
+
+    @_builtins.property
+    def last(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
         changed: _abc.Iterable[Global___SimulateResponse.Changed] | None = ...,
         questions: _builtins.int = ...,
         undecided: _builtins.int = ...,
+        lacking: _abc.Iterable[Global___SimulateResponse.Lacking] | None = ...,
+        newly_denied: _builtins.int = ...,
+        newly_allowed: _builtins.int = ...,
+        otherwise_obliged: _builtins.int = ...,
+        calls: _builtins.int = ...,
+        first: _timestamp_pb2.Timestamp | None = ...,
+        last: _timestamp_pb2.Timestamp | None = ...,
+        more: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "last", b"last"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "questions", b"questions", "undecided", b"undecided"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "changed", b"changed", "first", b"first", "lacking", b"lacking", "last", b"last", "more", b"more", "newly_allowed", b"newly_allowed", "newly_denied", b"newly_denied", "otherwise_obliged", b"otherwise_obliged", "questions", b"questions", "undecided", b"undecided"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

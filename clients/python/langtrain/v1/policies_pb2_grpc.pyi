@@ -39,13 +39,14 @@ class PolicyServiceStub:
     CreateRole: _grpc.UnaryUnaryMultiCallable[_policies_pb2.CreateRoleRequest, _policies_pb2.CreateRoleResponse]
     UpdateRole: _grpc.UnaryUnaryMultiCallable[_policies_pb2.UpdateRoleRequest, _policies_pb2.UpdateRoleResponse]
     DeleteRole: _grpc.UnaryUnaryMultiCallable[_policies_pb2.DeleteRoleRequest, _policies_pb2.DeleteRoleResponse]
-    """Its grants give nothing from then on."""
+    """Refused while grants give it, FAILED_PRECONDITION, unless `force` revokes these as well."""
     GetRole: _grpc.UnaryUnaryMultiCallable[_policies_pb2.GetRoleRequest, _policies_pb2.GetRoleResponse]
     ListRoles: _grpc.UnaryUnaryMultiCallable[_policies_pb2.ListRolesRequest, _policies_pb2.ListRolesResponse]
     """By name, those that every tenant has first."""
     CreateGroup: _grpc.UnaryUnaryMultiCallable[_policies_pb2.CreateGroupRequest, _policies_pb2.CreateGroupResponse]
     UpdateGroup: _grpc.UnaryUnaryMultiCallable[_policies_pb2.UpdateGroupRequest, _policies_pb2.UpdateGroupResponse]
     DeleteGroup: _grpc.UnaryUnaryMultiCallable[_policies_pb2.DeleteGroupRequest, _policies_pb2.DeleteGroupResponse]
+    """Refused while grants name it, FAILED_PRECONDITION, unless `force` takes it out of these as well."""
     GetGroup: _grpc.UnaryUnaryMultiCallable[_policies_pb2.GetGroupRequest, _policies_pb2.GetGroupResponse]
     ListGroups: _grpc.UnaryUnaryMultiCallable[_policies_pb2.ListGroupsRequest, _policies_pb2.ListGroupsResponse]
     CreateGrant: _grpc.UnaryUnaryMultiCallable[_policies_pb2.CreateGrantRequest, _policies_pb2.CreateGrantResponse]
@@ -83,13 +84,14 @@ class PolicyServiceAsyncStub(PolicyServiceStub):
     CreateRole: _aio.UnaryUnaryMultiCallable[_policies_pb2.CreateRoleRequest, _policies_pb2.CreateRoleResponse]  # type: ignore[assignment]
     UpdateRole: _aio.UnaryUnaryMultiCallable[_policies_pb2.UpdateRoleRequest, _policies_pb2.UpdateRoleResponse]  # type: ignore[assignment]
     DeleteRole: _aio.UnaryUnaryMultiCallable[_policies_pb2.DeleteRoleRequest, _policies_pb2.DeleteRoleResponse]  # type: ignore[assignment]
-    """Its grants give nothing from then on."""
+    """Refused while grants give it, FAILED_PRECONDITION, unless `force` revokes these as well."""
     GetRole: _aio.UnaryUnaryMultiCallable[_policies_pb2.GetRoleRequest, _policies_pb2.GetRoleResponse]  # type: ignore[assignment]
     ListRoles: _aio.UnaryUnaryMultiCallable[_policies_pb2.ListRolesRequest, _policies_pb2.ListRolesResponse]  # type: ignore[assignment]
     """By name, those that every tenant has first."""
     CreateGroup: _aio.UnaryUnaryMultiCallable[_policies_pb2.CreateGroupRequest, _policies_pb2.CreateGroupResponse]  # type: ignore[assignment]
     UpdateGroup: _aio.UnaryUnaryMultiCallable[_policies_pb2.UpdateGroupRequest, _policies_pb2.UpdateGroupResponse]  # type: ignore[assignment]
     DeleteGroup: _aio.UnaryUnaryMultiCallable[_policies_pb2.DeleteGroupRequest, _policies_pb2.DeleteGroupResponse]  # type: ignore[assignment]
+    """Refused while grants name it, FAILED_PRECONDITION, unless `force` takes it out of these as well."""
     GetGroup: _aio.UnaryUnaryMultiCallable[_policies_pb2.GetGroupRequest, _policies_pb2.GetGroupResponse]  # type: ignore[assignment]
     ListGroups: _aio.UnaryUnaryMultiCallable[_policies_pb2.ListGroupsRequest, _policies_pb2.ListGroupsResponse]  # type: ignore[assignment]
     CreateGrant: _aio.UnaryUnaryMultiCallable[_policies_pb2.CreateGrantRequest, _policies_pb2.CreateGrantResponse]  # type: ignore[assignment]
@@ -142,7 +144,7 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _policies_pb2.DeleteRoleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_policies_pb2.DeleteRoleResponse, _abc.Awaitable[_policies_pb2.DeleteRoleResponse]]:
-        """Its grants give nothing from then on."""
+        """Refused while grants give it, FAILED_PRECONDITION, unless `force` revokes these as well."""
 
     @_abc_1.abstractmethod
     def GetRole(
@@ -178,7 +180,8 @@ class PolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _policies_pb2.DeleteGroupRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_policies_pb2.DeleteGroupResponse, _abc.Awaitable[_policies_pb2.DeleteGroupResponse]]: ...
+    ) -> _typing.Union[_policies_pb2.DeleteGroupResponse, _abc.Awaitable[_policies_pb2.DeleteGroupResponse]]:
+        """Refused while grants name it, FAILED_PRECONDITION, unless `force` takes it out of these as well."""
 
     @_abc_1.abstractmethod
     def GetGroup(
