@@ -236,6 +236,7 @@ class PolicyDesk:
             self._outbox.put(transaction, *(records.event(asked, each, now, reason, lost) for each in written))
             return written[-1].stored
 
+        self._live.prepare(asked.caller.tenant)  # no other tenant's writers wait for that
         if not self._writing.acquire(timeout=DEADLINE_S):
             raise StateTimeoutError("other changes of policies are made, and they take long")
         try:
@@ -252,7 +253,7 @@ class PolicyDesk:
             known = self._store.read(partial(self._recalled, asked, kind)) if asked.key else None
             if known is not None:
                 return known
-            with self._live.engine() as engine:
+            with self._live.engine(asked.caller.tenant) as engine:
                 lost = decide(engine)
                 sequence = engine.tables.sequence
             if lost and not asked.allow_lockout:

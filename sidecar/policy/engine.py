@@ -108,14 +108,20 @@ class Engine:
     def put(self, item: Item) -> None:
         """Add `item`, in place of the one of its name. Raises PolicyError, and then nothing has changed."""
         self.tables.put(item)
-        self._forget()
+        self.forget()
+
+    def take(self, item: Item) -> None:
+        """As `put`, of what is known to be valid: `rows.decode` has looked."""
+        self.tables.take(item)
+        self.forget()
 
     def drop(self, kind: type[Item], tenant: str, name: str) -> None:
         """Forget one thing, if it is there. name: a grant's is its id."""
         self.tables.drop(kind, tenant, name)
-        self._forget()
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """What was decided; it takes room, and is decided again."""
         for kept in (
             self._callers, self._granting, self._rules, self._scopes, self._decisions, self._beginnings,
         ):  # fmt: skip

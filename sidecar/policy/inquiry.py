@@ -39,15 +39,16 @@ class Inquiry:
         self._live = live
         self._recorded = recorded
 
-    def check(self, questions: Iterable[Question]) -> list[Decision]:
-        with self._live.engine() as engine:
+    def check(self, tenant: str, questions: Iterable[Question]) -> list[Decision]:
+        """questions: of the tenant's principals."""
+        with self._live.engine(tenant) as engine:
             return [
                 engine.decide(each.principal, each.permission, each.resource, each.attributes, each.now)
                 for each in questions
             ]
 
     def explain(self, question: Question) -> Explanation:
-        with self._live.engine() as engine:
+        with self._live.engine(question.principal.tenant) as engine:
             return explain.explain(engine, question)
 
     def simulate(self, tenant: str, change: Change, questions: Sequence[Question]) -> tuple[Simulated, int]:
@@ -57,7 +58,7 @@ class Inquiry:
         """
         questions = questions or self._recorded(tenant)
         found = _faults(change)
-        with self._live.engine() as engine:
+        with self._live.engine(tenant) as engine:
             for field, key in change.drop:
                 if engine.tables.get(KINDS[key.kind], *key[1:]) is None:
                     found.append((field, f"there is no {key.kind} {key.name[:80]!r}"))
@@ -75,7 +76,7 @@ class Inquiry:
         if names.resource(resource).tenant != tenant:
             raise RequestError([("resource", f"expected one of tenant {tenant}, got {resource[:80]!r}")])
         behind = _read_place(after)
-        with self._live.engine() as engine:
+        with self._live.engine(tenant) as engine:
             reaches = explain.reach(engine, permission, resource, now)
             found = nsmallest(most + 1, (each for each in reaches if _place(each) > behind), key=_place)
         return found[:most], _written(_place(found[most - 1])) if len(found) > most else ""

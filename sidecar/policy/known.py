@@ -154,7 +154,7 @@ class Known:
             item = rows.decode(named.kind, row)
             if rows.key(item) != named:
                 raise ValueError(f"it is of {rows.key(item)}")
-            self.engine.put(item)
+            self.engine.take(item)
         except (PolicyError, ValueError) as error:
             self._drop(named)
             self._doubt(key, named, row, error)

@@ -73,6 +73,7 @@ def _spelt(pattern: str) -> str:
     return re.sub(r"[^*/]+", quoted, pattern)
 
 
+@lru_cache(maxsize=16384)
 def scope(pattern: str, tenant: str) -> str:
     """A pattern of resources as full names have it; short ones are the tenant's. Raises NameFault.
 
@@ -122,7 +123,8 @@ def reaching(permission: str) -> tuple[str, ...]:
 
 def identity(pattern: str) -> str:
     """A pattern of identities as it is compared: hosts in lower case (RFC 4343). Raises NameFault."""
-    kind = next((kind for kind, prefix in KINDS.items() if pattern.startswith(prefix)), None)
-    if kind is None or len(pattern) > LONGEST or pattern == KINDS[kind] or _CONTROL.search(pattern):
+    kind = pattern.partition(":")[0]
+    prefix = KINDS.get(kind, pattern)
+    if pattern == prefix or not pattern.startswith(prefix) or len(pattern) > LONGEST or _CONTROL.search(pattern):
         raise NameFault(" or ".join(f"{prefix}…" for prefix in KINDS.values()))
     return pattern.lower() if kind == "dns" else pattern

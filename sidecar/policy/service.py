@@ -178,14 +178,14 @@ class PolicyService(PolicyServiceServicer):
     def Check(self, request: pb.CheckRequest, context: grpc.ServicerContext) -> pb.CheckResponse:
         asked = _asked(context, "Check")
         question = questions.read_question(request.question, "question.", asked, self._open.clock())
-        (made,) = self._inquiry.check([question])
+        (made,) = self._inquiry.check(asked.caller.tenant, [question])
         return pb.CheckResponse(decision=questions.decision(made, question.now))
 
     def CheckMany(self, request: pb.CheckManyRequest, context: grpc.ServicerContext) -> pb.CheckManyResponse:
         asked = _asked(context, "CheckMany")
         _check_count(len(request.questions), least=1)
         read = questions.read_questions(request.questions, asked, self._open.clock())
-        made = self._inquiry.check(read)
+        made = self._inquiry.check(asked.caller.tenant, read)
         pairs = zip(read, made, strict=True)
         return pb.CheckManyResponse(decisions=[questions.decision(each, question.now) for question, each in pairs])
 

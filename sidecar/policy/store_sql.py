@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Final, NamedTuple
 
 from sidecar.policy import rows
@@ -19,6 +20,8 @@ PAGE: Final = SELECT + "policy_items WHERE kind = ? AND tenant = ? AND name > ?"
 OF_MEMBER: Final = SELECT + (
     "policy_members JOIN policy_items USING (tenant, name) WHERE kind = ? AND tenant = ? AND name > ? AND member = ?"
 )
+BODIES: Final = "SELECT kind, tenant, name, body FROM policy_items"
+OF_TENANT: Final = " WHERE kind = ? AND tenant = ?"
 OF_ROLE: Final = " AND role = ?"
 PUT: Final = """
 INSERT INTO policy_items
@@ -88,10 +91,15 @@ class PolicyReading:
         row = self._reading.row("SELECT max(version) FROM policy_versions WHERE tenant = ? AND name = ?", tenant, name)
         return int(row[0]) if row and row[0] is not None else 0
 
-    def bodies(self) -> Iterator[tuple[Key, bytes]]:
-        """Of everything, never all in memory."""
-        for kind, tenant, name, body in self._reading.stream("SELECT kind, tenant, name, body FROM policy_items"):
-            yield Key(kind, tenant, name), bytes(body)
+    def bodies(self, tenant: str = "") -> Iterator[tuple[Key, bytes]]:
+        """Of everything, or of all that a tenant has; never all in memory."""
+        found = (
+            (self._reading.stream(BODIES + OF_TENANT, kind, tenant) for kind in rows.KINDS)
+            if tenant
+            else [self._reading.stream(BODIES)]
+        )
+        for kind, of, name, body in chain.from_iterable(found):
+            yield Key(kind, of, name), bytes(body)
 
     def moved(self, sequence: int) -> bool:
         """Whether something has changed, or may have, since the change of this number."""

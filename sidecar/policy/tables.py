@@ -85,6 +85,10 @@ class Tables:
     def put(self, item: Item) -> None:
         """Add `item`, in place of the one of its name. Raises PolicyError, and then nothing has changed."""
         check(item)
+        self.take(item)
+
+    def take(self, item: Item) -> None:
+        """As `put`, of what is known to be valid."""
         self.drop(type(item), item.tenant, _name(item))
         self._items[type(item), item.tenant, _name(item)] = item
         match item:

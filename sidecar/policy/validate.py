@@ -40,6 +40,19 @@ class CostlyError(SidecarError):
     wire_reason: ClassVar[str] = "POLICY_COSTLY"
 
 
+def breadth(item: Item) -> int:
+    """In how many places of an index it stands: under each pair of what it names."""
+    match item:
+        case Role():
+            return len(item.permissions)
+        case Group():
+            return len(item.members)
+        case Grant():
+            return len(item.members) * len(item.resources)
+        case Policy():
+            return max(len(item.permissions), 1) * max(len(item.resources), 1)
+
+
 def check(item: Item) -> None:
     """Raises PolicyError with every fault."""
     found = tuple(faults(item))

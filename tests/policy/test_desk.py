@@ -37,8 +37,8 @@ class Interrupted(Live):
         self.meanwhile: list[Callable[[], object]] = []
 
     @contextmanager
-    def engine(self) -> Iterator[Engine]:
-        with super().engine() as engine:
+    def engine(self, tenant: str) -> Iterator[Engine]:
+        with super().engine(tenant) as engine:
             yield engine
         if self.meanwhile:
             self.meanwhile.pop(0)()
@@ -173,6 +173,6 @@ def test_two_sidecars_at_once_lose_nothing(one: Sidecar, other: Sidecar) -> None
         each.join(60)
     assert len(written) == 30
     assert made(one) == sorted(written)
-    with one.live.engine() as mine, other.live.engine() as theirs:
+    with one.live.engine("default") as mine, other.live.engine("default") as theirs:
         assert mine.tables.snapshot().sequence == theirs.tables.snapshot().sequence
         assert set(mine.tables.snapshot().roles) == set(theirs.tables.snapshot().roles)

@@ -174,7 +174,7 @@ def test_many_are_told_a_few_at_a_time(watched: Scene, monkeypatch: pytest.Monke
 
 def decided(live: Live) -> tuple[bool, int]:
     """Whether Ada may read a model, and how many grants the store has."""
-    with live.engine() as engine:
+    with live.engine("default") as engine:
         allowed = engine.decide(ADA, "models.read", "tenants/default/models/m", now=1.0).allowed
     return allowed, live.count("grant", "default")
 

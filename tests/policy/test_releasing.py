@@ -89,7 +89,7 @@ def test_a_group_is_taken_out_of_grants_to_others_too(scene: Scene) -> None:
     recorded = len(scene.recorded)
     scene.admin.DeleteGroup(pb.DeleteGroupRequest(name="team", force=True))
     (left,) = grants(scene)
-    assert (left.grant_id, left.members, left.creator) == (shared.grant_id, [ADA], ADMIN.name)
+    assert (left.grant_id, list(left.members), left.creator) == (shared.grant_id, [ADA], ADMIN.name)
     assert sorted(each.kind for each in scene.recorded[recorded:]) == [
         "grant.revoked", "grant.updated", "group.deleted",
     ]  # fmt: skip
@@ -147,7 +147,7 @@ def test_a_grant_beside_the_deletion_of_its_role_is_decided_again(one: Sidecar, 
 
 def orphans(sidecar: Sidecar) -> list[str]:
     """Grants that name a role which there is not."""
-    with sidecar.live.engine() as engine:
+    with sidecar.live.engine("default") as engine:
         snapshot = engine.tables.snapshot()
     roles = {role.name for role in snapshot.roles}
     return [grant.id for grant in snapshot.grants if not grant.role.startswith("builtin.") and grant.role not in roles]

@@ -105,7 +105,7 @@ def test_what_a_policy_has_been_stays(scene: Scene) -> None:
     policy = scene.admin.policy("late", "user.level < 3", description="first")
     for at in range(3):
         policy.condition, policy.description = f"user.level < {at}", f"then {at}"
-        policy = scene.admin.UpdatePolicy(pb.UpdatePolicyRequest(policy=policy)).policy
+        policy = scene.admin.UpdatePolicy(pb.UpdatePolicyRequest(policy=policy, allow_lockout=True)).policy
     assert (policy.version, policy.updater, policy.effect) == (4, ADMIN.name, pb.EFFECT_DENY)
     scene.admin.DeletePolicy(pb.DeletePolicyRequest(name="late", version=4))
     request = pb.ListPolicyVersionsRequest(name="late", page_size=3)
@@ -149,7 +149,7 @@ def test_what_is_done_once_is_answered_again(scene: Scene) -> None:
         "INVALID_ARGUMENT", "REQUEST_INVALID", ["idempotency_key"],
     )  # fmt: skip
     assert named(refused(lambda: scene.admin.role("fraud", "models.read"))) == ("ALREADY_EXISTS", "POLICY_EXISTS", [])
-    scene.admin.DeleteRole(pb.DeleteRoleRequest(name="fraud"))
+    scene.admin.DeleteRole(pb.DeleteRoleRequest(name="fraud", force=True))
     gone = refused(lambda: scene.admin.role("fraud", "models.read", idempotency_key="k"))
     assert gone.code == "NOT_FOUND"  # what was done then is no more, and is not done again
 
@@ -303,7 +303,9 @@ SURELY = {
     "CreateGrant": pb.CreateGrantRequest(
         grant=pb.Grant(grant_id="g", members=["user:a/b"], role="builtin.viewer", resources=["**"])
     ),
-    "CreatePolicy": pb.CreatePolicyRequest(policy=pb.Policy(name="p", effect=pb.EFFECT_DENY, condition="true")),
+    "CreatePolicy": pb.CreatePolicyRequest(
+        policy=pb.Policy(name="p", effect=pb.EFFECT_DENY, condition="true", permissions=["models.*"])
+    ),
 }
 AGES_AGO, NEVER = Timestamp(seconds=-62_135_596_801), Timestamp(seconds=253_402_300_800)
 
