@@ -252,6 +252,7 @@ class _Worker:
                 REVOCATIONS: self._revoked.listen, REVOCATIONS_SO: self._revoked.listen_so,
                 rows.ITEMS: self._policies.listen, rows.SO: self._policies.listen_so,
             },
+            marks=(SO, REVOCATIONS_SO, rows.SO),
         )  # fmt: skip
         table: dict[type, Answerer] = {
             TakeAll: lambda question: self._ledger.take_all(question.charges),

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import random
 import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,6 +19,7 @@ from sidecar.changes.publisher import Publisher
 from sidecar.internal.marshalled import LENGTH, frame
 
 TOPIC = "keys"
+MARK = "so"  # a topic that says that all keys are told
 
 
 class Clock:
@@ -30,13 +33,15 @@ class Clock:
 class Feed:
     """A publisher, and a follower whose listener writes down what it is told."""
 
-    def __init__(self, **answers: Callable[[Any], Awaitable[None]]) -> None:
+    def __init__(self, slow: bool = False, **answers: Callable[[Any], Awaitable[None]]) -> None:
+        """slow: an entry fills a slice."""
         loop = asyncio.get_running_loop()
         self.clock = Clock()
         self.told: list[tuple[str, Any]] = []
         self.known: dict[str, Any] = {}
         self.publisher = Publisher(loop, self.clock, answers)
-        self.follower = Follower(loop, self.clock, {TOPIC: self._listen})
+        timer = itertools.count().__next__ if slow else time.perf_counter
+        self.follower = Follower(loop, self.clock, {TOPIC: self._listen, MARK: self._listen}, (MARK,), timer)
 
     def _listen(self, key: str, value: Any) -> None:
         self.told.append((key, value))
@@ -44,6 +49,16 @@ class Feed:
             del self.known[key]
         else:
             self.known[key] = value
+
+    async def relinked(self, *changes: tuple[str, str, Any]) -> Publisher:
+        """With another publisher in place of the first, who tells this."""
+        self.publisher.close()
+        await until(lambda: self.follower._socket is None)
+        following = Publisher(asyncio.get_running_loop(), self.clock, {})
+        following.publish(*changes)
+        self.told.clear()
+        self.link(following)
+        return following
 
     def link(self, publisher: Publisher | None = None, buffer: int = 0) -> tuple[socket.socket, socket.socket]:
         one, two = socket.socketpair()
@@ -147,6 +162,75 @@ async def test_what_was_known_stays_and_the_next_publisher_corrects_it() -> None
     feed.link(following)
     await until(lambda: feed.known == {"same": b"2", "new": b"4"})
     assert sorted(feed.told, key=str) == [("gone", None), ("new", b"4")]
+    following.close()
+    feed.close()
+
+
+@looped
+async def test_everything_is_told_a_slice_at_a_time_and_is_known_at_the_end() -> None:
+    feed = Feed(slow=True)
+    feed.publisher.publish((MARK, "all", 1), *((TOPIC, str(at), at) for at in range(5)))
+    feed.link()
+    feed.clock.now += 2
+    feed.publisher.publish((TOPIC, "6", 6))
+    seen = []
+    while not feed.follower.begun.is_set():
+        assert feed.follower.age() == float("inf")
+        seen.append(len(feed.told))
+        await asyncio.sleep(0)
+    assert set(seen) >= {1, 2, 3, 4, 5}  # turns between them
+    await until(lambda: len(feed.told) == 7)
+    assert [key for key, _ in feed.told] == ["0", "1", "2", "3", "4", "all", "6"]
+    feed.close()
+
+
+@looped
+async def test_what_says_that_all_is_told_goes_first_and_comes_last() -> None:
+    feed = Feed(slow=True)
+    feed.publisher.publish((MARK, "all", 1), (TOPIC, "gone", 1), (TOPIC, "same", 2), (TOPIC, "new", 3))
+    feed.link()
+    await until(feed.follower.begun.is_set)
+    following = await feed.relinked((MARK, "all", 1), (TOPIC, "same", 2), (TOPIC, "new", 4))
+    feed.clock.now += 3
+    while len(feed.told) < 4:
+        assert feed.follower.age() == 3.0  # as old as it was before
+        await asyncio.sleep(0)
+    assert feed.told == [("all", None), ("gone", None), ("new", 4), ("all", 1)]
+    await until(lambda: feed.follower.age() < 3.0)
+    following.close()
+    feed.close()
+
+
+@looped
+async def test_where_the_telling_is_cut_off_nothing_says_that_all_is_told() -> None:
+    feed = Feed(slow=True)
+    feed.publisher.publish((MARK, "all", 1), (TOPIC, "a", 1))
+    feed.link()
+    await until(feed.follower.begun.is_set)
+    following = await feed.relinked((MARK, "all", 2), *((TOPIC, f"b{at}", at) for at in range(5)))
+    await until(lambda: "b1" in feed.known)
+    feed.follower._detach()
+    following.close()
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert "all" not in feed.known
+    assert "b4" not in feed.known
+    last = await feed.relinked((MARK, "all", 3), (TOPIC, "b0", 0))
+    await until(lambda: feed.known == {"all": 3, "b0": 0})
+    last.close()
+    feed.close()
+
+
+@looped
+async def test_a_listener_that_fails_in_a_later_slice_ends_it_too() -> None:
+    feed = Feed(slow=True)
+    feed.publisher.publish((TOPIC, "a", 1), (TOPIC, "b", 2))
+    feed.link()
+    await until(feed.follower.begun.is_set)
+    del feed.known["b"]
+    following = await feed.relinked((TOPIC, "new", 1))  # "b" goes, at which the listener raises
+    await until(lambda: feed.follower._socket is None)
+    assert "new" not in feed.known
     following.close()
     feed.close()
 
