@@ -2,7 +2,8 @@
 
 Putting a hundred thousand grants in force takes seconds, so no call waits for more than a slice of it. Few changes make
 one slice. Of many, new policies go first, then what replaces or takes away, and last what only adds: at no moment is
-what is granted elsewhere freer of policies than before or after.
+what is granted elsewhere freer of policies than before or after. Among themselves they keep the order in which they
+were told, which is their writer's: who makes one policy and then loosens another is never without both.
 Used on the event loop's thread.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
@@ -55,8 +57,8 @@ class Known:
         self._telling = False  # whoever tells has told all: not so while another in its place has yet to read it
         self.begun = asyncio.Event()  # everything was put in force once
         self._applied: dict[str, bytes] = {}
-        self._heard: dict[str, bytes | None] = {}
-        self._waiting: tuple[dict[str, bytes | None], ...] = ({}, {}, {}, {})  # by their place
+        self._heard: OrderedDict[str, bytes | None] = OrderedDict()
+        self._waiting: tuple[OrderedDict[str, bytes | None], ...] = tuple(OrderedDict() for _ in range(4))  # by place
         self._since = math.inf  # when the first came that waits and may take something away
         self._sure_until = NEVER  # until which what is known may be relied upon, whatever comes
         self._sure_for = 0.0  # by which staleness that was found
@@ -94,7 +96,8 @@ class Known:
 
     def listen(self, key: str, value: Any) -> None:
         """value: a row; None where the thing is gone."""
-        self._heard[key] = value  # and no more: at once there may be a hundred thousand
+        self._heard[key] = value  # and little more: at once there may be a hundred thousand
+        self._heard.move_to_end(key)
         if self._since == math.inf:
             self._since = self._clock()
         self._soon()
@@ -113,9 +116,9 @@ class Known:
         hurried = bool(self._heard) or any(self._waiting[:_ADDED])
         while self._heard or any(self._waiting):
             if self._heard:
-                self._take_up(*self._heard.popitem())
+                self._take_up(*self._heard.popitem(last=False))
             else:
-                self._put(*next(filter(None, self._waiting)).popitem())
+                self._put(*next(filter(None, self._waiting)).popitem(last=False))
             if self._timer() >= until:
                 break
         waits = bool(self._heard) or any(self._waiting)

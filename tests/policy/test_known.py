@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import socket
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interceptors.facts import Principal
+from sidecar.changes import said
+from sidecar.changes.follower import Follower
 from sidecar.policy import rows
 from sidecar.policy.engine import Engine
 from sidecar.policy.model import Grant, Group, Item, Policy, Role
@@ -145,9 +149,9 @@ class Order:
         known: Any = at.known
         known.engine = self
 
-    def put(self, item: Item) -> None:
+    def take(self, item: Item) -> None:
         self.done.append(f"+{key(item)}")
-        self._engine.put(item)
+        self._engine.take(item)
 
     def drop(self, kind: type[Item], tenant: str, name: str) -> None:
         self.done.append(f"-{name}")
@@ -310,3 +314,62 @@ def test_what_could_not_be_read_is_good_again() -> None:
     at.tell(policy)
     assert at.doubt() == ""
     assert reason(at, granted=True) == "policy.deny"
+
+
+def test_what_is_told_of_policies_acts_in_the_order_in_which_it_was_written() -> None:
+    """A slice at a time: whoever made one policy and then loosened another is never without both."""
+    at = Knowing(slow=True)
+    strict, loose = Policy("old", "deny"), Policy("old", "deny", "false")
+    at.tell(ML, GRANT, strict)
+    seen: list[str] = []
+
+    async def watched() -> None:
+        for round_ in (
+            [Policy("new", "deny"), loose],
+            [strict, Policy("new", "deny", "false")],
+            [Policy("new", "deny", "1 == 2"), Policy("new", "deny"), loose],  # what it became counts
+        ):
+            for item in round_:
+                at.known.listen(key(item), rows.encode(item))
+            at.known.listen_so(rows.SO, (at.clock, 1.0))
+            for _ in range(50):
+                seen.append(reason(at))
+                await asyncio.sleep(0)
+            assert not at.known._heard
+            assert not any(at.known._waiting)
+
+    asyncio.run(watched())
+    assert set(seen) == {"policy.deny"}
+
+
+def test_of_what_was_told_in_part_nothing_is_put_in_force() -> None:
+    """By another publisher, whose policies have other names, to a follower that tells them one at a time."""
+    at = Knowing(slow=True)
+    seen: list[tuple[str, list[str]]] = []
+
+    def everything(sequence: int, *items: Item) -> bytes:
+        # What says that all is told is the first that a dictionary of everything happens to have.
+        entries = [(rows.SO, "so", (at.clock, float(sequence))), *((rows.ITEMS, key(i), rows.encode(i)) for i in items)]
+        return b"".join(said.whole(entries, sequence, at.clock))
+
+    def policies() -> list[str]:
+        return sorted(policy.name for policy in at.known.engine.tables.snapshot().policies)
+
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        listeners = {rows.ITEMS: at.known.listen, rows.SO: at.known.listen_so}
+        follower = Follower(loop, lambda: at.clock, listeners, (rows.SO,), itertools.count().__next__)
+        for told in (everything(1, ML, GRANT, Policy("a", "deny")), everything(2, ML, GRANT, Policy("b", "deny"))):
+            ours, theirs = socket.socketpair()
+            follower.attach(theirs)
+            ours.sendall(told)
+            for _ in range(100):
+                seen.append((reason(at), policies()))
+                await asyncio.sleep(0)
+            ours.close()
+        follower.close()
+
+    asyncio.run(scene())
+    in_force = [("policy.no_grant", []), ("policy.no_grant", ["a"]), ("policy.deny", ["a"]),
+                ("policy.deny", ["a", "b"]), ("policy.deny", ["b"])]  # fmt: skip
+    assert [each for each, _ in itertools.groupby(seen)] == in_force
