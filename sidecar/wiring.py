@@ -36,6 +36,7 @@ from sidecar.identity.model import Identified, Issuer
 from sidecar.identity.revocations_known import RevocationsKnown
 from sidecar.identity.sources import KeySource
 from sidecar.identity.tokens import Tokens
+from sidecar.policy import names
 from sidecar.policy.access import Given, PolicyAccess
 from sidecar.policy.known import Known as PolicyKnown
 from sidecar.relay.codecs.registry import registry
@@ -213,6 +214,14 @@ def issuer(said: TokenIssuer) -> Issuer:
     )
 
 
+def _reachable(pattern: str) -> None:
+    """Raises WiringError for resources of which no call can ever be about one."""
+    try:
+        names.reachable(pattern)
+    except names.NameFault as error:
+        raise WiringError(f"authorization.attributes.{visible(pattern)}", str(error)) from error
+
+
 def access(config: Config, known: PolicyKnown) -> PolicyAccess | None:
     """Who decides by roles and policies; None where they are off. known: what there is of them."""
     said = config.authorization
@@ -221,6 +230,9 @@ def access(config: Config, known: PolicyKnown) -> PolicyAccess | None:
     # The order of a config's keys says nothing.
     patterns = sorted(said.attributes, key=lambda pattern: (len(pattern), pattern))
     of_identities = {pattern for pattern in patterns if pattern.startswith(tuple(KINDS.values()))}
+    for pattern in patterns:
+        if pattern not in of_identities:
+            _reachable(pattern)
     given = Given(
         tuple((pattern, dict(said.attributes[pattern])) for pattern in patterns if pattern not in of_identities),
         tuple((pattern, dict(said.attributes[pattern])) for pattern in patterns if pattern in of_identities),

@@ -96,6 +96,25 @@ def test_policies_decide_where_the_config_says_so() -> None:
     assert chain.plan(Method("/a.B/C", True, True)).request_view is View.BYTES
 
 
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("models/a b%2fc", "names as resources have them, models/a b%2Fc"),
+        ("models/modèle-*", "names as resources have them, models/mod%C3%A8le-*"),
+        ("models/a%00*", "a model's name or version: 256 characters at most, and no NUL"),
+        (f"models/{'m' * 257}", "a model's name or version: 256 characters at most, and no NUL"),
+        (f"models/m/versions/{'1' * 257}", "a model's name or version: 256 characters at most, and no NUL"),
+    ],
+)
+def test_attributes_of_what_no_call_can_be_about(pattern: str, expected: str) -> None:
+    config = load(SOUND + f'authorization: {{policies: true, attributes: {{"{pattern}": {{level: 1}}}}}}')
+    with pytest.raises(wiring.WiringError) as raised:
+        wiring.access(config, wiring.UNKNOWN)
+    ((place, problem),) = raised.value.faults
+    assert problem == f"expected {expected}"
+    assert place.startswith(f"authorization.attributes.{pattern[:80]}")
+
+
 LIMITS = """
 authorization: {rules: [{identities: ["dns:a"], methods: ["/a.B/*", "/a.B/C"], models: [m, "n*"]}]}
 limits:

@@ -37,7 +37,7 @@ from sidecar.policy.model import Grant, Group, Item, Policy, Role
 from sidecar.policy.records import Written
 from sidecar.policy.rows import KINDS, Key
 from sidecar.policy.store_sql import PolicyReading, PolicyStore, Stored
-from sidecar.policy.validate import LONGEST_NOTE, Fault, faults
+from sidecar.policy.validate import LONGEST_NOTE, Fault, breadth, excesses, faults
 from sidecar.state import idempotency
 from sidecar.state.idempotency import Scope
 from sidecar.state.outbox import Outbox
@@ -49,6 +49,7 @@ T = TypeVar("T")
 
 RESERVED: Final = (builtin.RESERVED, CONFIG)
 MOST: Final = {"role": 1_000, "group": 10_000, "grant": 200_000, "policy": 20_000}  # of one tenant
+MOST_PLACES: Final = 500_000  # in indexes, of one tenant: some 250 MB in each worker
 MOST_PAGE: Final = 1_000
 MOST_ALONG: Final = 1_000  # grants that go along with a role or a group: all writers wait meanwhile
 LARGEST: Final = 64 << 10  # bytes of one item, as it is kept
@@ -101,6 +102,7 @@ class PolicyDesk:
                 raise ExistsError(f"{key} is there")
             if self._live.count(key.kind, key.tenant) >= MOST[key.kind]:
                 raise TooManyError(f"tenant {key.tenant} has {MOST[key.kind]} of kind {key.kind}")
+            _fit(engine, item, None)
             _refer(engine, item, now)
             _permit(engine, asked, item, None, now)
             return lockout.lost(engine, asked.principal, asked.caller.source, [item], [], now)
@@ -130,6 +132,7 @@ class PolicyDesk:
             before = engine.tables.get(type(item), key.tenant, key.name)
             if before is None:
                 raise NotFoundError(f"there is no {key}")
+            _fit(engine, item, before)
             _permit(engine, asked, item, before, now)
             if isinstance(before, Policy) and _numbered(item, before.version) == before:
                 return ""
@@ -294,7 +297,7 @@ class PolicyDesk:
     def _check(self, item: Item, description: str) -> None:
         """Raises RequestError with every fault, by the names that the request has for its fields."""
         key = rows.key(item)
-        found = list(faults(item))
+        found = [*faults(item), *excesses(item)]
         prefix = next((each for each in RESERVED if key.name.startswith(each)), "")
         if prefix:
             field = "id" if isinstance(item, Grant) else "name"
@@ -410,6 +413,14 @@ def _refer(engine: Engine, item: Item, now: float) -> None:
             found.append((f"members[{at}]", f"there is no group {group!r}"))
     if found:
         raise RequestError(below("grant", found))
+
+
+def _fit(engine: Engine, item: Item, before: Item | None) -> None:
+    """Raises TooManyError."""
+    more = breadth(item) - (breadth(before) if before else 0)
+    if more > 0 and engine.tables.places + more > MOST_PLACES:
+        there = f"{engine.tables.places} of {MOST_PLACES} places in indexes"
+        raise TooManyError(f"tenant {item.tenant} has {there}, {more} more are needed")
 
 
 def _permit(engine: Engine, asked: Asked, item: Item, before: Item | None, now: float) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from interceptors.authorize import KINDS
 from sidecar.policy import names
 from sidecar.policy.conditions import Outcome
 from sidecar.policy.engine import Caller, Engine, moving_roots, objection
@@ -60,10 +62,17 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """undecided: questions of which nothing can be said, for a condition asks for an attribute that they lack."""
+    """changed: what would be denied first, then what would be allowed, then what would be obliged to something else.
+
+    undecided: questions of which nothing can be said, for a condition asks for an attribute that they lack.
+    lacking: by attribute, how many of them lack it, what most lack first.
+    elsewhere: questions that were let in by somebody else than roles; of these policies alone are asked.
+    """
 
     changed: tuple[Changed, ...]
     undecided: int
+    lacking: tuple[tuple[str, int], ...] = ()
+    elsewhere: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +124,26 @@ def simulate(engine: Engine, put: Iterable[Item], drop: Iterable[Key], questions
     The change is made and taken back. Raises PolicyError, and then as well.
     """
     before = [_decided(engine, question) for question in questions]
+    elsewhere = [
+        question.let_in and decision.reason == "policy.no_grant"
+        for question, decision in zip(questions, before, strict=True)
+    ]
+    for at, granted in enumerate(elsewhere):
+        if granted:
+            before[at] = _decided(engine, questions[at], granted)
     with changed(engine, put, drop):
-        after = [_decided(engine, question) for question in questions]
-    asked = [Changed(*each) for each in zip(questions, before, after, strict=True)]
-    others = (each for each in asked if _outcome(each.before) != _outcome(each.after))
-    return Simulated(tuple(others), sum(bool(each.before.missing or each.after.missing) for each in asked))
+        after = [_decided(engine, *each) for each in zip(questions, elsewhere, strict=True)]
+    lacking: Counter[str] = Counter()
+    undecided, others = 0, []
+    for each in map(Changed, questions, before, after):
+        if missing := {*each.before.missing, *each.after.missing}:
+            undecided += 1
+            lacking.update(missing)
+        elif _outcome(each.before) != _outcome(each.after):
+            others.append(each)
+    others.sort(key=lambda each: (each.before.allowed == each.after.allowed, each.after.allowed))
+    most_first = sorted(lacking.items(), key=lambda pair: (-pair[1], pair[0]))
+    return Simulated(tuple(others), undecided, tuple(most_first), sum(elsewhere))
 
 
 def _outcome(decision: Decision) -> tuple[bool, frozenset[str]]:
@@ -168,7 +192,7 @@ def _members(engine: Engine, tenant: str, member: str) -> Iterator[tuple[str, st
         return
     group = engine.tables.get(Group, tenant, member.removeprefix(names.GROUP))
     if group is not None:
-        yield from ((who, group.name) for who in group.members)
+        yield from ((who, group.name) for who in group.members if not who.startswith(KINDS["key"]))
 
 
 def _considered(
@@ -191,6 +215,8 @@ def _suggested(engine: Engine, caller: Caller, granting: frozenset[str], at: nam
     name = caller.principal.name
     if "*" in name:  # which as a member would be a pattern, and give it to others as well
         return
+    if caller.principal.kind == "key":  # to which nothing is granted
+        return
     known = {role.name: role for role in engine.tables.roles(at.tenant)}
     resource = at.name.removeprefix(f"tenants/{at.tenant}").removeprefix("/") or names.EVERYTHING
     for role in sorted((known[role] for role in granting), key=_breadth)[:MOST_SUGGESTED]:
@@ -203,5 +229,7 @@ def _breadth(role: Role) -> tuple[bool, int, int, str]:
     return "*" in role.permissions, patterns, len(role.permissions), role.name
 
 
-def _decided(engine: Engine, question: Question) -> Decision:
-    return engine.decide(question.principal, question.permission, question.resource, question.attributes, question.now)
+def _decided(engine: Engine, question: Question, granted: bool = False) -> Decision:
+    return engine.decide(
+        question.principal, question.permission, question.resource, question.attributes, question.now, granted
+    )

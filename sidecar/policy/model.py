@@ -123,13 +123,17 @@ NO_ATTRIBUTES: Final = Attributes()
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """May `principal` do what `permission` names with `resource`, a full name, at `now`, Unix seconds?"""
+    """May `principal` do what `permission` names with `resource`, a full name, at `now`, Unix seconds?
+
+    let_in: whether it was a call, and allowed.
+    """
 
     principal: Principal
     permission: str
     resource: str
     attributes: Attributes = NO_ATTRIBUTES
     now: float = 0.0
+    let_in: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from interceptors.authorize import KINDS
 from interceptors.patterns import LONGEST
+from interceptors.permits import LONGEST_MODEL
 
 LONGEST_NAME: Final = 1024  # characters of a resource
 LONGEST_PLAIN: Final = 128  # characters of a role, a group, a policy, a grant, a tenant
@@ -94,6 +95,23 @@ def scope(pattern: str, tenant: str) -> str:
         # No resource has another spelling, so a policy that denies would deny nothing.
         raise NameFault(f"names as resources have them, {spelt.removeprefix(own + '/')}")
     return full
+
+
+def reachable(pattern: str) -> None:
+    """Raises NameFault for resources that no call is ever about. pattern: of them, or one's name; in full or relative.
+
+    Who spells one otherwise, or names a model that no call may name, would deny nothing, and be told nothing.
+    """
+    if (spelt := _spelt(pattern)) != pattern:
+        raise NameFault(f"names as resources have them, {spelt}")
+    parts = pattern.split("/")
+    for kind, name in zip(parts[::2], parts[1::2], strict=False):
+        if EVERYTHING in kind or EVERYTHING in name:
+            return  # from there on nobody knows what is a kind
+        if kind in ("models", "versions"):
+            said = unquote_to_bytes(name.replace("*", "")).decode("utf-8", "surrogatepass")
+            if "\0" in said or len(said) > LONGEST_MODEL:
+                raise NameFault(f"a model's name or version: {LONGEST_MODEL} characters at most, and no NUL")
 
 
 def plain(name: str) -> None:

@@ -8,12 +8,13 @@ from operator import attrgetter
 from typing import Final, TypeAlias, TypeVar
 
 from interceptors.access import SENSITIVE
+from interceptors.authorize import KINDS
 from interceptors.facts import Principal
 from sidecar.policy import builtin, names
 from sidecar.policy.conditions import HOLDS, Condition, Outcome, Roots, Scope, condition
 from sidecar.policy.index import ByPattern
 from sidecar.policy.model import NO_OBLIGATIONS, Grant, Group, Item, Policy, Role, Snapshot
-from sidecar.policy.validate import CostlyError, check
+from sidecar.policy.validate import CostlyError, breadth, check
 
 AnItem = TypeVar("AnItem", bound=Item)
 Key: TypeAlias = tuple[type[Item], str, str]  # of what kind, tenant, name
@@ -68,6 +69,7 @@ class Tables:
     def __init__(self, snapshot: Snapshot) -> None:
         """Raises PolicyError for the first thing in it that is not valid."""
         self.sequence = snapshot.sequence
+        self.places = 0  # in indexes, that all items take
         self._items: dict[Key, Item] = {}
         self._roles: dict[tuple[str, str], set[str]] = {}  # tenant and pattern of permissions → names
         self._groups: dict[str, ByPattern[str]] = {}  # by tenant: names, by member
@@ -91,6 +93,7 @@ class Tables:
         """As `put`, of what is known to be valid."""
         self.drop(type(item), item.tenant, _name(item))
         self._items[type(item), item.tenant, _name(item)] = item
+        self.places += breadth(item)
         match item:
             case Role():
                 for pattern in item.permissions:
@@ -108,6 +111,7 @@ class Tables:
     def drop(self, kind: type[Item], tenant: str, name: str) -> None:
         """Forget one thing, if it is there. name: a grant's is its id."""
         item = self._items.pop((kind, tenant, name), None)
+        self.places -= 0 if item is None else breadth(item)
         match item:
             case Role():
                 for pattern in item.permissions:
@@ -250,6 +254,7 @@ _BUILTIN: Final = _builtin()  # pattern of permissions → names
 
 
 K = TypeVar("K")
+KEY: Final = KINDS["key"]
 
 
 def _owe(owed: dict[K, Counter[str]], key: K, obligations: frozenset[str]) -> None:
@@ -271,8 +276,11 @@ def _name(item: Item) -> str:
 
 
 def _identities(members: Iterable[str]) -> tuple[str, ...]:
+    """As they are compared, but for API keys: those permit what they were issued for, and roles add nothing to it."""
     return tuple(
-        member if member.startswith(names.GROUP) else names.identity(member) for member in dict.fromkeys(members)
+        member if member.startswith(names.GROUP) else names.identity(member)
+        for member in dict.fromkeys(members)
+        if not member.startswith(KEY)
     )
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, Final, TypeAlias
 
+from interceptors.authorize import KINDS
 from interceptors.contract import Code
 from sidecar.errors import SidecarError
 from sidecar.policy import builtin, names
@@ -15,6 +16,7 @@ from sidecar.policy.model import Grant, Group, Item, Policy, Role
 Fault: TypeAlias = tuple[str, str]  # field such as "permissions[1]", and what is wrong with it
 
 MOST: Final = 1024  # members, permissions or resources of one thing
+MOST_PAIRS: Final = 10_000  # members times resources, or permissions times resources: an index has each
 LONGEST_NOTE: Final = 1024  # characters of a reason, an approver
 OBLIGATION: Final = "a text such as redact:pii"
 SHOWN: Final = 80  # characters of what came that a fault repeats
@@ -74,6 +76,39 @@ def faults(item: Item) -> Iterator[Fault]:
             yield from _grant(item)
         case Policy():
             yield from _policy(item)
+
+
+def excesses(item: Item) -> Iterator[Fault]:
+    """What is too much of one thing, or for nobody; asked of what is new, and not of what is kept."""
+    match item:
+        case Group():
+            yield from _no_keys(item.members)
+        case Grant():
+            yield from _no_keys(item.members)
+            yield from _pairs("members", len(item.members), "resources", len(item.resources))
+            yield from _reachable(item.resources)
+        case Policy():
+            yield from _pairs("permissions", len(item.permissions), "resources", len(item.resources))
+            yield from _reachable(item.resources)
+
+
+def _no_keys(members: tuple[str, ...]) -> Iterator[Fault]:
+    for at, member in enumerate(members):
+        if member.startswith(KINDS["key"]):
+            yield f"members[{at}]", f"expected no API key, which says itself what it permits, got {_shown(member)}"
+
+
+def _pairs(one: str, ones: int, other: str, others: int) -> Iterator[Fault]:
+    if ones * others > MOST_PAIRS:
+        yield one, f"expected {MOST_PAIRS} {one} times {other} at most, got {ones} x {others} = {ones * others}"
+
+
+def _reachable(resources: tuple[str, ...]) -> Iterator[Fault]:
+    for at, text in enumerate(resources):
+        try:
+            names.reachable(text)
+        except names.NameFault as error:
+            yield f"resources[{at}]", f"{error}, got {_shown(text)}"
 
 
 def _grant(item: Grant) -> Iterator[Fault]:

@@ -114,7 +114,8 @@ def test_who_administers_access_may_write_what_it_takes_and_nothing_else_that_is
         (("dns:Host.Example.org",), Principal("dns", "dns:host.example.org"), True),
         (("dns:*.example.org",), Principal("dns", "dns:a.example.org"), True),
         (("cn:alice",), Principal("dns", "dns:alice"), False),
-        (("key:k1",), Principal("key", "key:k1"), True),
+        (("key:k1",), Principal("key", "key:k1"), False),  # a key says itself what it permits
+        (("key:*",), Principal("key", "key:k1"), False),
         (("group:team",), ALICE, True),
         (("group:team",), user("github/alice"), False),
         (("group:nosuch",), ALICE, False),
@@ -583,3 +584,20 @@ def test_policies_that_together_would_hold_everybody_up_are_not_asked_and_nothin
 def test_what_is_compared_with_a_value_of_another_kind_objects(condition: str, value: Any, fits: bool) -> None:
     made = engine(ML, EVERYWHERE, Policy("p", "deny", condition))
     assert (decide(made, user(a=value)).reason != "policy.error") is fits
+
+
+def test_a_key_has_what_it_was_issued_for_and_no_more() -> None:
+    """Grants that an earlier version took, by itself and by a group, are still read, and give nothing."""
+    key = Principal("key", "key:k1")
+    grant = Grant("b", ("key:k1", "user:okta/*", "group:team"), "ml", ("**",))
+    deny = Policy("p", "deny", "user.kind == 'key' && model.id == 'm'")
+    made = engine(ML, Group("team", ("key:*", "dns:a")), grant, deny)
+    assert allows(made)
+    assert decide(made, who=key).reason == made.begin(key, INFER).reason == "policy.no_grant"
+    assert made.decide(key, INFER, MODEL, granted=True).allowed  # by the key itself
+    assert made.decide(key, INFER, "tenants/default/models/m", granted=True).reason == "policy.deny"
+    assert explain(made, Question(key, INFER, MODEL)).suggested == ()
+    assert {each.member for each in reach(made, INFER, MODEL, 0.0) if each.grant} == {"user:okta/*", "dns:a"}
+    made.drop(Grant, "default", "b")
+    made.drop(Group, "default", "team")
+    assert not allows(made)

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from interceptors.patterns import path_pattern
-from sidecar.policy.names import NameFault, identity, permission, permissions, plain, reaching, resource, scope, segment
+from sidecar.policy.names import (
+    NameFault,
+    identity,
+    permission,
+    permissions,
+    plain,
+    reachable,
+    reaching,
+    resource,
+    scope,
+    segment,
+)
 
 
 def test_a_resource_knows_its_parents() -> None:
@@ -153,3 +166,40 @@ def test_identities_are_typed() -> None:
 def test_what_is_no_plain_name(name: str) -> None:
     with pytest.raises(NameFault, match="expected 1 to 128 letters"):
         plain(name)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "models/m", "models/fraud-*", "**", "models/**", "models/*/versions/2", "tenants/t/models/a%2Fb", "models/a b",
+        f"models/{'m' * 256}", f"models/{'%C3%A8' * 256}", f"models/{'m' * 256}*", "datasets/%00", "models/**/%00",
+        "tenants/t", "models/%ED%A0%80",
+    ],
+)  # fmt: skip
+def test_what_a_call_can_be_about(pattern: str) -> None:
+    reachable(pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("models/a%2fb", "expected names as resources have them, models/a%2Fb"),
+        ("models/%61", "expected names as resources have them, models/a"),
+        ("models/è", "expected names as resources have them, models/%C3%A8"),
+        ("models/a%00", "a model's name or version: 256 characters at most, and no NUL"),
+        ("tenants/t/models/%00*", "no NUL"),
+        ("models/m/versions/%00", "no NUL"),
+        (f"models/{'m' * 257}", "256 characters"),
+        (f"models/{'m' * 200}*{'m' * 57}", "256 characters"),
+        (f"models/*/versions/{'1' * 257}", "256 characters"),
+    ],
+)
+def test_what_no_call_can_be_about(pattern: str, expected: str) -> None:
+    with pytest.raises(NameFault, match=re.escape(expected)):
+        reachable(pattern)
+
+
+@given(st.text(min_size=1, max_size=256))
+def test_whatever_callers_may_name_can_be_asked_about(name: str) -> None:
+    if "\0" not in name:
+        reachable(f"tenants/t/models/{segment(name)}")

@@ -296,6 +296,23 @@ def test_there_are_only_so_many(scene: Scene, monkeypatch: pytest.MonkeyPatch) -
     scene.admin.role("c", "models.read")
 
 
+def test_indexes_have_room_for_so_much(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(desk_module, "MOST_PLACES", 7)  # of which the config's grant takes one
+    group = scene.admin.group("team", "user:corp/a", "user:corp/b")
+    scene.admin.grant("group:team", "builtin.viewer", "models/a", "models/b", grant_id="g")
+    group.members.extend(["user:corp/c", "user:corp/d"])
+    group = scene.admin.UpdateGroup(pb.UpdateGroupRequest(group=group)).group
+    for call in (
+        lambda: scene.admin.role("r", "models.read"),
+        lambda: scene.admin.UpdateGroup(pb.UpdateGroupRequest(group=pb.Group(name="team", members=SEVEN))),
+    ):
+        assert named(refused(call)) == ("RESOURCE_EXHAUSTED", "POLICY_TOO_MANY", [])
+    scene.client(OTHER_ADMIN).role("r", "models.read")
+    scene.admin.RevokeGrant(pb.RevokeGrantRequest(grant_id="g"))
+    scene.admin.role("r", "models.read")
+
+
+SEVEN = [f"user:corp/{letter}" for letter in "abcdefg"]
 LONG = "x" * 1025
 SURELY = {
     "CreateRole": pb.CreateRoleRequest(role=pb.Role(name="r", permissions=["models.read"])),
@@ -329,7 +346,19 @@ AGES_AGO, NEVER = Timestamp(seconds=-62_135_596_801), Timestamp(seconds=253_402_
         ("CreateGroup", {"members": ["user:a\0b"]}, ["group.members[0]"]),
         ("CreateGroup", {"members": [f"user:{'x' * 1000}{at}" for at in range(70)]}, ["group"]),
         ("CreateGroup", {"description": LONG}, ["group.description"]),
+        ("CreateGroup", {"members": ["user:a/b", "key:abc"]}, ["group.members[1]"]),
         ("CreateGrant", {"grant_id": "a/b"}, ["grant.grant_id"]),
+        ("CreateGrant", {"members": ["key:*"]}, ["grant.members[0]"]),
+        (
+            "CreateGrant",
+            {"members": [f"user:a/{at}" for at in range(101)], "resources": [f"models/{at}" for at in range(100)]},
+            ["grant.members"],
+        ),
+        (
+            "CreateGrant",
+            {"resources": ["models/a%00", f"models/{'m' * 257}"]},
+            ["grant.resources[0]", "grant.resources[1]"],
+        ),
         ("CreateGrant", {"members": ["alice", "group:"]}, ["grant.members[0]", "grant.members[1]"]),
         ("CreateGrant", {"members": ["user:a/b", "group:missing"]}, ["grant.members[1]"]),
         ("CreateGrant", {"role": ""}, ["grant.role"]),

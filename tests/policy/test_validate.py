@@ -10,7 +10,7 @@ import pytest
 
 from interceptors.contract import Code
 from sidecar.policy.model import Grant, Group, Item, Policy, Role
-from sidecar.policy.validate import PolicyError, check
+from sidecar.policy.validate import MOST_PAIRS, PolicyError, breadth, check, excesses
 
 ROLE = Role("ml", ("models.*",))
 GROUP = Group("team", ("user:okta/*",))
@@ -87,3 +87,55 @@ def test_a_fault_repeats_little_of_what_came() -> None:
     with pytest.raises(PolicyError) as refused:
         check(Role("x" * 10_000, ("models.*",)))
     assert len(str(refused.value)) < 300
+
+
+NAMED = "a model's name or version: 256 characters at most, and no NUL"
+
+
+def many(count: int, kind: str = "user:a/") -> tuple[str, ...]:
+    return tuple(f"{kind}{at}" for at in range(count))
+
+
+@pytest.mark.parametrize(
+    ("item", "found"),
+    [
+        (replace(BINDING, members=many(100), resources=many(100, "models/")), []),
+        (replace(BINDING, members=many(1024), resources=many(9, "models/")), []),
+        (
+            replace(BINDING, members=many(101), resources=many(100, "models/")),
+            [("members", f"expected {MOST_PAIRS} members times resources at most, got 101 x 100 = 10100")],
+        ),
+        (
+            Policy("p", "deny", "", many(1024, "models.p"), many(10, "models/")),
+            [("permissions", f"expected {MOST_PAIRS} permissions times resources at most, got 1024 x 10 = 10240")],
+        ),
+        (Policy("p", "deny", "", many(1024, "models.p")), []),
+        (
+            replace(GROUP, members=("user:a/b", "key:abc")),
+            [("members[1]", "expected no API key, which says itself what it permits, got 'key:abc'")],
+        ),
+        (
+            replace(BINDING, members=("key:*",)),
+            [("members[0]", "expected no API key, which says itself what it permits, got 'key:*'")],
+        ),
+        (
+            replace(POLICY, resources=("models/m", "models/a%00")),
+            [
+                (
+                    "resources[1]",
+                    f"expected {NAMED}, got 'models/a%00'",
+                )
+            ],
+        ),
+        (ROLE, []),
+    ],
+)
+def test_what_is_too_much_for_one_thing(item: Item, found: list[tuple[str, str]]) -> None:
+    check(item)  # what is kept is still read
+    assert list(excesses(item)) == found
+
+
+def test_in_how_many_places_something_stands() -> None:
+    assert breadth(replace(BINDING, members=many(3), resources=many(4, "models/"))) == 12
+    assert (breadth(Policy("p", "deny")), breadth(replace(POLICY, permissions=("a.b", "a.c")))) == (1, 2)
+    assert (breadth(replace(GROUP, members=many(5))), breadth(replace(ROLE, permissions=("a.b",)))) == (5, 1)
