@@ -6,6 +6,7 @@ Safe for many threads.
 from __future__ import annotations
 
 import json
+import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Sequence
 from heapq import nsmallest
@@ -18,9 +19,10 @@ from sidecar.policy.explain import Explanation, Reach, Simulated
 from sidecar.policy.live import Live
 from sidecar.policy.model import Decision, Item, Question
 from sidecar.policy.rows import KINDS, Key
-from sidecar.policy.validate import Fault, faults
+from sidecar.policy.validate import Fault, excesses, faults
 
 MOST_CHANGES: Final = 100
+MOST_CALLS: Final = 1_000  # that were recorded
 
 Place: TypeAlias = tuple[str, str, str, str]  # of a Reach in their order
 
@@ -32,10 +34,31 @@ class Change(NamedTuple):
     drop: Sequence[tuple[str, Key]]
 
 
-class Inquiry:
-    """recorded: calls of a tenant of late, each once, the last first."""
+class Window(NamedTuple):
+    """Recorded calls that are looked at: from `since` on and before `until`, Unix seconds; of these the last `most`."""
 
-    def __init__(self, live: Live, recorded: Callable[[str], Sequence[Question]]) -> None:
+    since: float = 0.0
+    until: float = math.inf
+    most: int = MOST_CALLS
+
+
+class Calls(NamedTuple):
+    """questions: what recorded calls asked for, each once, the last first.  total: of the calls that asked for them.
+
+    first, last: when these were, Unix seconds; 0 for none.  more: whether there were others in the window.
+    """
+
+    questions: Sequence[Question] = ()
+    total: int = 0
+    first: float = 0.0
+    last: float = 0.0
+    more: bool = False
+
+
+class Inquiry:
+    """recorded: calls of a tenant."""
+
+    def __init__(self, live: Live, recorded: Callable[[str, Window], Calls]) -> None:
         self._live = live
         self._recorded = recorded
 
@@ -51,12 +74,14 @@ class Inquiry:
         with self._live.engine(question.principal.tenant) as engine:
             return explain.explain(engine, question)
 
-    def simulate(self, tenant: str, change: Change, questions: Sequence[Question]) -> tuple[Simulated, int]:
-        """What would be decided otherwise, and how many questions were looked at. questions: none for recorded calls.
+    def simulate(
+        self, tenant: str, change: Change, questions: Sequence[Question], window: Window
+    ) -> tuple[Simulated, Calls]:
+        """What would be decided otherwise, of what calls. questions: none for those that are recorded in the window.
 
         Raises RequestError with every fault of the change.
         """
-        questions = questions or self._recorded(tenant)
+        calls = Calls(questions) if questions else self._recorded(tenant, window)
         found = _faults(change)
         with self._live.engine(tenant) as engine:
             for field, key in change.drop:
@@ -65,7 +90,7 @@ class Inquiry:
             if found:
                 raise RequestError(found)
             put, drop = [item for _, item in change.put], [(KINDS[key.kind], *key[1:]) for _, key in change.drop]
-            return explain.simulate(engine, put, drop, questions), len(questions)
+            return explain.simulate(engine, put, drop, calls.questions), calls
 
     def reach(self, about: Question, after: str, most: int) -> tuple[list[Reach], str]:
         """Who can do what it asks for with its resource, which is of its principal's tenant.
@@ -90,7 +115,7 @@ def _faults(change: Change) -> list[Fault]:
         )
         return found
     for field, item in change.put:
-        found += below(field, faults(item))
+        found += below(field, [*faults(item), *excesses(item)])
     for field, key in change.drop:
         if key.name in builtin.NAMES:
             found.append((field, "every tenant has this role"))

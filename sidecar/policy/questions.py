@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -15,7 +17,7 @@ from sidecar.errors import RequestError
 from sidecar.policy import messages, names
 from sidecar.policy.asked import Asked
 from sidecar.policy.explain import Explanation, Reach, Simulated
-from sidecar.policy.inquiry import Change
+from sidecar.policy.inquiry import MOST_CALLS, Calls, Change, Window
 from sidecar.policy.model import Attributes, Decision, Item, Question, Value
 from sidecar.policy.rows import Key
 from sidecar.policy.store_sql import Stored
@@ -34,6 +36,8 @@ def read_question(said: pb.Question, at: str, asked: Asked, now: float) -> Quest
     for of, name, check in (("permission", said.permission, names.permission), ("resource", resource, names.resource)):
         try:
             check(name)
+            if of == "resource":
+                names.reachable(name)
         except names.NameFault as error:
             found.append((f"{at}{of}", f"{error}, got {name[:80]!r}"))
     attributes = _attributes(said.attributes, f"{at}attributes", found)
@@ -114,10 +118,39 @@ def explained(found: Explanation, now: float) -> pb.ExplainResponse:
     return response
 
 
-def simulated(found: Simulated, questions: int) -> pb.SimulateResponse:
-    """questions: how many were looked at."""
-    response = pb.SimulateResponse(questions=questions, undecided=found.undecided)
-    for each in found.changed:
+def read_window(request: pb.SimulateRequest) -> Window:
+    """Raises RequestError."""
+    found = [
+        (field, f"expected 1 to {MOST_CALLS}, or 0 for that, got {value}")
+        for field, value in (("most_questions", request.most_questions), ("most_changed", request.most_changed))
+        if not 0 <= value <= MOST_CALLS
+    ]
+    if found:
+        raise RequestError(found)
+    since = messages.read_time(request.since, "since") if request.HasField("since") else 0.0
+    until = messages.read_time(request.until, "until") if request.HasField("until") else math.inf
+    if since >= until:
+        raise RequestError([("until", "expected a time after `since`")])
+    return Window(since, until, request.most_questions or MOST_CALLS)
+
+
+def simulated(found: Simulated, calls: Calls, most: int) -> pb.SimulateResponse:
+    """calls: that were looked at.  most: of what is another that is told; 0 for all."""
+    kinds = Counter((each.before.allowed, each.after.allowed) for each in found.changed)
+    response = pb.SimulateResponse(
+        questions=len(calls.questions),
+        undecided=found.undecided,
+        lacking=[pb.SimulateResponse.Lacking(attribute=name, questions=count) for name, count in found.lacking],
+        newly_denied=kinds[True, False],
+        newly_allowed=kinds[False, True],
+        otherwise_obliged=kinds[True, True],
+        granted_elsewhere=found.elsewhere,
+        calls=calls.total,
+        first=messages.timestamp(calls.first),
+        last=messages.timestamp(calls.last),
+        more=calls.more,
+    )
+    for each in found.changed[: most or None]:
         now = each.question.now
         response.changed.add(
             question=question(each.question), before=decision(each.before, now), after=decision(each.after, now)

@@ -200,7 +200,8 @@ class PolicyService(PolicyServiceServicer):
         tenant = asked.caller.tenant
         change = questions.read_change(request, tenant)
         read = questions.read_questions(request.questions, asked, self._open.clock())
-        return questions.simulated(*self._inquiry.simulate(tenant, change, read))
+        found, calls = self._inquiry.simulate(tenant, change, read, questions.read_window(request))
+        return questions.simulated(found, calls, request.most_changed)
 
     def ListAccess(self, request: pb.ListAccessRequest, context: grpc.ServicerContext) -> pb.ListAccessResponse:
         asked, most = _asked(context, "ListAccess"), page_size(request.page_size)

@@ -18,10 +18,9 @@ from sidecar.identity.revocations_desk import RevocationDesk
 from sidecar.identity.revocations_keeping import RevocationKeeping
 from sidecar.policy.bootstrap import bootstrap
 from sidecar.policy.desk import PolicyDesk
-from sidecar.policy.inquiry import Inquiry
+from sidecar.policy.inquiry import Calls, Inquiry, Window
 from sidecar.policy.keeping import PolicyKeeping
 from sidecar.policy.live import Live
-from sidecar.policy.model import Question
 from sidecar.policy.service import Counter
 from sidecar.services.recorded import Recorded, described
 from sidecar.state.following import Tell
@@ -118,8 +117,8 @@ class Policies:
         self._live.configure(items)
         self._keeping.configure(items)
 
-    def _calls(self, tenant: str) -> list[Question]:
-        return [] if self._recorded is None else self._recorded.questions(tenant)
+    def _calls(self, tenant: str, window: Window) -> Calls:
+        return Calls() if self._recorded is None else self._recorded.calls(tenant, window)
 
 
 class Revocations:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from math import inf
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -13,12 +14,13 @@ from interceptors.authorize import KINDS
 from interceptors.contract import OPAQUE
 from interceptors.facts import Principal
 from sidecar.policy import names
+from sidecar.policy.inquiry import Calls, Window
 from sidecar.policy.model import Attributes, Question
 from sidecar.relay.codecs.registry import registry
 
 TAIL: Final = 8 << 20  # bytes of the trail that are looked at
-MOST: Final = 1_000  # questions
-CALLS: Final = ("call.allowed", "call.denied")
+ALLOWED: Final = "call.allowed"
+CALLS: Final = (ALLOWED, "call.denied")
 
 
 class DescribedMethod(NamedTuple):
@@ -52,27 +54,36 @@ class Recorded:
         self._file = file
         self._codecs = registry(protocol, services)
 
-    def questions(self, tenant: str) -> list[Question]:
+    def calls(self, tenant: str, window: Window) -> Calls:
         """What calls of a tenant asked for by their methods, each principal, method and model once, the last first.
 
-        Of their attributes there are those that are recorded: method, model and version of the request, and the
-        source. What tokens said of the caller is not, nor what messages demanded beside.
+        Of their attributes there are those that are recorded: method, model and version of the request, the source and
+        when it was. What tokens said of the caller is not, nor what messages demanded beside.
         """
         found: dict[tuple[str, str, str], Question] = {}
-        for line in reversed(_tail(self._file)):
+        lines, cut = _tail(self._file)
+        total, first, last, more, all_seen = 0, inf, 0.0, False, not cut
+        for line in reversed(lines):
             event = _event(line, tenant)
             if event is None:
                 continue
+            time = datetime.fromisoformat(event["time"]).timestamp()
+            all_seen = all_seen or time < window.since
+            if not window.since <= time < window.until:
+                continue
             key = (event["principal"], event["method"], event["model"])
             if key not in found:
-                question = self._question(event, tenant)
-                if question is not None:
-                    found[key] = question
-                if len(found) == MOST:
-                    break
-        return list(found.values())
+                question = self._question(event, tenant, time)
+                if question is None:
+                    continue
+                if len(found) == window.most:
+                    more = True
+                    continue
+                found[key] = question
+            total, first, last = total + event["count"], min(first, time), max(last, time)
+        return Calls(list(found.values()), total, first if total else 0.0, last, more or not all_seen)
 
-    def _question(self, event: Mapping[str, Any], tenant: str) -> Question | None:
+    def _question(self, event: Mapping[str, Any], tenant: str, time: float) -> Question | None:
         kind = next((kind for kind, prefix in KINDS.items() if event["principal"].startswith(prefix)), None)
         if kind is None:
             return None
@@ -89,20 +100,21 @@ class Recorded:
             OPAQUE if method is None else method.permission,
             resource,
             Attributes(request=request, environment={"source": event["source"]}),
-            datetime.fromisoformat(event["time"]).timestamp(),
+            time,
+            event["kind"] == ALLOWED,
         )
 
 
-def _tail(file: Path) -> list[bytes]:
-    """Its last lines, none of them cut."""
+def _tail(file: Path) -> tuple[list[bytes], bool]:
+    """Its last lines, none of them cut; and whether there are others before them."""
     try:
         with file.open("rb") as trail:
             size = trail.seek(0, os.SEEK_END)
             trail.seek(max(0, size - TAIL))
             lines = trail.read(TAIL).split(b"\n")
     except FileNotFoundError:
-        return []
-    return lines[1 if size > TAIL else 0 : -1]
+        return [], False
+    return lines[1 if size > TAIL else 0 : -1], size > TAIL
 
 
 def _event(line: bytes, tenant: str) -> dict[str, Any] | None:

@@ -21,9 +21,8 @@ from sidecar.internal import mac
 from sidecar.internal.mac import Caller
 from sidecar.policy.bootstrap import bootstrap
 from sidecar.policy.desk import PolicyDesk
-from sidecar.policy.inquiry import Inquiry
+from sidecar.policy.inquiry import Calls, Inquiry, Window
 from sidecar.policy.live import Live
-from sidecar.policy.model import Question
 from sidecar.policy.service import Counter
 from sidecar.services.model_server_grpc import GrpcModelServer
 from sidecar.services.server import CALLS, Services, Settings
@@ -106,12 +105,13 @@ class Scene:
         self.now = NOW
         self.recorded: list[Event] = []
         self.unrecorded = False
-        self.calls: list[Question] = []  # of late
+        self.calls = Calls()  # of late
+        self.windows: list[Window] = []  # for which they were asked
         self.live = Live(store)
         self.live.configure(bootstrap([ADMIN.name]))
         outbox = Outbox(store, self._record, "of the tests")
         self.desk = PolicyDesk(store, self.live, outbox, lambda: self.now, os.urandom)
-        counter = Counter(self.desk, Inquiry(self.live, lambda tenant: self.calls), lambda: self.now)
+        counter = Counter(self.desk, Inquiry(self.live, self._called), lambda: self.now)
         upstream = GrpcModelServer(partial(grpc.insecure_channel, "unix:///nowhere.sock"))
         settings = Settings(directory / "services", calls=8)
         self._services = Services(settings, KEY, InMemory(), upstream, lambda refusal: None, boottime, None, counter)
@@ -126,6 +126,10 @@ class Scene:
     def close(self) -> None:
         self._opened.close()
         self._services.stop(1.0)
+
+    def _called(self, tenant: str, window: Window) -> Calls:
+        self.windows.append(window)
+        return self.calls
 
     def _record(self, events: Sequence[Event]) -> None:
         if self.unrecorded:

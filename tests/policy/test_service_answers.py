@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from interceptors.facts import Principal
 from langtrain.v1 import policies_pb2 as pb
 from sidecar.internal.mac import Caller
+from sidecar.policy.inquiry import Calls, Window
 from sidecar.policy.model import Question
 from tests.policy.serving import ADMIN, BOB, NOW, OTHER_ADMIN, Refused, Scene, seconds
 from tests.policy.test_service_items import listed, named, refused
@@ -110,6 +111,9 @@ def test_many_questions_at_once(scene: Scene) -> None:
         (question(ADA, name="models"), ["question.resource"]),
         (question(ADA, name="models/*"), ["question.resource"]),
         (question(ADA, name="x" * 2000), ["question.resource"]),
+        (question(ADA, name="models/a%00"), ["question.resource"]),
+        (question(ADA, name="models/è"), ["question.resource"]),
+        (question(ADA, name=f"models/{'m' * 257}"), ["question.resource"]),
         (question(ADA, other={"a": 1}), ["question.attributes.other"]),
         (question(ADA, request=7), ["question.attributes.request"]),
         (question(ADA, request={"a": None}), ["question.attributes.request.a"]),
@@ -210,11 +214,74 @@ def test_each_fault_of_a_change_is_named(alone: Scene, change: dict[str, Any], f
 
 def test_a_change_against_calls_of_late(scene: Scene) -> None:
     asked = Question(Principal("user", ADA), "models.read", "tenants/default/models/m", now=NOW - 5)
-    scene.calls = [asked, replace(asked, permission="models.train")]
+    scene.calls = Calls([asked, replace(asked, permission="models.train")], 7, NOW - 9, NOW - 5, True)
     request = pb.SimulateRequest(put_grants=[pb.Grant(members=[ADA], role="builtin.viewer", resources=["**"])])
     found = scene.admin.Simulate(request)
     assert (found.questions, [each.question.permission for each in found.changed]) == (2, ["models.read"])
     assert seconds(found.changed[0].question.time) == NOW - 5
+    assert (found.calls, seconds(found.first), seconds(found.last), found.more) == (7, NOW - 9, NOW - 5, True)
+    request.since.FromSeconds(int(NOW) - 100)
+    request.until.FromSeconds(int(NOW))
+    request.most_questions = 10
+    scene.admin.Simulate(request)
+    assert scene.windows == [Window(), Window(NOW - 100, NOW, 10)]
+
+
+def test_how_many_decisions_would_be_others_and_why_some_cannot_be_told(scene: Scene) -> None:
+    ben = question(BOB.name, "models.read", "models/m")
+    scene.admin.grant(ADA, "builtin.ml_engineer", "models/*")
+    asked = [question(ADA, "models.train", f"models/{at}", request={"size": at}) for at in range(5)]
+    asked += [question(ADA, "models.read", "models/m")] * 3 + [ben]
+    request = pb.SimulateRequest(
+        put_policies=[
+            pb.Policy(name="few", effect=pb.EFFECT_DENY, condition="request.size > 2", permissions=["models.train"]),
+            pb.Policy(name="a", effect=pb.EFFECT_DENY, condition="user.level < request.floor", resources=["models/m"]),
+            pb.Policy(name="careful", effect=pb.EFFECT_ALLOW, obligations=["redact:pii"], resources=["models/0"]),
+        ],
+        put_grants=[pb.Grant(members=[BOB.name], role="builtin.viewer", resources=["models/n"])],
+        questions=[*asked, question(BOB.name, "models.read", "models/n")],
+    )  # fmt: skip
+    found = scene.admin.Simulate(request)
+    assert (found.newly_denied, found.newly_allowed, found.otherwise_obliged) == (2, 1, 1)
+    assert [(each.before.allowed, each.after.allowed) for each in found.changed] == [
+        (True, False), (True, False), (False, True), (True, True),
+    ]  # fmt: skip
+    assert (found.questions, found.undecided) == (10, 3)
+    assert [(each.attribute, each.questions) for each in found.lacking] == [("request.floor", 3), ("user.level", 3)]
+    assert (found.calls, found.granted_elsewhere, found.more) == (0, 0, False)
+    request.most_changed = 1
+    found = scene.admin.Simulate(request)
+    assert [each.after.reason for each in found.changed] == ["policy.deny"]
+    assert (found.newly_denied, found.newly_allowed, found.otherwise_obliged) == (2, 1, 1)
+
+
+def test_calls_that_no_role_explains_are_tried_against_policies(scene: Scene) -> None:
+    """Let in by a rule of the config, a key, or a role that a token asserted."""
+    by_rule = Question(Principal("user", ADA), "models.read", "tenants/default/models/m", let_in=True)
+    by_key = replace(by_rule, principal=Principal("key", "key:k"), resource="tenants/default/models/n")
+    scene.calls = Calls([by_rule, by_key, replace(by_rule, let_in=False)], 3, NOW, NOW)
+    deny = pb.Policy(name="p", effect=pb.EFFECT_DENY, condition="model.id == 'm'")
+    found = scene.admin.Simulate(pb.SimulateRequest(put_policies=[deny]))
+    assert (found.questions, found.granted_elsewhere, found.newly_denied) == (3, 2, 1)
+    (changed,) = found.changed
+    assert (changed.question.subject.principal, changed.after.reason) == (ADA, "policy.deny")
+    grant = scene.admin.grant(ADA, "builtin.viewer")
+    found = scene.admin.Simulate(pb.SimulateRequest(delete_grants=[grant.grant_id]))
+    assert (found.granted_elsewhere, found.newly_denied) == (1, 2)  # now it is his grant that explains it
+
+
+@pytest.mark.parametrize(
+    ("wrong", "fields"),
+    [
+        ({"most_questions": 1001}, ["most_questions"]),
+        ({"most_questions": -1, "most_changed": 1001}, ["most_changed", "most_questions"]),
+        ({"since": Timestamp(seconds=5), "until": Timestamp(seconds=5)}, ["until"]),
+        ({"since": Timestamp(seconds=1 << 60)}, ["since"]),
+    ],
+)
+def test_a_window_that_makes_no_sense(alone: Scene, wrong: dict[str, Any], fields: list[str]) -> None:
+    found = refused(lambda: alone.admin.Simulate(pb.SimulateRequest(**wrong)))
+    assert named(found) == ("INVALID_ARGUMENT", "REQUEST_INVALID", fields)
 
 
 @pytest.mark.parametrize("most", [1, 2, 100])

@@ -10,6 +10,7 @@ import pytest
 
 from interceptors.events import Event
 from sidecar.audit.lines import Lines
+from sidecar.policy.inquiry import Calls, Window
 from sidecar.policy.model import Question
 from sidecar.services import recorded
 from sidecar.services.recorded import Recorded, described
@@ -24,12 +25,22 @@ SERVICES = [
 ]  # fmt: skip
 
 
-def event(method: str = INFER, model: str = "digits", kind: str = "call.allowed", **more: Any) -> Event:
+def event(method: str = INFER, model: str = "digits", kind: str = "call.allowed", at: float = AT, **more: Any) -> Event:
     said = {"principal": "user:corp/ada", "source": "192.0.2.1", **more}
-    return Event(kind, AT, method=method, model=model, **said)
+    return Event(kind, at, method=method, model=model, **said)
 
 
 def questions(tmp_path: Path, *events: Event, after: bytes = b"", tenant: str = "default") -> list[Question]:
+    return list(calls(tmp_path, *events, after=after, tenant=tenant).questions)
+
+
+def calls(
+    tmp_path: Path,
+    *events: Event,
+    after: bytes = b"",
+    tenant: str = "default",
+    window: Window = Window(),  # noqa: B008
+) -> Calls:
     file = tmp_path / "events.jsonl"
     lines = Lines(Random(0).getrandbits)
     written = b"".join(
@@ -37,7 +48,7 @@ def questions(tmp_path: Path, *events: Event, after: bytes = b"", tenant: str = 
         for each in events
     )
     file.write_bytes(written + after)
-    return Recorded(file, "auto", SERVICES).questions(tenant)
+    return Recorded(file, "auto", SERVICES).calls(tenant, window)
 
 
 def test_what_a_call_asked_for(tmp_path: Path) -> None:
@@ -63,7 +74,7 @@ def test_by_its_method_and_model(tmp_path: Path, method: str, model: str, permis
     assert (found.permission, found.resource) == (permission, f"tenants/default{resource}")
 
 
-def test_the_last_first_each_once_and_of_one_tenant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_first_each_once_and_of_one_tenant(tmp_path: Path) -> None:
     events = [
         event(model="a"), event(model="b", kind="call.denied"), event(model="a"), event(tenant="other"),
         event(principal=""), event(kind="call.refused"), event(kind="role.created"), event(principal="who:x"),
@@ -71,12 +82,28 @@ def test_the_last_first_each_once_and_of_one_tenant(tmp_path: Path, monkeypatch:
     found = questions(tmp_path, *events, after=b'{"kind":"call.allowed"\n{"kind":"call.al')
     assert [each.attributes.request["model"] for each in found] == ["a", "b"]
     assert len(questions(tmp_path, *events, tenant="other")) == 1
-    monkeypatch.setattr(recorded, "MOST", 1)
-    assert len(questions(tmp_path, *events)) == 1
+    assert [each.let_in for each in found] == [True, False]
+    one = calls(tmp_path, *events, window=Window(most=1))
+    assert [each.attributes.request["model"] for each in one.questions] == ["a"]
+    assert (one.total, one.more) == (2, True)  # both of them, and there were others
+    assert calls(tmp_path, *events, window=Window(most=2)).more is False
+
+
+def test_calls_of_a_time(tmp_path: Path) -> None:
+    events = [event(model=f"m{at}", at=AT + at, count=at + 1) for at in range(4)]
+    assert calls(tmp_path, *events)[1:] == (10, AT, AT + 3, False)
+    found = calls(tmp_path, *events, window=Window(AT + 1, AT + 3))
+    assert [each.now for each in found.questions] == [AT + 2, AT + 1]
+    assert found[1:] == (5, AT + 1, AT + 2, False)
+    assert calls(tmp_path, *events, window=Window(AT + 9)) == Calls([])
 
 
 def test_of_a_long_trail_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorded, "TAIL", 1_000)
     found = questions(tmp_path, *(event(model=f"m{at}") for at in range(100)))
     assert [each.attributes.request["model"] for each in found] == ["m99", "m98"]
-    assert Recorded(tmp_path / "none.jsonl", "auto", ()).questions("default") == []
+    assert calls(tmp_path, *(event(model=f"m{at}") for at in range(100))).more
+    late = [event(model=f"m{at}", at=AT + at) for at in range(100)]
+    assert calls(tmp_path, *late, window=Window(AT)).more
+    assert not calls(tmp_path, *late, window=Window(AT + 99)).more  # what is looked at begins before
+    assert Recorded(tmp_path / "none.jsonl", "auto", ()).calls("default", Window()) == Calls([])

@@ -1634,6 +1634,7 @@ class SimulateResponse(_message.Message):
     FIRST_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    GRANTED_ELSEWHERE_FIELD_NUMBER: _builtins.int
     questions: _builtins.int
     """How many calls were looked at."""
     undecided: _builtins.int
@@ -1647,7 +1648,12 @@ class SimulateResponse(_message.Message):
     calls: _builtins.int
     """Of recorded calls: how many there were for these questions, each of which stands for all that are alike."""
     more: _builtins.bool
-    """Whether more was recorded than was looked at, from `since` on."""
+    """Whether more was recorded in that time than was looked at."""
+    granted_elsewhere: _builtins.int
+    """Recorded calls that were allowed although no role there is now would have let them: a rule of the config, an API
+    key, a role that a token asserted or a grant that is gone did. Of how many questions that is so; policies alone are
+    asked of these.
+    """
     @_builtins.property
     def changed(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimulateResponse.Changed]:
         """Those of which the answer would be another; some, where `most_changed` says so."""
@@ -1676,10 +1682,11 @@ class SimulateResponse(_message.Message):
         first: _timestamp_pb2.Timestamp | None = ...,
         last: _timestamp_pb2.Timestamp | None = ...,
         more: _builtins.bool = ...,
+        granted_elsewhere: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["first", b"first", "last", b"last"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "changed", b"changed", "first", b"first", "lacking", b"lacking", "last", b"last", "more", b"more", "newly_allowed", b"newly_allowed", "newly_denied", b"newly_denied", "otherwise_obliged", b"otherwise_obliged", "questions", b"questions", "undecided", b"undecided"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "changed", b"changed", "first", b"first", "granted_elsewhere", b"granted_elsewhere", "lacking", b"lacking", "last", b"last", "more", b"more", "newly_allowed", b"newly_allowed", "newly_denied", b"newly_denied", "otherwise_obliged", b"otherwise_obliged", "questions", b"questions", "undecided", b"undecided"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
