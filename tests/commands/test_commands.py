@@ -93,6 +93,20 @@ def test_grants(command: Command) -> None:
     assert "expected a duration with a unit" in " ".join(unclear.err.split())
 
 
+def test_what_is_in_use_and_what_shuts_out_say_how_to_go_on(command: Command) -> None:
+    command("roles", "create", "shared", "-p", "models.read")
+    command("grants", "create", "shared", "-m", "login/alice", "-r", "**")
+    used = command("roles", "delete", "shared")
+    assert used.status == 1
+    assert "1 grants name role/default/shared: revoke them, or set force" in used.err
+    assert command("roles", "delete", "shared", "--force").status == 0
+    assert asked(command("grants", "list", "--role", "shared", "--json")) == []
+    everything = ("policies", "create", "everything", "--effect", "deny", "--condition", "user.kind == 'spiffe'")
+    out = command(*everything)
+    assert out.status == 1
+    assert "allow_lockout: expected true, for it denies you: policy.deny" in out.err
+
+
 def test_principals(command: Command) -> None:
     made = command("roles", "create", "reader", "-p", "models.read")
     assert made.status == 0

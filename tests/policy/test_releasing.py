@@ -145,6 +145,22 @@ def test_a_grant_beside_the_deletion_of_its_role_is_decided_again(one: Sidecar, 
     assert orphans(one) == []
 
 
+def test_a_grant_beside_the_deletion_of_its_group_is_decided_again(one: Sidecar, other: Sidecar) -> None:
+    grant = Grant("g", (ADA, "group:team"), "builtin.viewer", ("**",))
+    other.desk.create(asked(), Group("team", (BEN,)))
+    one.live.meanwhile = [lambda: other.desk.remove(asked(), "group", "team")]
+    with pytest.raises(Exception, match="there is no group 'team'"):
+        one.desk.create(asked(), grant)
+    other.desk.create(asked(), Group("team", (BEN,)))
+    one.live.meanwhile = [lambda: other.desk.create(asked(), grant)]
+    with pytest.raises(InUseError):
+        one.desk.remove(asked(), "group", "team")
+    one.desk.remove(asked(), "group", "team", force=True)
+    left = one.desk.get(asked(), "grant", "g").item
+    assert isinstance(left, Grant)
+    assert left.members == (ADA,)
+
+
 def orphans(sidecar: Sidecar) -> list[str]:
     """Grants that name a role which there is not."""
     with sidecar.live.engine("default") as engine:
