@@ -131,7 +131,7 @@ def _decide(engine: Engine) -> None:
 
 
 def _afresh(engine: Engine) -> None:
-    engine._forget()
+    engine.forget()
     _decide(engine)
 
 
