@@ -109,7 +109,7 @@ class PolicyDesk:
 
         def write(store: PolicyStore) -> list[Written]:
             if used := store.using(key, 1):
-                raise InUseError([(f"{key.kind}.name", _left_behind(used[0]))])
+                raise InUseError(below(key.kind, [("name", _left_behind(used[0]))]))
             version = 1 + store.last_version(key.tenant, key.name) if isinstance(item, Policy) else 1
             stored = Stored(_numbered(item, version), version, description, now, who, now, who)
             store.put(stored)
