@@ -1,9 +1,9 @@
 """Who may call what: static rules, each of which allows; what none allows is denied.
 
 A call needs its method's permission, and what its messages demand beyond, each on every model that is named. Rules add
-up: each of these may be granted by another. The holder of an API key may do what the key permits, and rules neither add
-to that nor take from it. Where roles and policies are in force (`interceptors.access`), roles grant as well, and every
-message has to pass the policies, whoever grants it (`interceptors.decided`).
+up: each of these may be granted by another. The holder of an API key may do what the key permits, and neither rules nor
+roles add to that. Where roles and policies are in force (`interceptors.access`), roles grant as well to everybody else,
+and every message has to pass the policies, whoever grants it (`interceptors.decided`).
 """
 
 from __future__ import annotations

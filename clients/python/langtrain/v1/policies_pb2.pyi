@@ -124,7 +124,7 @@ class Group(_message.Message):
     source: Global___Source.ValueType
     @_builtins.property
     def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Patterns of identities: "spiffe://example.org/team/*", "user:okta/alice"."""
+        """Patterns of identities, API keys aside: "spiffe://example.org/team/*", "user:okta/alice"."""
 
     @_builtins.property
     def updated(self) -> _timestamp_pb2.Timestamp: ...
@@ -174,7 +174,7 @@ class Grant(_message.Message):
     source: Global___Source.ValueType
     @_builtins.property
     def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Patterns of identities, or "group:NAME"."""
+        """Patterns of identities, or "group:NAME"; no API keys, for each says itself what it permits."""
 
     @_builtins.property
     def resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
