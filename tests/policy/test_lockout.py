@@ -8,11 +8,18 @@ from functools import partial
 from typing import Any
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
+from interceptors.facts import Principal
 from langtrain.v1 import policies_pb2 as pb
 from sidecar.internal.mac import Caller
-from sidecar.policy import tables
-from tests.policy.serving import ADMIN, BOB, Client, Refused, Scene
+from sidecar.policy import lockout, tables
+from sidecar.policy.engine import Engine
+from sidecar.policy.model import Attributes, Grant, Policy, Snapshot
+from sidecar.policy.validate import PolicyError
+from tests.policy import expressions
+from tests.policy.serving import ADMIN, BOB, NOW, Client, Refused, Scene
 
 WRITES = ("roles.write", "groups.write", "grants.write", "policies.write")
 
@@ -167,3 +174,43 @@ def test_what_a_token_asserts_counts(scene: Scene) -> None:
     assert refused(lambda: vouched.UpdateRole(pb.UpdateRoleRequest(role=fewer))) == (
         "no role would give you grants.write any more"
     )
+
+
+def _some(*patterns: str) -> st.SearchStrategy[tuple[str, ...]]:
+    return st.lists(st.sampled_from(patterns), max_size=2).map(tuple)
+
+
+CONDITIONS = (
+    "", "request.size > 3", "request.size > 2", "resource.kind == ''", "model.id == 'm'", "user.kind == 'spiffe'",
+    "environment.source == '192.0.2.1'", "'builtin.admin' in user.roles", "has(user.level) && user.level < 2",
+    "!has(user.level) || user.level > 1", "has(request.purpose)", "!has(environment.location)",
+)  # fmt: skip
+POLICIES = st.builds(
+    Policy,
+    st.just("p"),
+    st.sampled_from(("allow", "deny")),
+    expressions.CONDITIONS | st.sampled_from(CONDITIONS),
+    _some("models.*", "policies.write", "policies.*", "*"),
+    _some("models/*", "**", "datasets/d"),
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(POLICIES, expressions.USERS)
+def test_who_is_not_warned_can_take_it_away_whatever_else_is_known_of_him(policy: Policy, user: dict[str, Any]) -> None:
+    try:
+        made = Engine(Snapshot(grants=(Grant("g", (ADMIN.name,), "builtin.admin", ("**",)),)))
+        admin = Principal("spiffe", ADMIN.name)
+        warned = lockout.lost(made, admin, ADMIN.source, [policy], [], NOW)
+        made.put(policy)
+    except PolicyError:
+        assume(False)  # a text that is no condition
+    call = Attributes(
+        request={"method": lockout.DELETE, "size": 3, "purpose": "x"},
+        environment={"source": ADMIN.source, "location": "here"},
+    )
+    more = tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in user.items())
+    for known in ((), more):
+        who = Principal("spiffe", ADMIN.name, attributes=known)
+        decision = made.decide(who, "policies.write", "tenants/default", call, NOW)
+        assert decision.allowed or warned, decision
