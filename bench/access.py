@@ -46,6 +46,8 @@ PLAIN: Final = replace(SIDECAR, title="certificate, a rule", rules=1)
 CALLS: Final = 20_000
 SHARE: Final = 0.25  # of them that the peer is given
 FIRST: Final = 500  # tokens
+BESIDE: Final = "/inference.GRPCInferenceService/ModelStreamInfer"  # of the load's permission, and not called by it
+TOLD_S: Final = 10.0  # for the worker to be told of what was made
 RATIO, ADDED_US, FIRST_US = 0.3, 25.0, 250.0  # bars
 CONDITIONS: Final = {
     "clearance": "user.clearance_level >= model.classification_level",
@@ -94,18 +96,18 @@ def run(processes: Processes, rounds: int, scale: float) -> tuple[Rounds, str]:
     keys, model = Issuer(processes.folder), upstream.start(processes)
 
     def started(setup: Setup, callers: str) -> Sidecar:
-        evidence = replace(VARIED, callers=callers, beside="/langtrain.v1.")
+        evidence = replace(VARIED, callers=callers, beside=("/langtrain.v1.", BESIDE))
         return sidecar.start(processes, claimed.proxy, issued, model.port, setup, evidence)
 
+    token = keys.token("client", clearance_level=3, location="eu")
     full = started(Setup(TITLE, jwks=keys.jwks, policies=True), issuer.CALLERS)
-    administer(full, issued)
+    administer(full, issued, token)
     plain = started(PLAIN, certificates.CALLERS)
     peer = replace(
         ext_authz.start(
             processes, claimed.proxy, issued, model.port, keys.jwks, issuer.ISSUER, issuer.AUDIENCE
         ), share=SHARE,
     )  # fmt: skip
-    token = keys.token("client", clearance_level=3, location="eu")
     body, shape = payload.framed(1024), Shape(4, 8)
     tokens = Driver(processes, issued, body, shape, authorization=f"Bearer {token}")
     bare = Driver(processes, issued, body, shape)
@@ -115,8 +117,9 @@ def run(processes: Processes, rounds: int, scale: float) -> tuple[Rounds, str]:
     return take_turns(entries, rounds, lambda line: print(line, file=sys.stderr, flush=True)), full.build
 
 
-def administer(one: Sidecar, issued: Certificates) -> None:
-    """A role for the callers, and the conditions; once they are in force, callers are let in."""
+def administer(one: Sidecar, issued: Certificates, token: str) -> None:
+    """A role for the callers, and the conditions. Returns once the worker decides by them: it lets the token's holder
+    in, and it puts no grant in force before the policies that were made earlier."""
     files = [file.read_bytes() for file in (issued.ca, issued.client_key, issued.client)]
     with grpc.secure_channel(f"localhost:{one.port}", grpc.ssl_channel_credentials(*files)) as channel:
         service: Any = policies_pb2_grpc.PolicyServiceStub(channel)
@@ -127,7 +130,19 @@ def administer(one: Sidecar, issued: Certificates) -> None:
             service.CreatePolicy(pb.CreatePolicyRequest(policy=policy), timeout=10)
         grant = pb.Grant(members=[f"{issuer.CALLERS}*"], role="caller", resources=["models/*"])
         service.CreateGrant(pb.CreateGrantRequest(grant=grant), timeout=10)
-    time.sleep(1.0)  # until the worker has been told
+        one.process.wait_for(lambda: _let_in(channel, token) or None, "let the caller in", TOLD_S)
+
+
+def _let_in(channel: grpc.Channel, token: str) -> bool:
+    """Whether a call is."""
+    call: Any = channel.stream_stream(BESIDE)
+    message = payload.framed(1024)[payload.PREFIX.size :]
+    try:
+        return bool(list(call(iter([message]), timeout=10, metadata=(("authorization", f"Bearer {token}"),))))
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.PERMISSION_DENIED:
+            raise BenchError(f"expected the caller to be let in or denied, came {error.code()}") from error
+        return False
 
 
 def _of_calls(rounds: Rounds) -> list[dict[str, Any]]:

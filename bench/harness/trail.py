@@ -20,13 +20,13 @@ class Evidence:
     """One call as the whole chain saw it: identified, authorised, its caller's trace gone on with, recorded.
 
     callers: how the names of identified callers begin, "" where nobody is.  trace: how trace ids end.
-    beside: how methods begin that are no load, and not counted; "" for none.
+    beside: how methods begin that are no load, and not counted.
     """
 
     method: str = METHOD
     callers: str = CALLERS
     trace: str = TRACE_ID
-    beside: str = ""
+    beside: tuple[str, ...] = ()
 
     def fits(self, kind: str, status: int, principal: str, method: str, trace_id: str) -> bool:
         went = (kind, status, method) == ("call.allowed", 0, self.method)
@@ -61,7 +61,7 @@ class Trail:
                 found = tuple(event[field] for field in FIELDS)
                 if self._evidence.fits(*found):
                     self._seen += 1
-                elif not (self._evidence.beside and event["method"].startswith(self._evidence.beside)):
+                elif not event["method"].startswith(self._evidence.beside):
                     others[found] += 1
         if others:
             raise BenchError(f"void: expected every call recorded as {self._evidence}, came {others}")

@@ -313,15 +313,18 @@ async def test_whoever_waits_for_an_answer_hears_that_the_publisher_has_gone() -
 @looped
 async def test_questions_beyond_the_most_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher_module, "MOST_ASKED", 2)
-    release = asyncio.Event()
+    release, open_ones = asyncio.Event(), asyncio.Semaphore(0)
 
     async def wait(argument: Any) -> None:
+        open_ones.release()
         await release.wait()
 
     feed = Feed(wait=wait)
     feed.link()
     waiting = [asyncio.ensure_future(feed.follower.ask("wait", "")) for _ in range(2)]
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(20):
+        for _ in waiting:
+            await open_ones.acquire()
     with pytest.raises(AnswerError, match="too many questions"):
         await feed.follower.ask("wait", "")
     release.set()

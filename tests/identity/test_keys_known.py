@@ -16,8 +16,9 @@ from interceptors.tokens import Proven
 from sidecar.identity import keys_known as module
 from sidecar.identity.api_keys import ApiKeyError
 from sidecar.identity.credentials import Credentials
+from sidecar.identity.keys_file import KeyFile
 from sidecar.identity.keys_known import KeysKnown, StaleKeysError
-from sidecar.identity.keys_model import FILE, SO, KeyRecord, encode
+from sidecar.identity.keys_model import FILE, SO, HashKey, KeyRecord, encode
 from tests.identity.key_files import DATABASE, written
 from tests.identity.keyring import HASH_KEY, NOW, OTHER_HASH_KEY, made
 from tests.identity.test_keys_lookup import Keyring
@@ -53,6 +54,21 @@ class Scene:
         async with asyncio.timeout(20):
             while not condition():  # noqa: ASYNC110 - what a thread does has no event here
                 await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def tries(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Files that were tried to be opened, again and again without a pause: of three tries two have ended."""
+    tried: list[object] = []
+    opened = module._opened
+
+    def noted(wanted: tuple[str, int, str], hash_key: HashKey) -> KeyFile:
+        tried.append(wanted)
+        return opened(wanted, hash_key)
+
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    monkeypatch.setattr(module, "_opened", noted)
+    return tried
 
 
 def play(tmp_path: Path, scene: Callable[[Scene], Awaitable[None]]) -> None:
@@ -149,17 +165,14 @@ def test_that_somebody_tells_is_not_that_they_could_read(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("spoilt", [b"", b"x" * 4_096])
-def test_a_file_that_cannot_be_used_is_tried_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: bytes
-) -> None:
-    monkeypatch.setattr(module, "RETRY_S", 0.01)
+def test_a_file_that_cannot_be_used_is_tried_again(tmp_path: Path, tries: list[object], spoilt: bytes) -> None:
     one, record = made(1)
 
     async def scene(at: Scene) -> None:
         at.path.touch(0o600)
         at.path.write_bytes(spoilt)
         at.known.listen_file(FILE, (str(at.path), 7, DATABASE))
-        await asyncio.sleep(0.1)
+        await at.until(lambda: len(tries) >= 3)
         assert at.reason(one.text) == "identify.key_stale"
         written(at.path, [record]).close()
         await at.until(lambda: at.reason(one.text) == "")
@@ -167,14 +180,13 @@ def test_a_file_that_cannot_be_used_is_tried_again(
     play(tmp_path, scene)
 
 
-def test_a_file_of_another_hash_key_lets_nobody_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RETRY_S", 0.01)
+def test_a_file_of_another_hash_key_lets_nobody_in(tmp_path: Path, tries: list[object]) -> None:
     one, record = made(1, OTHER_HASH_KEY)
 
     async def scene(at: Scene) -> None:
         written(at.path, [record], hash_key=OTHER_HASH_KEY).close()
         at.known.listen_file(FILE, (str(at.path), 7, DATABASE))
-        await asyncio.sleep(0.1)
+        await at.until(lambda: len(tries) >= 3)
         assert at.reason(one.text) == "identify.key_stale"
 
     play(tmp_path, scene)
@@ -308,16 +320,13 @@ def test_a_file_that_nobody_wants_any_more_once_it_is_open_is_not_used(tmp_path:
     play(tmp_path, scene)
 
 
-def test_a_file_that_is_not_the_one_that_was_told_of_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "RETRY_S", 0.01)
+def test_a_file_that_is_not_the_one_that_was_told_of_is_not_used(tmp_path: Path, tries: list[object]) -> None:
     one, record = made(1)
 
     async def scene(at: Scene) -> None:
         written(at.path, [record], 6).close()  # somebody has kept one in which nothing was revoked yet
         at.known.listen_file(FILE, (str(at.path), 7, DATABASE))
-        await asyncio.sleep(0.1)
+        await at.until(lambda: len(tries) >= 3)
         assert at.reason(one.text) == "identify.key_stale"
         at.tell_file(record._replace(revoked=NOW), sequence=7)
         await at.until(lambda: at.reason(one.text) == "identify.key_revoked")
