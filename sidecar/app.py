@@ -527,10 +527,22 @@ class _Worker:
             (metrics.RECORDER_UP, ()): lambda: float(recorder.failed is None),
             (metrics.RECORDER_QUEUE, ()): lambda: float(recorder.waiting),
             (metrics.DRAINING, ()): lambda: float(front.draining),
+            **{(metrics.FEED_AGE, (name,)): age for name, age in self._feeds().items()},
         }
         if self._now.server_tls is not None:
             gauges[metrics.CERTIFICATE_EXPIRY, ("listen",)] = self._listen_expiry
         return gauges
+
+    def _feeds(self) -> dict[str, Callable[[], float]]:
+        """What calls depend on, by name: how long ago all that is known of it was known to be so, in seconds."""
+        config = self._now.config
+        followed = {
+            "issuer-keys": (bool(wiring.sources(config)), self._told.age),
+            "api-keys": (config.authentication.api_keys is not None, self._known_keys.age),
+            "revocations": (config.authentication.revocations, self._revoked.age),
+            "policies": (config.authorization.policies, self._policies.age),
+        }
+        return {name: age for name, (is_on, age) in followed.items() if is_on}
 
     def _listen_expiry(self) -> float:
         return self._now.server_tls.not_after if self._now.server_tls is not None else math.nan
@@ -558,6 +570,7 @@ class _Worker:
                     [each.address, each.condition, each.connections, each.failures] for each in self._pool.endpoints()
                 ],
                 "audit": self._recorder.failed or "",
+                "feeds": {name: age() for name, age in self._feeds().items()},
             },
         )
 

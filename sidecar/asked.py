@@ -74,7 +74,7 @@ class Asked:
     async def _status(self) -> dict[str, Any]:
         config, children = self._now(), self._supervisor.children
         started, since = self._began
-        read = await _aside(partial(_read, config))
+        chains, certificates = await _aside(partial(_read, config))
         workers = overview.workers(children)
         return plain(  # type: ignore[no-any-return]
             Status(
@@ -85,7 +85,9 @@ class Asked:
                 any(child.state is State.DRAINING for child in children if child.post.role == "worker"),
                 workers,
                 overview.upstreams(children),
-                *read,
+                chains,
+                certificates,
+                overview.feeds(children, float(config.state.max_staleness)),
             )
         )
 

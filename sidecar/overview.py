@@ -11,7 +11,7 @@ from cryptography import x509
 from interceptors.chain import Chain as LinkChain
 from interceptors.contract import NO_OBLIGATIONS, Interceptor, Method, View
 from sidecar.config.model import Config
-from sidecar.operations.model import Certificate, Chain, Depth, Link, Upstream, UpstreamState, Worker, WorkerState
+from sidecar.operations.model import Certificate, Chain, Depth, Feed, Link, Upstream, UpstreamState, Worker, WorkerState
 from sidecar.processes.crew import Child
 from sidecar.processes.lifecycle import State
 from sidecar.relay.codecs.registry import Codecs
@@ -53,6 +53,15 @@ def upstreams(children: Sequence[Child]) -> tuple[Upstream, ...]:
             state = max(before.state, CONDITIONS[condition], key=WORST.index)
             found[address] = Upstream(address, state, before.connections + connections, before.failures + failures)
     return tuple(found.values())
+
+
+def feeds(children: Sequence[Child], limit_s: float) -> tuple[Feed, ...]:
+    """What the relays follow, as the one that has heard of it least. limit_s: beyond which it is not relied upon."""
+    found: dict[str, float] = {}
+    for child in children:
+        for name, age in child.report.detail.get("feeds", {}).items():
+            found[name] = max(found.get(name, 0.0), age)
+    return tuple(Feed(name, age, limit_s) for name, age in sorted(found.items()))
 
 
 def chains(chain: LinkChain, codecs: Codecs, own: Mapping[str, str]) -> tuple[Chain, ...]:

@@ -101,6 +101,8 @@ def _certificate(certificate: pb.Certificate, now: datetime) -> tuple[str | Text
 
 
 def _feed(feed: pb.Feed) -> tuple[str | Text, ...]:
+    if not feed.HasField("staleness"):
+        return feed.name, Text("never", "red")
     staleness, limit = (each.ToTimedelta().total_seconds() for each in (feed.staleness, feed.limit))
     return feed.name, Text(f"{staleness:.1f} s of {limit:g} s", "red" if staleness > limit else "")
 

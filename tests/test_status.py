@@ -29,6 +29,7 @@ def test_a_table_for_people(services: Running, tmp_path: Path) -> None:
         ["/inference.GRPCInferenceService/*", "identify → authorize (bytes) → record"],
         ["listen.tls.certificate", "CN=sidecar", rows[6][2]],
         ["policies", "0.2 s of 5 s"],
+        ["revocations", "never"],
     ]
     assert rows[6][2].startswith("2028-01-15 08:00 UTC, in ")
 
@@ -40,7 +41,9 @@ def test_json_for_scripts(services: Running, tmp_path: Path) -> None:
     assert shown["started"] == "2027-01-15T08:00:00.250Z"
     assert shown["draining"] is False
     assert shown["workers"][1]["state"] == "WORKER_STATE_DRAINING"
-    assert shown["feeds"] == [{"name": "policies", "staleness": "0.250s", "limit": "5s"}]
+    assert shown["feeds"] == [
+        {"name": "policies", "staleness": "0.250s", "limit": "5s"}, {"name": "revocations", "limit": "5s"}
+    ]  # fmt: skip
 
 
 def test_watching_shows_what_changes(services: Running) -> None:

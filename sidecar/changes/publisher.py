@@ -23,11 +23,16 @@ MOST_ASKED: Final = 256  # questions of one follower that are open
 class Publisher:
     """Holds all entries. answers: what followers may ask → who does it; what it raises is a fault to who asked.
 
-    clock: seconds of CLOCK_BOOTTIME.
+    clock: seconds of CLOCK_BOOTTIME.  begun: whether what is here is all that is so; else followers wait for `begin`,
+    and hear of nothing, not even that this process is there.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float], answers: Mapping[str, Answerer]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        clock: Callable[[], float],
+        answers: Mapping[str, Answerer],
+        begun: bool = True,
     ) -> None:
         self._loop = loop
         self._clock = clock
@@ -35,6 +40,8 @@ class Publisher:
         self._entries: dict[tuple[str, str], Any] = {}
         self._sequence = 0
         self._followers: set[_Follower] = set()
+        self._begun = begun
+        self._waiting: list[socket.socket] = []  # followers that have come before
         self._beating = loop.call_later(BEAT_S, self._beat)
 
     @property
@@ -57,8 +64,17 @@ class Publisher:
         for follower in list(self._followers):
             follower.tell(told)
 
+    def begin(self) -> None:
+        """What is here is all that is so."""
+        self._begun = True
+        while self._waiting:
+            self.attach(self._waiting.pop())
+
     def attach(self, connection: socket.socket) -> None:
         """A follower has come."""
+        if not self._begun:
+            self._waiting.append(connection)
+            return
         follower = _Follower(self, self._loop, connection)
         self._followers.add(follower)
         follower.begin()
@@ -67,6 +83,8 @@ class Publisher:
         self._beating.cancel()
         for follower in list(self._followers):
             follower.close()
+        while self._waiting:
+            self._waiting.pop().close()
 
     def everything(self) -> Iterator[bytes]:
         """The frames of all that is so now."""

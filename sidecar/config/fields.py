@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeAlias, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -284,7 +284,9 @@ def _state_url(value: Any) -> str:
         raise expected(STATE_URL_EXPECTED)
     try:
         parts = urlsplit(value)
-        password = parts.password is not None or "password" in parts.query.lower()
+        # libpq's: password, sslpassword. Not the name of a file in which one is.
+        named = any(name.lower().endswith("password") for name, _ in parse_qsl(parts.query, keep_blank_values=True))
+        password = parts.password is not None or named
     except ValueError:
         raise expected(STATE_URL_EXPECTED, came="another, withheld") from None
     if password:

@@ -6,6 +6,7 @@ Used on the event loop's thread.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
@@ -67,10 +68,14 @@ class KeysKnown:
         self._hash_keys = hash_keys
         self._open()
 
+    def age(self) -> float:
+        """Seconds since all that is known was known to be so; infinite while nothing is."""
+        return math.inf if self._lookup is None else max(self._age(), self._clock() - self._so)
+
     def identify(self, text: str, now: float, max_staleness_s: float) -> KeyRecord:
         """text: the key.  now: Unix seconds. Raises ApiKeyError, StaleKeysError."""
         lookup = self._lookup
-        if lookup is None or max(self._age(), self._clock() - self._so) > max_staleness_s:
+        if lookup is None or self.age() > max_staleness_s:
             raise StaleKeysError
         try:
             record = lookup.identify(text, now)

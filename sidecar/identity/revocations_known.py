@@ -75,8 +75,12 @@ class RevocationsKnown:
         if value is not None:
             self._so = value
 
+    def age(self) -> float:
+        """Seconds since all that is known was known to be so; infinite before it was told."""
+        return max(self._age(), self._clock() - self._so)
+
     def stale(self, max_staleness_s: float) -> bool:
-        return max(self._age(), self._clock() - self._so) > max_staleness_s
+        return self.age() > max_staleness_s
 
     def token(self, who: Identified, url: str, digest: bytes, max_staleness_s: float) -> bool:
         """Whether a token is revoked. url: its `iss`.  digest: of what is signed. Raises StaleRevocationsError."""

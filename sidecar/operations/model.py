@@ -81,7 +81,10 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """What the relay follows. staleness: since it was last heard of.  limit: beyond it, calls that need it fail."""
+    """What the relay follows. staleness: since it was last heard of, infinite where it never was.
+
+    limit: beyond it, calls that need it fail.
+    """
 
     name: str
     staleness: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from typing import Final
@@ -116,7 +117,8 @@ def _certificate(known: model.Certificate) -> pb.Certificate:
 
 
 def _feed(known: model.Feed) -> pb.Feed:
-    return pb.Feed(name=known.name, staleness=_duration(known.staleness), limit=_duration(known.limit))
+    staleness = None if math.isinf(known.staleness) else _duration(known.staleness)
+    return pb.Feed(name=known.name, staleness=staleness, limit=_duration(known.limit))
 
 
 def _timestamp(seconds: float) -> Timestamp:

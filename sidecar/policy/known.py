@@ -74,16 +74,21 @@ class Known:
             return "policy.damaged"
         return ""
 
+    def age(self) -> float:
+        """Seconds since all that is in force was known to be so; infinite before everything was put in force once."""
+        if not self.begun.is_set():
+            return math.inf
+        return max(self._clock() - min(self._so, self._since), self._age())  # of what nobody has told yet as well
+
     def stale(self, max_staleness_s: float) -> bool:
         """Whether something may be otherwise than is known here, or nothing is known yet."""
         now = self._clock()
         if now < self._sure_until and max_staleness_s == self._sure_for:
             return False
-        # Of what nobody has told yet as well, and of what was told and is not in force.
-        oldest = min(self._so, self._since, now - self._age())
-        if now - oldest > max_staleness_s or not self.begun.is_set():
+        age = self.age()
+        if age > max_staleness_s:
             return True
-        self._sure_until, self._sure_for = oldest + max_staleness_s, max_staleness_s
+        self._sure_until, self._sure_for = now - age + max_staleness_s, max_staleness_s
         return False
 
     def listen_so(self, _key: str, value: Any) -> None:

@@ -126,6 +126,7 @@ class Revocations:
 
     def __init__(self, state: State, tell: Tell) -> None:
         self._issuers: dict[str, str] = {}
+        self._tell = tell
         self.desk = RevocationDesk(state.store, state.outbox, lambda: self._issuers, time.time)
         self._keeping = RevocationKeeping(state.store, self.desk, tell, boot_clock)
         state.keepings.append(self._keeping)
@@ -134,9 +135,9 @@ class Revocations:
     def of(cls, settings: dict[str, Any] | None, state: State | None, tell: Tell) -> Revocations | None:
         return None if settings is None or state is None else cls(state, tell)
 
-    def begin(self, tell: Tell) -> None:
-        """As of RevocationKeeping."""
-        self._keeping.begin(tell)
+    def begin(self) -> None:
+        """As of RevocationKeeping, once it returns. Before State.start, from any thread. Raises StateError."""
+        self._keeping.begin(self._tell)
 
     def configure(self, settings: dict[str, Any]) -> None:
         """settings: "revocations" of `process.main`'s."""

@@ -22,6 +22,7 @@ from sidecar.identity.keeping import Keeping
 from sidecar.identity.keys_model import USED
 from sidecar.identity.sources import KEYS, KeySource
 from sidecar.identity.sources_https import fetch
+from sidecar.logs import Log
 from sidecar.operations.operations_supervisor import SupervisorOperations
 from sidecar.processes.child import Birth, Control
 from sidecar.processes.messages import Abandon, Answer, Attach, Commit, Prepare, Ready
@@ -31,7 +32,10 @@ from sidecar.services.model_server_grpc import GrpcModelServer
 from sidecar.services.server import Services, Settings
 from sidecar.telemetry.pulse import boot_clock
 
+log = Log("services")
+
 RECORDED_S: Final = 5.0
+RETRY_S: Final = 1.0  # after which revocations are read again, where they could not be
 
 
 def main(birth: Birth) -> int:
@@ -74,10 +78,8 @@ async def _run(birth: Birth) -> int:
     answers: dict[str, Answerer] = {KEYS: keeping.refresh}
     if keys is not None:
         answers[USED] = keys.touch
-    publisher = Publisher(loop, boot_clock, answers)
     revocations = Revocations.of(start.settings["revocations"], state, telling)
-    if revocations is not None:
-        revocations.begin(publisher.publish)
+    publisher = Publisher(loop, boot_clock, answers, begun=revocations is None)
 
     def configure(settings: dict[str, Any]) -> None:
         keeping.configure(key_sources(settings))
@@ -102,10 +104,10 @@ async def _run(birth: Birth) -> int:
         None if revocations is None else revocations.desk,
     )
     services.start()
-    if state is not None:
-        state.start()
+    administering = loop.create_task(administer(loop, state, revocations, publisher))
     control.send(Ready())
     await control.draining.wait()
+    administering.cancel()
     keeping.close()
     await loop.run_in_executor(None, services.stop, control.grace)
     if state is not None:
@@ -113,6 +115,27 @@ async def _run(birth: Birth) -> int:
     publisher.close()
     recorder.close()
     return 0
+
+
+async def administer(
+    loop: asyncio.AbstractEventLoop, state: State | None, revocations: Revocations | None, publisher: Publisher
+) -> None:
+    """Keep up what is stored. Where something may be revoked, once all that is has been told, however long the database
+    is away: workers that heard of less would take back what another process has told them."""
+    if state is None:
+        return
+    said = ""
+    while revocations is not None:
+        try:
+            await loop.run_in_executor(None, revocations.begin)
+            publisher.begin()
+            break
+        except Exception as error:  # whatever it is, nobody is let in before
+            if str(error) != said:
+                log.error("revocations_unknown", error)
+            said = str(error)
+        await asyncio.sleep(RETRY_S)
+    state.start()
 
 
 def _record(recorder: RemoteRecorder, refusal: Refusal) -> None:

@@ -37,9 +37,13 @@ class Connection(Protocol):
 
 
 class Database(Protocol):
-    """title: what and where it is, for the operator; it holds no secret."""
+    """title: what and where it is, for the operator; it holds no secret.
+
+    remote: a server's, which may be away and come back.
+    """
 
     title: str
+    remote: bool
 
     def connect(self) -> Connection: ...
 

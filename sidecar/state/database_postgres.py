@@ -25,17 +25,19 @@ WEAK: Final = ("off", "local")  # a commit returns before it is on this server's
 
 
 class PostgresDatabase:
-    """A `database.Database`. Its tables are in a schema of their own, which is made where it is missing.
+    """A `database.Database`. Its tables are in a schema of their own, which is made where it is missing at first.
 
     Raises StateError for an address that holds a password, or that goes over a network without TLS that is verified.
     """
+
+    remote = True
 
     def __init__(self, url: str) -> None:
         try:
             given = conninfo.conninfo_to_dict(url)
         except psycopg.Error:
             raise StateError("address of PostgreSQL: expected postgresql://user@host:port/database") from None
-        if "password" in given:
+        if not given.keys().isdisjoint(("password", "sslpassword")):
             raise StateError("address of PostgreSQL holds a password, expected passfile=… (a file as ~/.pgpass)")
         hosts = str(given.get("hostaddr") or given.get("host") or "")
         away = [host for host in hosts.split(",") if not _local(host)]
@@ -43,12 +45,12 @@ class PostgresDatabase:
             raise StateError(f"address of PostgreSQL: {away[0]} is another host, expected sslmode=verify-full")
         self.title = f"state in PostgreSQL {given.get('dbname', '')} at {hosts or 'the local socket'}"
         self._given = given
-        connection = self.connect(new=True)
-        connection.close()
+        self._new = True  # the schema may be missing
 
-    def connect(self, new: bool = False) -> PostgresConnection:
-        """new: the schema may be missing."""
-        return PostgresConnection(self._given, self.title, new)
+    def connect(self) -> PostgresConnection:
+        connection = PostgresConnection(self._given, self.title, self._new)
+        self._new = False
+        return connection
 
     def spelt(self, statement: str) -> str:
         return statement

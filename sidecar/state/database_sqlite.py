@@ -27,6 +27,8 @@ ALWAYS: Final = ("PRAGMA synchronous = FULL", "PRAGMA foreign_keys = ON", "PRAGM
 class SqliteDatabase:
     """A `database.Database`. Raises StateError where another process has it, or others may read it."""
 
+    remote = False
+
     def __init__(self, directory: Path) -> None:
         self.path = directory / FILE
         self.title = f"state in {self.path}"

@@ -17,6 +17,7 @@ from sidecar.state.database import Connection, Database
 from sidecar.state.jobs import Job, Jobs
 from sidecar.state.migrations import Migration
 from sidecar.state.ports import DEADLINE_S, Head, LostError, OutcomeUnknownError, Reading, StateError, Transaction
+from sidecar.state.reaching import Reaching
 from sidecar.state.transaction import Work, head
 from sidecar.state.worker import Worker
 
@@ -30,8 +31,9 @@ ATTEMPTS: Final = 3  # in which the database was lost over one work: then it is 
 
 
 class DatabaseStore:
-    """Brings the database to this version first. Raises SchemaError, and StateError where it cannot be reached.
+    """Brings the database to this version first. Raises SchemaError, and StateError where it cannot be used.
 
+    One that is remote and away is brought to it once it can be reached; until then works are told why they wait.
     committed: told the number of the last change, by the thread that wrote it and right after; it returns at once.
     clock: Unix seconds.  Closes the database when it is closed, and where it cannot be opened.
     """
@@ -49,15 +51,16 @@ class DatabaseStore:
         self._committed = committed
         self._clock = clock
         self._known = migrations.shipped() if known is None else tuple(known)
-        try:
-            ran = migrations.migrate(database, self._known, clock())
-            self._head = self._first_head()
-        except BaseException:
-            database.close()
-            raise
-        if ran:
-            log.info("state_migrated", database=database.title, migrations=ran)
+        self._head: Head | None = None  # None until it was reached once
+        self._reaching = Reaching(self._connect)
         self._closing = threading.Event()
+        try:
+            self._reaching.connect().close()
+        except BaseException as error:
+            if not (database.remote and isinstance(error, LostError)):
+                database.close()
+                raise
+            log.error("state_away", error)
         self._writes, self._reads = Jobs(database.title), Jobs(database.title)
         self._writer = self._worker("state-write", self._writes, GROUP, self._write_all)
         self._readers = [self._worker("state-read", self._reads, 1, self._read_all) for _ in range(readers)]
@@ -87,26 +90,24 @@ class DatabaseStore:
         self._database.close()
 
     def _worker(self, name: str, jobs: Jobs, most: int, attempt: Callable[[Connection, Sequence[Job]], None]) -> Worker:
-        return Worker(name, jobs, most, self._connect, attempt, self._closing)
-
-    def _first_head(self) -> Head:
-        connection = self._database.connect()
-        try:
-            return head(connection)
-        finally:
-            connection.close()
+        return Worker(name, jobs, most, self._reaching.connect, attempt, self._closing)
 
     def _connect(self) -> Connection:
         """To the same database as before, and no older one: else what was acknowledged, or revoked, is undone there."""
+        if self._head is None:
+            ran = migrations.migrate(self._database, self._known, self._clock())
+            if ran:
+                log.info("state_migrated", database=self._database.title, migrations=ran)
         connection = self._database.connect()
         try:
             migrations.verify(connection, self._database.title, self._known)
             found = head(connection)
-            if found.identity != self._head.identity:
+            known = self._head = self._head or found
+            if found.identity != known.identity:
                 raise StateError(f"{self._database.title} is another database than it was; start anew to use it")
-            if found.sequence < self._head.sequence:
+            if found.sequence < known.sequence:
                 raise StateError(f"{self._database.title} went back to change {found.sequence}, "
-                                 f"and {self._head.sequence} had been written; start anew to use it")  # fmt: skip
+                                 f"and {known.sequence} had been written; start anew to use it")  # fmt: skip
         except BaseException:
             connection.close()
             raise

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from sidecar.logs import Log
 from sidecar.state.database import Connection
 from sidecar.state.jobs import Job, Jobs
 from sidecar.state.ports import StateError
+from sidecar.state.reaching import FIRST_PAUSE_S, LONGEST_PAUSE_S
 
 log = Log("state")
 
-FIRST_PAUSE_S: Final = 0.05
-LONGEST_PAUSE_S: Final = 1.0
 Attempt: TypeAlias = Callable[[Connection, Sequence[Job]], None]
 
 

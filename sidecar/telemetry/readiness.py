@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -103,7 +104,10 @@ class BoardReadiness:
         stale = {
             name: age for (name,), age in gauge(there, metrics.FEED_AGE).items() if age > self._needs.max_staleness_s
         }
-        said = ", ".join(f"{name} is silent for {age:.1f} s" for name, age in stale.items())
+        said = ", ".join(
+            f"{name} was never heard of" if math.isinf(age) else f"{name} is silent for {age:.1f} s"
+            for name, age in stale.items()
+        )
         return Check("feed", not stale, said or "fresh")
 
     def _certificates(self, there: Merged) -> Check:

@@ -311,6 +311,30 @@ async def test_whoever_waits_for_an_answer_hears_that_the_publisher_has_gone() -
 
 
 @looped
+async def test_who_comes_before_all_is_there_hears_of_nothing_until_it_is() -> None:
+    feed = Feed()
+    feed.publisher.publish((TOPIC, "a", 1))
+    feed.link()
+    await until(lambda: feed.known == {"a": 1})
+    successor = Publisher(asyncio.get_running_loop(), feed.clock, {}, begun=False)
+    feed.link(successor)
+    feed.clock.now += 7
+    successor.publish((TOPIC, "b", 2))
+    successor._beat()
+    for _ in range(5):
+        await asyncio.sleep(0)  # whatever was said is heard
+    assert feed.known == {"a": 1}, "nothing is taken back"
+    assert feed.follower.age() >= 7
+    successor.publish((TOPIC, "a", 1))
+    successor.begin()
+    await until(lambda: feed.known == {"a": 1, "b": 2})
+    assert feed.told == [("a", 1), ("b", 2)]
+    assert feed.follower.age() == 0
+    successor.close()
+    feed.close()
+
+
+@looped
 async def test_questions_beyond_the_most_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publisher_module, "MOST_ASKED", 2)
     release, open_ones = asyncio.Event(), asyncio.Semaphore(0)

@@ -1,11 +1,12 @@
 import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sidecar.config import reference
 from sidecar.config.load import build
-from tests.config.configs import DIRECTORY, SOUND, load
+from tests.config.configs import DIRECTORY, SOUND, faults, load
 
 RICH = """
 listen:
@@ -33,6 +34,18 @@ def test_the_effective_config_loads_to_the_same() -> None:
         again = load(reference.yaml(config))
         assert again == config
         assert again.digest() == config.digest()
+
+
+@pytest.mark.parametrize("query", ["password=hunter2", "sslpassword=hunter2", "PassWord="])
+def test_an_address_of_the_state_holds_no_password(query: str) -> None:
+    [fault] = faults(SOUND + f"state: {{url: 'postgresql://sidecar@db/langtrain?{query}'}}")
+    assert "came one with a password, withheld" in fault
+    assert "hunter2" not in fault
+
+
+def test_an_address_of_the_state_names_the_file_of_passwords_whatever_its_name() -> None:
+    url = "postgresql://sidecar@db/langtrain?passfile=/run/secrets/password"
+    assert load(SOUND + f"state: {{url: '{url}'}}").state.url == url
 
 
 def test_the_effective_config_holds_every_key() -> None:

@@ -192,11 +192,14 @@ def test_policies_apply_to_everybody(message: bytes) -> None:
     assert with_key().reason(INFER, message) == ""
 
 
-def test_a_key_may_do_what_it_permits_and_what_is_granted_to_it() -> None:
+def test_a_key_may_do_what_it_permits_and_no_more() -> None:
     assert with_key(resources=("models/m",)).reason(INFER, b"m") == ""
     assert with_key(resources=("models/m",)).reason(INFER, b"fraud-1") == "policy.no_grant"
-    to_key = Grant("g", ("key:abc",), "ml", ("models/fraud-*",))
-    assert with_key(ML, to_key, resources=("models/m",)).reason(INFER, b"m,fraud-1") == ""
+    to_key = Grant("g", ("key:abc",), "ml", ("models/fraud-*",))  # from before they were refused
+    assert with_key(ML, to_key, resources=("models/m",)).reason(INFER, b"fraud-1") == "policy.no_grant"
+    to_group = Grant("g", ("group:all",), "ml", ("models/fraud-*",))
+    members = Group("all", ("key:abc",))
+    assert with_key(ML, members, to_group, resources=("models/m",)).reason(INFER, b"fraud-1") == "policy.no_grant"
 
 
 def test_every_message_of_a_stream_is_decided() -> None:

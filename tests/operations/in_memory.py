@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from sidecar.errors import SidecarError
@@ -42,7 +43,7 @@ STATUS = Status(
         ),
     ),
     certificates=(Certificate("listen.tls.certificate", "CN=sidecar", 1_831_536_000.0),),
-    feeds=(Feed("policies", 0.25, 5.0),),
+    feeds=(Feed("policies", 0.25, 5.0), Feed("revocations", math.inf, 5.0)),
 )
 
 

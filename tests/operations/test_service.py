@@ -57,6 +57,7 @@ def test_status_tells_all_that_is_known(sidecar: langtrain.Sidecar) -> None:
     assert told.certificates[0].setting == "listen.tls.certificate"
     assert told.certificates[0].expires.ToDatetime(UTC) == datetime(2028, 1, 15, 8, tzinfo=UTC)
     assert told.feeds[0].staleness == Duration(nanos=250_000_000)
+    assert not told.feeds[1].HasField("staleness")
     assert len(told.SerializeToString()) == len(service.status(STATUS).SerializeToString())
 
 

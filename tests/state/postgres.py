@@ -61,6 +61,14 @@ class Server:
         name = _name(url)
         self.run("postgres", f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
 
+    def demand_password(self, url: str, user: str, password: str) -> None:
+        """Of a new user, to whom a database is opened."""
+        self.run("postgres", f"CREATE ROLE {user} LOGIN PASSWORD '{password}'")
+        self.run("postgres", f"GRANT ALL ON DATABASE {_name(url)} TO {user}")
+        rules = self.folder / "data" / "pg_hba.conf"
+        rules.write_text(f"local all {user} scram-sha-256\n{rules.read_text()}")
+        self.run("postgres", "SELECT pg_reload_conf()")
+
     def address(self, name: str) -> str:
         return f"postgresql://sidecar@/{name}?host={self.folder}"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from time import monotonic
 
@@ -9,7 +11,8 @@ import pytest
 
 from sidecar.state.database_postgres import PostgresDatabase
 from sidecar.state.opening import database
-from sidecar.state.ports import StateError
+from sidecar.state.ports import LostError, SchemaError, StateError
+from sidecar.state.store import DatabaseStore
 from tests.state.engines import Postgres, opened
 
 
@@ -18,6 +21,7 @@ from tests.state.engines import Postgres, opened
     [
         ("postgresql://sidecar:s3cret@localhost/state", "holds a password, expected passfile="),
         ("postgresql://sidecar@localhost/state?password=s3cret", "holds a password, expected passfile="),
+        ("postgresql://sidecar@localhost/state?sslpassword=s3cret", "holds a password, expected passfile="),
         ("postgresql://sidecar@db.example.org/state", "db.example.org is another host, expected sslmode=verify-full"),
         ("postgresql://db.example.org/state?sslmode=require", "expected sslmode=verify-full"),
         ("postgresql://localhost,10.0.0.7/state", "10.0.0.7 is another host"),
@@ -39,8 +43,27 @@ def test_other_databases_are_refused(directory: Path, url: str) -> None:
 
 
 def test_a_server_that_is_not_there_says_so(directory: Path) -> None:
-    with pytest.raises(StateError, match=r"state in PostgreSQL state at /nowhere: .*No such file"):
-        database(directory, "postgresql:///state?host=/nowhere")
+    with pytest.raises(LostError, match=r"state in PostgreSQL state at /nowhere: .*No such file"):
+        database(directory, "postgresql:///state?host=/nowhere").connect()
+
+
+def test_a_store_is_opened_before_its_server_is_there(on_postgres: Postgres) -> None:
+    with on_postgres.server.down():
+        store = DatabaseStore(database(on_postgres.directory, on_postgres.url))
+        with pytest.raises(StateError, match=r"state in PostgreSQL test_[0-9]+ at .*: not done in time"):
+            store.read(lambda reading: reading.head(), 0.2)
+        writing = ThreadPoolExecutor(1).submit(store.write, lambda one: one.change("things", "thing", "1", b""), 60)
+    with closing(store):
+        assert writing.result(60) == 1
+
+
+def test_a_database_of_a_later_version_is_refused_when_it_is_found(on_postgres: Postgres) -> None:
+    """Not as one that is away."""
+    opened_once = DatabaseStore(database(on_postgres.directory, on_postgres.url))
+    opened_once.write(lambda one: one.run("INSERT INTO migrations VALUES (9999, 'later', '', 0)"))
+    opened_once.close()
+    with pytest.raises(SchemaError, match="it is of a later version"):
+        DatabaseStore(database(on_postgres.directory, on_postgres.url))
 
 
 def test_tables_are_in_a_schema_of_their_own(on_postgres: Postgres) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def test_a_sidecar_that_is_well_is_ready(tmp_path: Path) -> None:
         ),
         (lambda board: board.set(metrics.RECORDER_UP, 0.0), {"recorder": "events cannot be recorded"}),
         (lambda board: board.set(metrics.FEED_AGE, 5.5, ("policy",)), {"feed": "policy is silent for 5.5 s"}),
+        (lambda board: board.set(metrics.FEED_AGE, math.inf, ("policy",)), {"feed": "policy was never heard of"}),
         (
             lambda board: board.set(metrics.CERTIFICATE_EXPIRY, NOW, ("listen",)),
             {"certificates": "expired: listen"},

@@ -406,7 +406,7 @@ class Feed(_message.Message):
     name: _builtins.str
     @_builtins.property
     def staleness(self) -> _duration_pb2.Duration:
-        """Since it was last heard of."""
+        """Since it was last heard of; unset where it never was."""
 
     @_builtins.property
     def limit(self) -> _duration_pb2.Duration:

@@ -1,0 +1,3 @@
+from tests.state.fixtures import server
+
+__all__ = ["server"]
