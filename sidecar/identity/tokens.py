@@ -89,7 +89,10 @@ class Tokens:
         # INVARIANT: nothing below is remembered. Time, keys, revocations and who presents it change under a token.
         if now >= who.expires:
             raise TokenError("identify.token_expired")
-        if known.key not in self._keys.of(who.issuer, now).thumbprints:
+        thumbprints = self._keys.of(who.issuer, now).thumbprints
+        if not thumbprints:
+            raise UnknownKeyError(who.issuer)  # whoever fetches them has begun anew, and has not fetched them yet
+        if known.key not in thumbprints:
             raise TokenError("identify.token_key_withdrawn")
         if self._revoked(who, known.digest):
             raise TokenError("identify.token_revoked")

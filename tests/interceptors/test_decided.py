@@ -31,7 +31,7 @@ from interceptors.facts import KeyGrant, Principal
 from interceptors.permits import LONGEST_MODEL
 from interceptors.visible import Visible
 from sidecar.policy.access import Given, PolicyAccess
-from sidecar.policy.model import Grant, Item, Policy, Role
+from sidecar.policy.model import Grant, Group, Item, Policy, Role
 from sidecar.relay.codecs.registry import registry
 from tests.interceptors.links import scripted
 from tests.playbook import STARTED, Session, Transcript, run
