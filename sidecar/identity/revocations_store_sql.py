@@ -6,9 +6,9 @@ from typing import Final
 
 from interceptors.facts import DEFAULT_TENANT
 from sidecar.identity.revocations_model import DOMAIN, KIND, Revocation, Subject, encode
-from sidecar.state.ports import Reading, Row, Transaction
+from sidecar.state.ports import Reading, Row, StateError, Transaction
 
-ALL: Final = "SELECT tenant, kind, issuer, name, issued_before, revoked, expires, revoker, reason FROM revocations"
+ALL: Final = "SELECT id, tenant, kind, issuer, name, issued_before, revoked, expires, revoker, reason FROM revocations"
 PUT: Final = """
 INSERT INTO revocations (id, tenant, kind, issuer, name, issued_before, revoked, expires, revoker, reason)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -69,5 +69,9 @@ class SqlRevocationsStore(SqlRevocationsReading):
 
 
 def _revocation(row: Row) -> Revocation:
-    tenant, kind, issuer, name, *rest = row
-    return Revocation(tenant, Subject(kind, issuer, name), *rest)
+    """Raises StateError where what is revoked is not what its id says: nobody is let in for a row that was spoilt."""
+    known, tenant, kind, issuer, name, *rest = row
+    found = Revocation(tenant, Subject(kind, issuer, name), *rest)
+    if found.id != known:
+        raise StateError(f"revocation {known} in the state is damaged")
+    return found

@@ -153,7 +153,7 @@ class Live:
                 item = rows.decode(key.kind, body)
                 engine.take(item)
                 size += _size(item, body)
-        except PolicyError as error:
+        except (PolicyError, ValueError) as error:
             raise StateError(f"policies in the state cannot be read: {error}") from error
         held.engine, held.sequence, held.configured, held.size = engine, head.sequence, {}, size
         held.counts = Counter(key.kind for key, _ in found)

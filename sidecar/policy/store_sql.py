@@ -91,6 +91,11 @@ class PolicyReading:
         row = self._reading.row("SELECT max(version) FROM policy_versions WHERE tenant = ? AND name = ?", tenant, name)
         return int(row[0]) if row and row[0] is not None else 0
 
+    def body(self, key: Key) -> bytes:
+        """Of one thing, b"" where there is none."""
+        row = self._reading.row(f"{BODIES} WHERE kind = ? AND tenant = ? AND name = ?", key.kind, key.tenant, key.name)
+        return bytes(row[3]) if row is not None else b""
+
     def bodies(self, tenant: str = "") -> Iterator[tuple[Key, bytes]]:
         """Of everything, or of all that a tenant has; never all in memory."""
         found = (

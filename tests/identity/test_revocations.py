@@ -39,6 +39,7 @@ from sidecar.identity.revocations_store_sql import SqlRevocationsReading
 from sidecar.internal.mac import Caller
 from sidecar.state.changes import compact
 from sidecar.state.outbox import Outbox
+from sidecar.state.ports import StateError
 from sidecar.state.store import DatabaseStore
 from tests.identity.issuing import ISSUER as URL
 from tests.identity.issuing import NOW, claims, token
@@ -234,6 +235,15 @@ def test_changes_that_are_not_kept_any_more_are_told_anew(scene: Scene) -> None:
     scene.store.write(lambda transaction: compact(transaction, 0))
     scene.keeping.start()
     eventually(lambda: scene.known() == {TWO}, "told")
+
+
+def test_one_that_is_spoilt_keeps_workers_from_being_told_any(scene: Scene, store: DatabaseStore) -> None:
+    """Else it would revoke nothing, and nobody would know."""
+    made = scene.revoke(ONE)
+    store.write(lambda transaction: transaction.run("UPDATE revocations SET kind = 'nothing'"))
+    with pytest.raises(StateError, match=f"revocation {made.id} in the state is damaged"):
+        scene.keeping.begin(scene._tell)
+    assert scene.told == []
 
 
 def test_what_is_told_outlives_the_process(scene: Scene, store: DatabaseStore) -> None:

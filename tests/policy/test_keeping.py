@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from interceptors.facts import Principal
+from sidecar.policy import keeping as keeping_module
 from sidecar.policy import rows
 from sidecar.policy.bootstrap import ADMINS, bootstrap
 from sidecar.policy.keeping import PolicyKeeping
@@ -17,7 +18,7 @@ from sidecar.policy.live import Live
 from sidecar.policy.model import Grant, Item, Policy, Role
 from sidecar.policy.rows import ITEMS, SO, Key
 from sidecar.policy.store_sql import PolicyStore, Stored
-from sidecar.state import following
+from sidecar.state import following, upkeep
 from sidecar.state.changes import compact
 from sidecar.state.following import LOOK_S
 from sidecar.state.ports import DEADLINE_S, Reading, StateError, Transaction
@@ -158,6 +159,53 @@ def test_changes_that_are_not_kept_any_more_are_told_all_the_same(watched: Scene
     watched.store.write(lambda transaction: compact(transaction, 0))
     watched.readable.away = False
     eventually(lambda: watched.knows(ROLE, other), "what there is, and nothing else")
+
+
+@pytest.mark.parametrize("tenant", ["default", "acme"])
+def test_what_is_altered_in_the_database_is_told(
+    store: DatabaseStore, monkeypatch: pytest.MonkeyPatch, tenant: str
+) -> None:
+    """Whoever spoils or mends it does not write to the log of changes."""
+    monkeypatch.setattr(keeping_module, "CHORES_S", 0.01)
+    monkeypatch.setattr(upkeep, "RETRY_S", 0.01)
+    role = Role("ml", ("models.read",), tenant)
+    put(store, role, GRANT)
+    told = Told()
+    keeping = PolicyKeeping(store, told, time.monotonic, Live(store).warm)
+    key, body = str(rows.key(role)), rows.encode(role)
+
+    def run(sql: str, *values: bytes) -> None:
+        store.write(lambda transaction: transaction.run(f"{sql} WHERE kind = 'role'", *values))
+
+    keeping.start()
+    eventually(lambda: told.rows.get(key) == body, "told")
+    run("UPDATE policy_items SET body = ?", b"\xff\0")
+    eventually(lambda: told.rows.get(key) == b"\xff\0", "told as it is now")
+    run("UPDATE policy_items SET body = ?", body)
+    eventually(lambda: told.rows.get(key) == body, "told as it was")
+    told.rows.clear()
+    at = told.so
+    eventually(lambda: told.so > at, "all was looked through again")
+    assert told.rows == {}, "told once"
+    run("DELETE FROM policy_items")
+    eventually(lambda: key in told.rows, "told that it is gone")
+    assert told.rows == {key: None}
+    keeping.close()
+
+
+class Told:
+    """Rows as told last, by key. so: as of when."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, bytes | None] = {}
+        self.so = 0.0
+
+    def __call__(self, *told: tuple[str, str, Any]) -> None:
+        for topic, key, value in told:
+            if topic == ITEMS:
+                self.rows[key] = value
+            else:
+                self.so = value[0]
 
 
 def test_many_are_told_a_few_at_a_time(watched: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
