@@ -27,6 +27,7 @@ PARTS: dict[str, Callable[[Stage, Given], list[Figure]]] = {
     "removals": trust.removals,
     "expiries": trust.expiries,
     "taken": taken.run,
+    "taken-certificates": taken.certificates,
     "taken-expiries": taken.expiries,
     "taken-stalls": taken.stalls,
     "taken-kills": taken.kills,

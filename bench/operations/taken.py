@@ -1,8 +1,9 @@
 """What callers have is taken back: how long their open streams last, and until when calls of theirs are let in.
 
 Each trial is one caller: an API key, a token, or a certificate to whom a grant gives a role. It has a stream open and
-connections to all workers; from the change on it calls on each of these in turn, without pause. The time is from the
-moment at which the service was asked, or the credential's end.
+connections to all workers; from the change on it calls on each of these in turn, without pause; one whose certificate
+is revoked calls on a new connection as well, and offers the TLS session of an earlier one. The time is from the moment
+at which the service was asked, or the credential's end.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +20,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import grpc
+from cryptography.hazmat.primitives.serialization import Encoding
+from h2.config import H2Configuration
+from h2.connection import H2Connection
 
 from bench.harness import children, issuer
 from bench.harness.echo_server import STREAM, UNARY
@@ -26,6 +31,7 @@ from bench.harness.issuer import Issuer
 from bench.harness.results import Figure
 from bench.harness.scene import Scene, Stage
 from bench.operations.given import Given
+from bench.operations.trust import Visitor
 from langtrain.v1 import api_keys_pb2 as keys
 from langtrain.v1 import api_keys_pb2_grpc, policies_pb2_grpc, revocations_pb2_grpc
 from langtrain.v1 import policies_pb2 as policies
@@ -42,6 +48,7 @@ BETWEEN_S: Final = 0.5  # ends
 ADMIN: Final = "spiffe://example.org/bench/admin"
 CALLER: Final = "spiffe://example.org/bench/caller-"
 PERMISSION: Final = "upstream.opaque"  # of methods of which nothing is known
+CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 REFUSED: Final = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAVAILABLE)
 
 
@@ -49,13 +56,14 @@ REFUSED: Final = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTIC
 class Caller:
     """One with a stream open. cut: when that ended, on the monotonic clock; 0 before.  take: what takes it back.
 
-    name: a certificate's.
+    name: a certificate's.  visitor: what calls on new connections.
     """
 
     channels: list[grpc.Channel]
     metadata: tuple[tuple[str, str], ...]
     take: Callable[[], object] = lambda: None
     name: str = ""
+    visitor: CallingVisitor | None = None
     cut: float = 0.0
     code: Any = None
     ended: threading.Event = field(default_factory=threading.Event)
@@ -66,7 +74,7 @@ class Caller:
         answers = stream(itertools.chain([b"first"], self._until_it_ends()), metadata=self.metadata)
         next(answers)
         threading.Thread(target=self._read, args=(answers,), daemon=True).start()
-        for at in range(len(self.channels)):
+        for at in range(self.ways):
             if not self.admitted(at):
                 raise BenchError("expected a call before the change to be let in")
 
@@ -74,16 +82,21 @@ class Caller:
         for channel in self.channels:
             channel.close()
 
+    @property
+    def ways(self) -> int:
+        """Connections, and the new ones as one more."""
+        return len(self.channels) + (self.visitor is not None)
+
     def admitted(self, at: int) -> bool:
         """Of a call on one of the connections. Raises BenchError where it fails otherwise than refused."""
-        call: Any = self.channels[at % len(self.channels)].unary_unary(UNARY)
+        at %= self.ways
+        if at == len(self.channels) and self.visitor is not None:
+            return self.visitor.admitted()
+        call: Any = self.channels[at].unary_unary(UNARY)
         try:
             call(b"x", timeout=LIMIT_S, metadata=self.metadata)
         except grpc.RpcError as error:
-            code = error.code()
-            if code not in REFUSED:
-                raise BenchError(f"expected a call to be let in or refused, came {code}") from error
-            return False
+            return _let_in(error.code())
         return True
 
     def _until_it_ends(self) -> Iterator[bytes]:
@@ -98,6 +111,32 @@ class Caller:
             pass
         self.cut, self.code = time.monotonic(), answers.code()
         self.ended.set()
+
+
+class CallingVisitor(Visitor):
+    """Is let in where a call is, on each new connection."""
+
+    def _answered(self, secured: ssl.SSLSocket) -> bool:
+        wire = H2Connection(H2Configuration(header_encoding="ascii"))
+        wire.initiate_connection()
+        fields = {":method": "POST", ":scheme": "https", ":authority": "localhost", ":path": UNARY}
+        wire.send_headers(1, [*fields.items(), ("content-type", "application/grpc"), ("te", "trailers")])
+        wire.send_data(1, b"\0\0\0\0\1x", end_stream=True)
+        while True:
+            secured.sendall(wire.data_to_send())
+            if not (data := secured.recv(65536)):
+                raise ConnectionResetError
+            for event in wire.receive_data(data):
+                status = dict(getattr(event, "headers", None) or ()).get("grpc-status")
+                if status is not None:
+                    return _let_in(CODES[int(status)])
+
+
+def _let_in(code: grpc.StatusCode) -> bool:
+    """Raises BenchError where a call failed otherwise than refused."""
+    if code not in (grpc.StatusCode.OK, *REFUSED):
+        raise BenchError(f"expected a call to be let in or refused, came {code}")
+    return code is grpc.StatusCode.OK
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +170,8 @@ class Desk:
         taken = revocations.RevokeTokenRequest(text=text)
         return self._with(text, lambda: self.revocations.RevokeToken(taken, timeout=LIMIT_S))
 
-    def granted(self, expires: float | None = None, by_role: bool = False) -> Caller:
-        """by_role: what is taken back is the role, else the grant."""
+    def granted(self, expires: float | None = None, takes: str = "grant") -> Caller:
+        """takes: what is taken back: "grant", "role", or "certificate"."""
         number = next(self._numbers)
         role, name = f"caller-{number}", f"{CALLER}{number}"
         made = policies.Role(name=role, permissions=[PERMISSION])
@@ -142,14 +181,19 @@ class Desk:
             grant.expires.FromNanoseconds(int(expires * 1e9))
         self.policies.CreateGrant(policies.CreateGrantRequest(grant=grant), timeout=LIMIT_S)
         leaf = self._scene.pki.leaf(name=name)
-
-        def take() -> None:
-            if by_role:
-                self.policies.DeleteRole(policies.DeleteRoleRequest(name=role, force=True), timeout=LIMIT_S)
-            else:
-                self.policies.RevokeGrant(policies.RevokeGrantRequest(grant_id=role), timeout=LIMIT_S)
-
-        return Caller([self._scene.channel(leaf) for _ in range(CONNECTIONS)], (), take, name)
+        pem = leaf.certificate.public_bytes(Encoding.PEM).decode()
+        asked: dict[str, tuple[Any, Any]] = {
+            "grant": (self.policies.RevokeGrant, policies.RevokeGrantRequest(grant_id=role)),
+            "role": (self.policies.DeleteRole, policies.DeleteRoleRequest(name=role, force=True)),
+            "certificate": (self.revocations.RevokeCertificate, revocations.RevokeCertificateRequest(pem=pem)),
+        }
+        method, request = asked[takes]
+        caller = Caller(
+            [self._scene.channel(leaf) for _ in range(CONNECTIONS)], (), lambda: method(request, timeout=LIMIT_S), name
+        )
+        if takes == "certificate":
+            caller.visitor = CallingVisitor(self._scene, self._scene.pki.written(leaf))
+        return caller
 
     def _with(self, text: str, take: Callable[[], object]) -> Caller:
         channels = [self._scene.channel() for _ in range(CONNECTIONS)]
@@ -161,21 +205,34 @@ def run(stage: Stage, given: Given) -> list[Figure]:
         "API key revoked": lambda desk, _: desk.key(),
         "token revoked": lambda desk, tokens: desk.token(tokens),
         "grant revoked": lambda desk, _: desk.granted(),
-        "role deleted": lambda desk, _: desk.granted(by_role=True),
+        "role deleted": lambda desk, _: desk.granted(takes="role"),
     }
-    found = []
-    for title, make in kinds.items():
-        with scene_of(stage) as (_, desk, tokens):
-            trials = []
-            for _ in range(given.trials):
-                caller = ready(lambda: make(desk, tokens))  # noqa: B023 - called at once
-                since = time.monotonic()
-                taking = threading.Thread(target=caller.take)
-                taking.start()
-                trials.append(trial(caller, since))
-                taking.join()
-                caller.close()
-            found += _figures(title, trials)
+    return [figure for title, make in kinds.items() for figure in _taken(stage, given, title, make)]
+
+
+def certificates(stage: Stage, given: Given) -> list[Figure]:
+    """By RevocationService; those that a CRL revokes are `trust`'s."""
+    return _taken(stage, given, "certificate revoked", lambda desk, _: desk.granted(takes="certificate"))
+
+
+def _taken(stage: Stage, given: Given, title: str, make: Callable[[Desk, Issuer], Caller]) -> list[Figure]:
+    trials, visitors = [], []
+    with scene_of(stage) as (_, desk, tokens):
+        for _ in range(given.trials):
+            caller = ready(lambda: make(desk, tokens))
+            since = time.monotonic()
+            taking = threading.Thread(target=caller.take)
+            taking.start()
+            trials.append(trial(caller, since))
+            taking.join()
+            caller.close()
+            visitors += [caller.visitor] if caller.visitor is not None else []
+    found = _figures(title, trials)
+    if visitors:
+        resumed = sum(each.resumed for each in visitors)
+        found.append(
+            Figure(f"{title}: connections on which the earlier session was accepted", "connections", [resumed], bar=0)
+        )
     return found
 
 
@@ -270,7 +327,7 @@ def ready(make: Callable[[], Caller]) -> Caller:
 def trial(caller: Caller, since: float, stream: bool = True) -> Trial:
     """since: on the monotonic clock.  stream: whether its end is waited for. Raises BenchError after LIMIT_S."""
     last, refused, at = since, 0, 0
-    while refused < len(caller.channels) or (stream and not caller.cut):
+    while refused < caller.ways or (stream and not caller.cut):
         begun = time.monotonic()
         if begun - since > LIMIT_S:
             raise BenchError(f"after {LIMIT_S:g} s, stream ended: {bool(caller.cut)}, {refused} calls in a row refused")

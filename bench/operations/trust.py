@@ -116,17 +116,20 @@ class Visitor:
             raise BenchError("expected a connection before the change to be let in")
 
     def admitted(self) -> bool:
-        """In TLS 1.3 a refusal shows with the first read."""
         host, _, port = self._where
         plain = socket.create_connection((host, int(port)), LIMIT_S)
         try:
             with self._context.wrap_socket(plain, server_hostname="localhost", session=self._session) as secured:
-                let_in = bool(secured.recv(9))
+                let_in = self._answered(secured)
                 self.resumed += bool(secured.session_reused)
                 self._session = self._session or secured.session
                 return let_in
         except OSError:
             return False
+
+    def _answered(self, secured: ssl.SSLSocket) -> bool:
+        """In TLS 1.3 a refusal shows with the first read."""
+        return bool(secured.recv(9))
 
 
 def trial(held: Held, visitor: Visitor, since: float) -> Trial:
