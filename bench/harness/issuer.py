@@ -28,10 +28,10 @@ class Issuer:
         key = {"kty": "RSA", "kid": "1", "use": "sig", "alg": "RS256", "n": _number(public.n), "e": _number(public.e)}
         self.jwks.write_text(json.dumps({"keys": [key]}))
 
-    def token(self, subject: str, **claims: Any) -> str:
+    def token(self, subject: str, key_id: str = "1", **claims: Any) -> str:
         now = int(time.time())
         said = {"iss": ISSUER, "aud": AUDIENCE, "sub": subject, "iat": now, "exp": now + LIFE_S, **claims}
-        head = {"alg": "RS256", "kid": "1", "typ": "at+jwt"}
+        head = {"alg": "RS256", "kid": key_id, "typ": "at+jwt"}
         signed = ".".join(_encoded(json.dumps(part).encode()) for part in (head, said))
         signature = self._key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
         return f"{signed}.{_encoded(signature)}"

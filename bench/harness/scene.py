@@ -122,7 +122,7 @@ class Stage:
     """Starts sidecars before one model server, within a folder."""
 
     def __init__(self, processes: Processes) -> None:
-        self._processes = processes
+        self.processes = processes
         self._count = 0
         server = processes.start("echo", [sys.executable, "-m", "bench.harness.echo_server"])
         self.upstream = server.wait_for(lambda: server.output().strip() or None, "listen")
@@ -136,23 +136,31 @@ class Stage:
 
     @contextmanager
     def sidecar(
-        self, workers: int = 4, crl: bool = True, state: str | None = None, more: Mapping[str, Any] | None = None
+        self,
+        workers: int = 4,
+        crl: bool = True,
+        state: str | None = None,
+        more: Mapping[str, Any] | None = None,
+        url: str = "sqlite",
     ) -> Iterator[Scene]:
-        """state: the name of its state directory, to start again with one that another sidecar has left."""
+        """state: the name of its state directory, to start again with one that another sidecar has left.
+
+        url: of its database.
+        """
         self._count += 1
         name, pki = f"sidecar-{self._count}", self.pki
         tls = {"certificate": str(pki.certificate), "key": str(pki.key), "client_ca": str(pki.ca)}
         config: dict[str, Any] = {
             "listen": {"address": "127.0.0.1:0", "tls": {**tls, "crl": str(pki.crl)} if crl else tls},
             "upstream": {"address": f"127.0.0.1:{self.upstream}"},
-            "state": {"directory": str(self._processes.folder / (state or f"state-{self._count}"))},
+            "state": {"directory": str(self.processes.folder / (state or f"state-{self._count}")), "url": url},
             "authentication": {"mtls": {"trust_domains": ["example.org"]}},
             "authorization": {"rules": [{"identities": [CLIENT], "methods": ["/bench.Echo/*"]}]},
             "workers": workers,
             **(more or {}),
         }
-        file = self._processes.folder / f"{name}.yaml"
+        file = self.processes.folder / f"{name}.yaml"
         file.write_text(json.dumps(config))  # JSON is YAML
-        process = self._processes.start(name, [sys.executable, "-m", "sidecar", "serve", "--config", str(file)])
+        process = self.processes.start(name, [sys.executable, "-m", "sidecar", "serve", "--config", str(file)])
         yield Scene(process, config, file, pki)
-        self._processes.stop(process)
+        self.processes.stop(process)

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from bench.harness import results
@@ -31,7 +32,7 @@ PARTS: dict[str, Callable[[Stage, Given], list[Figure]]] = {
     "taken-expiries": taken.expiries,
     "taken-stalls": taken.stalls,
     "taken-kills": taken.kills,
-    "faults": faults.run,
+    **{f"faults-{part}": partial(faults.run, part) for part in faults.FAULTS},
     "limits": budgets.run,
 }
 
@@ -41,7 +42,7 @@ def main() -> int:
     exit_on_signals()
     given = Given(
         arguments.rate, arguments.streams, arguments.changes, arguments.kills, arguments.stops, arguments.trials,
-        arguments.rounds, arguments.starts,
+        arguments.rounds, arguments.starts, arguments.faults,
     )  # fmt: skip
     met = True
     for part in arguments.parts or PARTS:
@@ -98,6 +99,7 @@ def write(file: Path, part: str, found: list[Figure], command: str) -> None:
 
 DEFAULTS: dict[str, float] = {
     "rate": 500, "streams": 100, "changes": 100, "kills": 20, "stops": 50, "trials": 100, "rounds": 50, "starts": 10,
+    "faults": 20,
 }  # fmt: skip
 MEANINGS = {
     "rate": "unary calls begun each second",
@@ -108,6 +110,7 @@ MEANINGS = {
     "trials": "of each kind of lost trust",
     "rounds": "of limits, and as many in which a worker is killed",
     "starts": "of sidecars",
+    "faults": "of each kind of whoever decides",
 }
 
 
@@ -118,9 +121,16 @@ def _arguments() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=int, default=default, help=MEANINGS[name])
     parser.add_argument("--out", type=Path, default=RESULTS / "operations.json", help="where the results go")
     arguments = parser.parse_args()
-    if unknown := set(arguments.parts) - set(PARTS):
-        parser.error(f"no such part: {', '.join(sorted(unknown))}")
+    named = {given: [part for part in PARTS if part == given or _whole(given, part)] for given in arguments.parts}
+    if unknown := [given for given, parts in named.items() if not parts]:
+        parser.error(f"no such part: {', '.join(unknown)}")
+    arguments.parts = [part for parts in named.values() for part in parts]
     return arguments
+
+
+def _whole(given: str, part: str) -> bool:
+    """Whether several parts are named by how they begin, and this is one of them."""
+    return given not in PARTS and part.startswith(f"{given}-")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """rate: unary calls begun each second.  trials: of each kind of lost trust.  rounds: of limits."""
+    """rate: unary calls begun each second.  trials: of each kind of lost trust.  rounds: of limits.
+
+    faults: of each kind of whoever decides.
+    """
 
     rate: float
     streams: int
@@ -17,3 +20,4 @@ class Given:
     trials: int
     rounds: int
     starts: int
+    faults: int

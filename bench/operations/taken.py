@@ -9,6 +9,7 @@ at which the service was asked, or the credential's end.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import signal
 import ssl
@@ -33,7 +34,7 @@ from bench.harness.scene import Scene, Stage
 from bench.operations.given import Given
 from bench.operations.trust import Visitor
 from langtrain.v1 import api_keys_pb2 as keys
-from langtrain.v1 import api_keys_pb2_grpc, policies_pb2_grpc, revocations_pb2_grpc
+from langtrain.v1 import api_keys_pb2_grpc, policies_pb2_grpc, revocations_pb2_grpc, sidecar_pb2, sidecar_pb2_grpc
 from langtrain.v1 import policies_pb2 as policies
 from langtrain.v1 import revocations_pb2 as revocations
 
@@ -157,6 +158,15 @@ class Desk:
         self.keys: Any = api_keys_pb2_grpc.ApiKeyServiceStub(channel)
         self.policies: Any = policies_pb2_grpc.PolicyServiceStub(channel)
         self.revocations: Any = revocations_pb2_grpc.RevocationServiceStub(channel)
+        self._sidecar: Any = sidecar_pb2_grpc.SidecarServiceStub(channel)
+
+    def staleness(self) -> float:
+        """Seconds since some worker knew all that calls depend on to be so; infinite where it does not know."""
+        status = self._sidecar.GetStatus(sidecar_pb2.GetStatusRequest(), timeout=LIMIT_S).status
+        return max(
+            each.staleness.ToTimedelta().total_seconds() if each.HasField("staleness") else math.inf
+            for each in status.feeds
+        )
 
     def key(self) -> Caller:
         wanted = keys.CreateApiKeyRequest(owner="user:bench/owner", permissions=[PERMISSION])
@@ -164,9 +174,9 @@ class Desk:
         taken = keys.RevokeApiKeyRequest(key_id=made.api_key.key_id)
         return self._with(made.text, lambda: self.keys.RevokeApiKey(taken, timeout=LIMIT_S))
 
-    def token(self, tokens: Issuer, expires: float | None = None) -> Caller:
+    def token(self, tokens: Issuer, expires: float | None = None, key_id: str = "1") -> Caller:
         claims = {"exp": int(expires)} if expires else {}
-        text = tokens.token(f"caller-{next(self._numbers)}", **claims)
+        text = tokens.token(f"caller-{next(self._numbers)}", key_id, **claims)
         taken = revocations.RevokeTokenRequest(text=text)
         return self._with(text, lambda: self.revocations.RevokeToken(taken, timeout=LIMIT_S))
 
@@ -350,11 +360,11 @@ def _figures(what: str, found: Sequence[Trial]) -> list[Figure]:
 
 @contextmanager
 def scene_of(
-    stage: Stage, tokens: Issuer | None = None, keys_from: Mapping[str, str] | None = None
+    stage: Stage, tokens: Issuer | None = None, keys_from: Mapping[str, str] | None = None, url: str = "sqlite"
 ) -> Iterator[tuple[Scene, Desk, Issuer]]:
     """4 workers that take keys and tokens, with roles and policies on, before one administrator.
 
-    keys_from: where the issuer's keys are; its file where that is not said.
+    keys_from: where the issuer's keys are; its file where that is not said.  url: of the database.
     """
     tokens = tokens or Issuer(stage.pki.folder)
     issuing = {
@@ -377,5 +387,5 @@ def scene_of(
             ],
         },
     }
-    with stage.sidecar(crl=False, more=more) as scene:
+    with stage.sidecar(crl=False, more=more, url=url) as scene:
         yield scene, Desk(scene), tokens
