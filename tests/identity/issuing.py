@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any, Final, TypeAlias
 
@@ -85,9 +85,14 @@ def token(
     header: Mapping[str, Any] | None = None,
     which: int = 0,
     key_id: str = "k1",
+    without: Collection[str] = (),
 ) -> str:
-    """said: the payload; bytes are taken as they are.  header: in place of or beside the usual one's members."""
+    """said: the payload; bytes are taken as they are.  header: in place of or beside the usual one's members.
+
+    without: members of the header that are left out.
+    """
     head = {"alg": algorithm, "typ": "JWT", "kid": key_id, **(header or {})}
+    head = {name: value for name, value in head.items() if name not in without}
     payload = said if isinstance(said, bytes) else json.dumps(said).encode()
     text = f"{encode(json.dumps(head).encode())}.{encode(payload)}"
     return f"{text}.{encode(sign(algorithm, text.encode(), which))}"
