@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from sidecar import build
-from sidecar.commands import api_keys, grants, policies, principals, roles
-from sidecar.commands.connected import AsJson, Ca, Cert, Endpoint, Key, reached
+from sidecar.commands import administrators, api_keys, grants, policies, principals, roles
+from sidecar.commands.connected import AsJson, Ca, Cert, Endpoint, Key, Span, reached
 from sidecar.errors import SidecarError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ app.add_typer(roles.app, name="roles")
 app.add_typer(policies.app, name="policies")
 app.add_typer(api_keys.app, name="api-keys")
 app.add_typer(grants.app, name="grants")
+app.command("claim")(administrators.claim)
 
 
 class LogLevel(StrEnum):
@@ -131,6 +132,37 @@ def check(config: ConfigFile, as_json: AsJson = False) -> None:
     else:
         _print_report(found)
     raise typer.Exit(1 if found.faults else 0)
+
+
+@app.command()
+def init(
+    config: ConfigFile,
+    tenant: Annotated[str, typer.Option(help="Whose administrator claims it.")] = "default",
+    expires_in: Span = None,
+    unsafe_beside_administrators: Annotated[
+        bool,
+        typer.Option(
+            "--unsafe-beside-administrators",
+            help="UNSAFE: also where the tenant has or has had one: whoever runs this makes himself another.",
+        ),
+    ] = False,
+) -> None:
+    """Print a one-time credential, by which somebody becomes the first administrator; good for an hour if not said.
+
+    Run it as the sidecar's user, and with SQLite while the sidecar does not run. One that nobody has claimed is void
+    from then on.
+    """
+    from sidecar import bootstrap
+    from sidecar.identity.bootstrap_model import LIFETIME_S
+
+    lifetime_s = LIFETIME_S if expires_in is None else expires_in.total_seconds()
+    now = datetime.now(UTC).timestamp()
+    typer.echo(bootstrap.init(_load(config), tenant, lifetime_s, unsafe_beside_administrators, now))
+    until = datetime.fromtimestamp(now + lifetime_s, UTC).strftime("%H:%M:%S UTC")
+    console = _console()
+    console.print(f"Good once, until {until}: langtrain-sidecar claim. It is not shown again.", soft_wrap=True)
+    if unsafe_beside_administrators:
+        console.print("[yellow]warning[/] whoever claims it is an administrator beside those there are")
 
 
 @config_commands.command("schema")

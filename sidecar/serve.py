@@ -45,7 +45,6 @@ from sidecar.telemetry.settings import Settings as TelemetrySettings
 
 log = Log("app")
 
-STORE: Final = "store"  # in state.directory, whose root a mount may leave open to others
 RECORDED_S: Final = 5.0  # for the last event to be durable
 
 
@@ -283,7 +282,7 @@ def stored(config: Config) -> dict[str, str] | None:
     """Where the services process keeps what is administered; None where nothing is."""
     if not config.stateful:
         return None
-    return {"directory": str(config.state.directory / STORE), "url": config.state.url}
+    return {"directory": str(config.store_directory), "url": config.state.url}
 
 
 def api_keys(config: Config) -> dict[str, str] | None:

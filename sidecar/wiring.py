@@ -42,6 +42,12 @@ from sidecar.policy.known import Known as PolicyKnown
 from sidecar.relay.codecs.registry import registry
 from sidecar.relay.tls import ClientTlsSettings, ServerTlsSettings, TrustAnchor
 
+# Whoever is known by a certificate or a token may claim what `langtrain-sidecar init` has printed.
+CLAIM = Rule(
+    tuple(f"{KINDS[kind]}**" for kind in ("spiffe", "dns", "cn", "user")),
+    ("/langtrain.v1.AdministratorService/ClaimAdministrator",),
+    permissions=("administrators.claim",),
+)
 WILD = frozenset("*?")  # in patterns of models
 UNTOLD = Told(lambda: inf)
 UNKNOWN = PolicyKnown(lambda: inf, lambda tenants: None, lambda: 0.0)
@@ -255,6 +261,8 @@ def authorization(config: Config, access: Access | None = None) -> Authorize:
                 problem = f"expected a permission that some method needs, came '{pattern}'"
                 raise WiringError(place, f"{problem}; there are {', '.join(sorted(needed))}")
     rules = [Rule(rule.identities, rule.methods, rule.models, rule.permissions) for rule in config.authorization.rules]
+    if config.authorization.policies:
+        rules.append(CLAIM)
     try:
         return Authorize(rules, config.authentication.api_keys is not None, access)
     except RuleError as error:

@@ -20,6 +20,7 @@ FIELDS: Final = {
     "Grant": ("grant_id", "members", "role", "resources", "expires", "reason", "approver"),
     "Policy": ("name", "effect", "condition", "permissions", "resources", "obligations", "version", "source"),
     "ApiKey": ("key_id", "owner", "title", "permissions", "resources", "rate", "expires", "revoked", "last_used"),
+    "ClaimAdministratorResponse": ("principal", "role", "tenant", "grant_id"),
     "Decision": ("allowed", "reason", "grants", "policies", "missing", "obligations"),
     "Reach": ("member", "role", "grant_id", "group", "policies"),
     "ConsideredGrant": ("grant.grant_id", "grant.role", "grant.resources", "state"),

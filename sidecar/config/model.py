@@ -35,6 +35,7 @@ STATE_DIRECTORY = "./state"
 EVENTS_FILE = Path("audit", "events.jsonl")
 LIMITS_FILE = Path("limits.bin")
 PROOFS_FILE = Path("proofs.bin")
+STORE = Path("store")  # in state.directory, whose root a mount may leave open to others
 HASH_KEY_FILE = Path("store", "api-keys.key")
 
 
@@ -150,6 +151,11 @@ class Config(Section):
         """Whether anything is administered, and so kept in a database."""
         given = self.authentication
         return given.api_keys is not None or given.revocations or self.authorization.policies
+
+    @property
+    def store_directory(self) -> Path:
+        """Where the database is, or what goes with one that is elsewhere."""
+        return self.state.directory / STORE
 
     @property
     def hash_key_file(self) -> Path:

@@ -49,12 +49,12 @@ class ApiKey(NamedTuple):
     @property
     def text(self) -> str:
         said = f"{PREFIX}{self.key_id}_{self.secret}"
-        return said + _checksum(said)
+        return said + checksum(said)
 
 
 def new(random_bytes: Callable[[int], bytes]) -> ApiKey:
     """random_bytes: as os.urandom."""
-    return ApiKey(_random(random_bytes, ID), _random(random_bytes, SECRET))
+    return ApiKey(random_text(random_bytes, ID), random_text(random_bytes, SECRET))
 
 
 def parse(text: str) -> ApiKey:
@@ -62,7 +62,7 @@ def parse(text: str) -> ApiKey:
     found = _FORM.fullmatch(text)
     if found is None:
         raise ApiKeyError("identify.key_malformed")
-    if _checksum(text[:-CHECK]) != found[3]:
+    if checksum(text[:-CHECK]) != found[3]:
         raise ApiKeyError("identify.key_checksum")
     return ApiKey(found[1], found[2])
 
@@ -82,7 +82,8 @@ def matches(key: ApiKey, hash_key: bytes, kept: bytes) -> bool:
     return hmac.compare_digest(keyed_hash(key, hash_key), kept)
 
 
-def _checksum(text: str) -> str:
+def checksum(text: str) -> str:
+    """Of an ASCII text, in CHECK characters."""
     number, digits = zlib.crc32(text.encode("ascii")), ""
     for _ in range(CHECK):
         number, digit = divmod(number, len(DIGITS))
@@ -90,8 +91,8 @@ def _checksum(text: str) -> str:
     return digits
 
 
-def _random(random_bytes: Callable[[int], bytes], length: int) -> str:
-    """Evenly: an octet beyond the last whole round of digits is drawn again."""
+def random_text(random_bytes: Callable[[int], bytes], length: int) -> str:
+    """So many of DIGITS, evenly: an octet beyond the last whole round of digits is drawn again."""
     even = 256 - 256 % len(DIGITS)
     text = ""
     while len(text) < length:

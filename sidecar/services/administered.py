@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 from uuid import uuid4
 
 from interceptors.events import Event
+from sidecar.identity.bootstrap_desk import KEY_FILE, BootstrapDesk
 from sidecar.identity.keys_desk import KeyDesk
 from sidecar.identity.keys_hash import FileHashKeys
 from sidecar.identity.keys_keeping import KeyKeeping
@@ -22,6 +23,7 @@ from sidecar.policy.inquiry import Calls, Inquiry, Window
 from sidecar.policy.keeping import PolicyKeeping
 from sidecar.policy.live import Live
 from sidecar.policy.service import Counter
+from sidecar.services.administrators import GrantedAdministrators
 from sidecar.services.recorded import Recorded, described
 from sidecar.state.following import Tell
 from sidecar.state.housekeeping import Housekeeping
@@ -102,6 +104,8 @@ class Policies:
         self._recorded: Recorded | None = None
         self._keeping = PolicyKeeping(state.store, tell, boot_clock, self._live.warm)
         desk = PolicyDesk(state.store, self._live, state.outbox, time.time, os.urandom)
+        administrators = GrantedAdministrators(lambda tenant: self._live.configured("grant", tenant))
+        self.bootstrap = BootstrapDesk(state.outbox, administrators, state.directory / KEY_FILE, time.time)
         self.counter = Counter(desk, Inquiry(self._live, self._calls), time.time)
         state.keepings.append(self._keeping)
 

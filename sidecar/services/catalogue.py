@@ -7,10 +7,18 @@ from functools import cache
 
 from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 
-from langtrain.v1 import api_keys_pb2, permissions_pb2, policies_pb2, revocations_pb2, sidecar_pb2
+from langtrain.v1 import (
+    administrators_pb2,
+    api_keys_pb2,
+    permissions_pb2,
+    policies_pb2,
+    revocations_pb2,
+    sidecar_pb2,
+)
 from sidecar.errors import SidecarError
 
 FILES: tuple[FileDescriptor, ...] = (
+    administrators_pb2.DESCRIPTOR,
     api_keys_pb2.DESCRIPTOR,
     policies_pb2.DESCRIPTOR,
     revocations_pb2.DESCRIPTOR,

@@ -102,6 +102,7 @@ async def _run(birth: Birth) -> int:
         None if keys is None else keys.desk,
         None if policies is None else policies.counter,
         None if revocations is None else revocations.desk,
+        None if policies is None else policies.bootstrap,
     )
     services.start()
     administering = loop.create_task(administer(loop, state, revocations, publisher))

@@ -17,8 +17,16 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from interceptors.contract import Code
-from langtrain.v1 import api_keys_pb2_grpc, policies_pb2_grpc, revocations_pb2_grpc, sidecar_pb2_grpc
+from langtrain.v1 import (
+    administrators_pb2_grpc,
+    api_keys_pb2_grpc,
+    policies_pb2_grpc,
+    revocations_pb2_grpc,
+    sidecar_pb2_grpc,
+)
 from sidecar.errors import SidecarError
+from sidecar.identity.bootstrap_desk import BootstrapDesk
+from sidecar.identity.bootstrap_service import AdministratorService
 from sidecar.identity.keys_desk import KeyDesk
 from sidecar.identity.revocations_desk import RevocationDesk
 from sidecar.identity.revocations_service import RevocationService
@@ -64,7 +72,8 @@ class Settings:
 class Services:
     """Both servers. key: of this boot.  refused: told of calls that did not prove themselves.
 
-    clock: seconds of CLOCK_BOOTTIME, for proofs.  api_keys, policies, revocations: None where they are off.
+    clock: seconds of CLOCK_BOOTTIME, for proofs.  api_keys, policies, revocations: None where they are off;
+    bootstrap: where policies are.
     """
 
     def __init__(
@@ -78,6 +87,7 @@ class Services:
         api_keys: KeyDesk | None = None,
         policies: Counter | None = None,
         revocations: RevocationDesk | None = None,
+        bootstrap: BootstrapDesk | None = None,
     ) -> None:
         self._directory = settings.directory
         catalogue.rpcs()  # fails now rather than at the first call
@@ -89,11 +99,13 @@ class Services:
         self._streams = self._server(settings.streams + SPARE, Guard(key, replays, clock, refused, shares))
         service, keys = SidecarService(operations), ApiKeyService(api_keys)
         access, revoking = PolicyService(policies), RevocationService(revocations)
+        first = AdministratorService(bootstrap)
         for server in (self._calls, self._streams):
             sidecar_pb2_grpc.add_SidecarServiceServicer_to_server(service, server)
             api_keys_pb2_grpc.add_ApiKeyServiceServicer_to_server(keys, server)
             policies_pb2_grpc.add_PolicyServiceServicer_to_server(access, server)
             revocations_pb2_grpc.add_RevocationServiceServicer_to_server(revoking, server)
+            administrators_pb2_grpc.add_AdministratorServiceServicer_to_server(first, server)
             health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         self._streams.add_generic_rpc_handlers(Reflection(model_server).handlers())
 

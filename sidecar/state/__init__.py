@@ -2,6 +2,7 @@
 
 SidecarError
 ├── StateError               UNAVAILABLE          state cannot be read or written now
+│   ├── HeldError            UNAVAILABLE          another process has the database for itself
 │   ├── LostError            UNAVAILABLE          the connection, or the whole transaction, is gone
 │   ├── StateTimeoutError    UNAVAILABLE          not in time; nothing of it was written
 │   ├── OutcomeUnknownError  UNAVAILABLE          it may have been written, or not

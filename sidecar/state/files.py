@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 
-from sidecar.state.ports import StateError
+from sidecar.state.ports import HeldError, StateError
 
 OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 # O_NONBLOCK: opening a FIFO that nobody reads must fail, not hang; it means nothing to a regular file.
@@ -59,14 +59,14 @@ def fault(found: os.stat_result) -> str:
 def claim(path: Path) -> int:
     """A descriptor that holds a lock for as long as it is open; the kernel drops it with the process.
 
-    Raises StateError where another process holds it.
+    Raises HeldError where another process holds it.
     """
     fd = open_private(path, os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(fd)
-        raise StateError(f"{path} is held by another process: each sidecar needs a state directory of its own") \
+        raise HeldError(f"{path} is held by another process: each sidecar needs a state directory of its own") \
             from error  # fmt: skip
     return fd
 

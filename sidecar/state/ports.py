@@ -26,6 +26,10 @@ class StateError(SidecarError):
     wire_reason = "STATE_UNAVAILABLE"
 
 
+class HeldError(StateError):
+    """Another process has the database for itself."""
+
+
 class LostError(StateError):
     """The connection is gone, or the database has given up the transaction. Nothing of it was written."""
 

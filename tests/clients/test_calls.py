@@ -69,8 +69,8 @@ def test_asking_again_ends() -> None:
 def test_only_what_reads_or_carries_a_key_is_safe() -> None:
     changing = {method.name for method in methods().values() if not method.safe}
     assert changing == {
-        "DeleteGroup", "DeletePolicy", "DeleteRole", "Drain", "RevokeApiKey", "RevokeGrant", "SetLogLevel",
-        "WatchStatus",
+        "ClaimAdministrator", "DeleteGroup", "DeletePolicy", "DeleteRole", "Drain", "RevokeApiKey", "RevokeGrant",
+        "SetLogLevel", "WatchStatus",
     }  # fmt: skip
 
 

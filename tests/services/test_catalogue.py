@@ -17,7 +17,7 @@ from tests.processes import REPOSITORY
 
 PROTOS = REPOSITORY / "proto"
 PERMISSION = re.compile(
-    r"(access|api_keys|certificates|grants|groups|policies|revocations|roles|sidecar|tokens)(\.[a-z]+)+"
+    r"(access|administrators|api_keys|certificates|grants|groups|policies|revocations|roles|sidecar|tokens)(\.[a-z]+)+"
 )
 
 
@@ -40,6 +40,7 @@ def test_the_permissions_of_the_sidecar() -> None:
     service, keys = "/langtrain.v1.SidecarService/", "/langtrain.v1.ApiKeyService/"
     policies, revoking = "/langtrain.v1.PolicyService/", "/langtrain.v1.RevocationService/"
     assert catalogue.permissions() == {
+        "/langtrain.v1.AdministratorService/ClaimAdministrator": "administrators.claim",
         f"{keys}CreateApiKey": "api_keys.create",
         f"{keys}GetApiKey": "api_keys.read",
         f"{keys}ListApiKeys": "api_keys.read",
@@ -116,6 +117,7 @@ def test_who_guards_access_may_do_all_but_make_keys_and_run_the_sidecar() -> Non
         if permission not in held and (permission in SENSITIVE or not any(covers(each, permission) for each in held))
     }
     assert lacking == {
+        "administrators.claim",  # by a rule of its own whoever is known has it, and a credential is what it takes
         "api_keys.create", "api_keys.rotate",
         "sidecar.config.check", "sidecar.drain", "sidecar.logs.read", "sidecar.logs.write", "sidecar.status",
     }  # fmt: skip

@@ -110,6 +110,7 @@ class RoleManager(Client):
     revoke = blocking(roles.revoke)
     get_grant = blocking(roles.get_grant)
     list_grants = blocking(roles.list_grants)
+    claim_administrator = blocking(roles.claim_administrator)
 
 
 class AsyncRoleManager(AsyncClient):
@@ -129,3 +130,4 @@ class AsyncRoleManager(AsyncClient):
     revoke = awaited(roles.revoke)
     get_grant = awaited(roles.get_grant)
     list_grants = awaited(roles.list_grants)
+    claim_administrator = awaited(roles.claim_administrator)

@@ -16,12 +16,13 @@ from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from langtrain.v1 import api_keys_pb2, policies_pb2, sidecar_pb2
+from langtrain.v1 import administrators_pb2, api_keys_pb2, policies_pb2, sidecar_pb2
 
 R = TypeVar("R")
 Steps: TypeAlias = Generator[Message, Any, R]
 
 FILES: Final[tuple[FileDescriptor, ...]] = (
+    administrators_pb2.DESCRIPTOR,
     api_keys_pb2.DESCRIPTOR,
     policies_pb2.DESCRIPTOR,
     sidecar_pb2.DESCRIPTOR,

@@ -9,6 +9,7 @@ from langtrain.calls import Steps, pages
 from langtrain.errors import AlreadyExistsError
 from langtrain.names import identity, member, timestamp
 from langtrain.same import same_or_raise
+from langtrain.v1 import administrators_pb2
 from langtrain.v1 import policies_pb2 as pb
 
 
@@ -144,3 +145,15 @@ def get_grant(grant_id: str) -> Steps[pb.Grant]:
 def list_grants(who: str = "", role: str = "") -> Steps[list[pb.Grant]]:
     """Those in the sidecar's config first. who: only those that name this member, "" for any."""
     return (yield from pages(pb.ListGrantsRequest(member=who and member(who), role=role), "grants"))
+
+
+def claim_administrator(credential: str) -> Steps[administrators_pb2.ClaimAdministratorResponse]:
+    """Become an administrator of your own tenant, by what `langtrain-sidecar init` has printed; the same again is
+    answered again.
+
+    Raises DeniedError for a credential that is not good, or not for you.
+    """
+    response: administrators_pb2.ClaimAdministratorResponse = yield administrators_pb2.ClaimAdministratorRequest(
+        credential=credential
+    )
+    return response

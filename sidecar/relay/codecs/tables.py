@@ -128,6 +128,7 @@ COMMON: dict[str, Service] = {
 
 # The sidecar's own, as the protocol files have them.
 OWN: Final[dict[str, str]] = {
+    "/langtrain.v1.AdministratorService/ClaimAdministrator": "administrators.claim",
     "/langtrain.v1.ApiKeyService/CreateApiKey": "api_keys.create",
     "/langtrain.v1.ApiKeyService/GetApiKey": "api_keys.read",
     "/langtrain.v1.ApiKeyService/ListApiKeys": "api_keys.read",
