@@ -21,6 +21,9 @@ REPLAYED: Final = Deny(Code.UNAUTHENTICATED, "identify.token_proof_replayed", "t
 PROOFS_UNAVAILABLE: Final = Deny(
     Code.UNAVAILABLE, "identify.token_proofs_unavailable", "client identity cannot be verified now"
 )
+SHARE: Final = Deny(
+    Code.RESOURCE_EXHAUSTED, "identify.token_proofs_share", "too many calls with proofs of possession; later again"
+)
 Refuse: TypeAlias = Callable[[PeerCertificate], Deny | None]
 
 
@@ -108,12 +111,12 @@ class Identify(Interceptor):
         return _settle(call, found.otherwise if isinstance(found, KeysWanted) else found)
 
     def _use(self, call: Call, found: Once) -> Hook:
-        taken = self._ledger.take_all((found.charge,))
+        taken = self._ledger.take_all(found.charges)
         return self._use_later(call, found) if taken.refusal == "ledger_busy" else _used(call, found, taken)
 
     def _use_later(self, call: Call, found: Once) -> Steps[Verdict]:
         try:
-            taken = yield from ask(UseProof(found.charge))
+            taken = yield from ask(UseProof(found.charges))
         except AnswerError:
             return PROOFS_UNAVAILABLE
         return _used(call, found, taken)
@@ -122,7 +125,9 @@ class Identify(Interceptor):
 def _used(call: Call, found: Once, taken: Taken) -> Verdict:
     if not taken.refusal:
         return _settle(call, found.proven)
-    return REPLAYED if taken.refusal == "exceeded" else PROOFS_UNAVAILABLE
+    if taken.refusal != "exceeded":
+        return PROOFS_UNAVAILABLE
+    return SHARE if taken.at else REPLAYED
 
 
 def _settle(call: Call, found: Finding) -> Verdict:

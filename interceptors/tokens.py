@@ -39,10 +39,13 @@ class Proof(NamedTuple):
 
 
 class Once(NamedTuple):
-    """Good, unless the proof was used before. charge: empties the proof's bucket."""
+    """Good, unless the proof was used before. charges: the first empties the proof's bucket.
+
+    Others are of those who share the ledger: how much of it they may have.
+    """
 
     proven: Proven
-    charge: Charge
+    charges: tuple[Charge, ...]
 
 
 Finding: TypeAlias = Proven | Once | KeysWanted | Deny
@@ -64,10 +67,10 @@ class Tokens(Protocol):
 
 
 class UseProof(Ask[Taken]):
-    """Empty a proof's bucket, waiting for a ledger that is busy, within bounds."""
+    """Take charges of a `Once`, waiting for a ledger that is busy, within bounds."""
 
-    def __init__(self, charge: Charge) -> None:
-        self.charge = charge
+    def __init__(self, charges: tuple[Charge, ...]) -> None:
+        self.charges = charges
 
 
 class FetchKeys(Ask[None]):

@@ -38,6 +38,7 @@ from sidecar.check.report import of_error
 from sidecar.config.load import build
 from sidecar.config.model import Config
 from sidecar.errors import SidecarError
+from sidecar.identity import dpop
 from sidecar.identity.held import Held, Told
 from sidecar.identity.keys_hash import FileHashKeys
 from sidecar.identity.keys_known import KeysKnown
@@ -83,7 +84,6 @@ STREAMS: Final = "streams.sock"
 HAND_IN_S: Final = 30.0
 TOLD_S: Final = 5.0  # for policies to be told of, before callers are taken all the same
 EXPIRIES_S: Final = 0.25  # between looks at whether what open calls rest on has ended
-PROOF_SLOTS: Final = 1 << 20  # proofs that were used within twice their window; 24 MiB
 LISTEN: Final = "listen-"  # how the names of the listening descriptors begin
 
 
@@ -219,7 +219,7 @@ class _Worker:
 
     def __init__(self, birth: Birth) -> None:
         self._birth = birth
-        self._ledger, self._proofs = SharedLedger(_limits_trouble), SharedLedger(_proofs_trouble, PROOF_SLOTS)
+        self._ledger, self._proofs = SharedLedger(_limits_trouble), SharedLedger(_proofs_trouble, dpop.SLOTS)
         self._services_pid = 0  # 0 while there is no such process
         self._follower: Follower | None = None  # until there is a loop
         self._told = Told(lambda: math.inf if self._follower is None else self._follower.age(), self._issuers_changed)
@@ -256,7 +256,7 @@ class _Worker:
         )  # fmt: skip
         table: dict[type, Answerer] = {
             TakeAll: lambda question: self._ledger.take_all(question.charges),
-            UseProof: lambda question: self._proofs.take_all((question.charge,)),
+            UseProof: lambda question: self._proofs.take_all(question.charges),
             FetchKeys: self._fetch_keys,
         }
         answers = Answers(loop, table)

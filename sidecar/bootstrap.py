@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from interceptors.access import GRANTS_WRITE
 from interceptors.events import Event
+from sidecar import wiring
 from sidecar.config.model import Config
 from sidecar.errors import SettingError
 from sidecar.identity import bootstrap_desk, keys_hash
@@ -93,10 +94,7 @@ def _check(config: Config, tenant: str, lifetime_s: float) -> None:
 
 def _tenants(config: Config) -> set[str]:
     """Those that callers can be of."""
-    found = {"default"} if config.authentication.mtls is not None else set()
-    for issuer in config.authentication.jwt:
-        found.update((issuer.tenant,) if issuer.tenants is None else issuer.tenants.allowed)
-    return found
+    return {*wiring.tenants(config), *(("default",) if config.authentication.mtls is not None else ())}
 
 
 def _asserting(config: Config, tenant: str) -> str:

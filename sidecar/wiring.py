@@ -26,7 +26,7 @@ from sidecar.config.faults import visible
 from sidecar.config.limits import Limit as ConfigLimit
 from sidecar.config.model import Config
 from sidecar.errors import SettingError
-from sidecar.identity import jwks
+from sidecar.identity import dpop, jwks
 from sidecar.identity.credentials import Credentials
 from sidecar.identity.dpop import Proofs
 from sidecar.identity.held import Followed, Held, Told
@@ -157,9 +157,16 @@ def identification(
     credentials: Credentials | None = None
     if issuers or api_keys is not None:
         tokens = Tokens(map(issuer, issuers), held, token_revoked) if issuers else None
-        credentials = Credentials(tokens, None if api_keys is None else known, staleness_s, proofs(config))
+        reads = proofs(config)
+        share = None if reads is None else dpop.share(len(tenants(config)), reads.kept_s)
+        credentials = Credentials(tokens, None if api_keys is None else known, staleness_s, reads, share)
     refuse = None if revoked is None else partial(revoked.refuse, max_staleness_s=staleness_s)
     return Identify(domains, bool(mtls and mtls.allow_common_name), credentials, refuse, ledger)
+
+
+def tenants(config: Config) -> frozenset[str]:
+    """Those that tokens can be of."""
+    return frozenset(tenant for each in config.authentication.jwt for tenant in issuer(each).tenants)
 
 
 def proofs(config: Config) -> Proofs | None:

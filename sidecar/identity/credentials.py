@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import ceil
 from typing import Final
 
 from interceptors.bounded import Bounded
@@ -19,6 +18,7 @@ from sidecar.identity.keys_model import KeyRecord, bucket, holder
 from sidecar.identity.model import KEY_BINDING, Identified
 from sidecar.identity.tokens import MOST_KNOWN, Tokens, UnknownKeyError
 
+SHARE: Final = "tenant\n\n"  # how the names of shares begin: no thumbprint has a line break
 BUDGET: Final = "api-key"  # the reason of refusals beyond a key's own rate is "limit.api-key"
 NO_TOKENS: Final = Deny(Code.UNAUTHENTICATED, "identify.token_issuer", TokenError.public)
 NO_KEYS: Final = Deny(Code.UNAUTHENTICATED, "identify.key_unknown", ApiKeyError.public)
@@ -28,13 +28,20 @@ class Credentials:
     """Used on the event loop's thread. tokens, keys: None where none are taken.  max_staleness_s: of keys.
 
     proofs: how those of tokens that are bound to a key are read; None where such tokens are not taken.
+    share: of their ledger, each tenant's; None where there is one tenant alone.
     """
 
     def __init__(
-        self, tokens: Tokens | None, keys: KeysKnown | None, max_staleness_s: float, proofs: Proofs | None = None
+        self,
+        tokens: Tokens | None,
+        keys: KeysKnown | None,
+        max_staleness_s: float,
+        proofs: Proofs | None = None,
+        share: Bucket | None = None,
     ) -> None:
         self.proofs = tokens is not None and proofs is not None
         self._proofs = proofs
+        self._share = share
         self._tokens = tokens
         self._keys = keys
         self._max_staleness_s = max_staleness_s
@@ -68,11 +75,11 @@ class Credentials:
         proofs.verify(read)
         if proof.again:
             return self._prove(who)
-        # Twice, for a proof may be as much ahead of our clock as behind; and a second, for it was looked at before.
-        used = Bucket(1, ceil(2 * proofs.window_s) + 1, 1)
-        return Once(
-            self._prove(who), Charge(f"{read.thumbprint}\n{read.proof_id}".encode("utf-8", "surrogatepass"), used, 1)
-        )
+        used = Bucket(1, proofs.kept_s, 1)
+        charge = Charge(f"{read.thumbprint}\n{read.proof_id}".encode("utf-8", "surrogatepass"), used, 1)
+        if self._share is None:
+            return Once(self._prove(who), (charge,))
+        return Once(self._prove(who), (charge, Charge(f"{SHARE}{who.tenant}".encode(), self._share, 1)))
 
     def _prove(self, who: Identified) -> Proven:
         known = self._proven.get(id(who))

@@ -11,9 +11,11 @@ import json
 import re
 from collections.abc import Collection, Mapping
 from hashlib import sha256
+from math import ceil
 from typing import Any, Final, NamedTuple
 
 from interceptors.bounded import Bounded
+from interceptors.ledger import Bucket
 from interceptors.tokens import Proof
 from sidecar.identity import jwks, jws
 from sidecar.identity.jwks import VerificationKey
@@ -22,6 +24,9 @@ from sidecar.identity.jws import Token, TokenError
 TYPE: Final = "dpop+jwt"
 METHOD: Final = "POST"  # of every call of gRPC
 LONGEST_ID: Final = 256  # characters of a `jti`
+SLOTS: Final = 1 << 20  # of the ledger of used proofs; 24 MiB
+# A set of 64 slots that holds 24 on average has no room for one more once in 10^11.
+USABLE: Final = 3 / 8
 MOST_KEYS: Final = 4096  # that are remembered
 # RFC 7638 3.2 and RFC 8037 2: what of a key its thumbprint is made of.
 MEMBERS: Final = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y"), "OKP": ("crv", "kty", "x")}
@@ -46,11 +51,13 @@ class Read(NamedTuple):
 class Proofs:
     """origins: under which callers reach us, "https://host" or "https://host:port".  algorithms: of jwks.ALGORITHMS.
 
-    window_s: how far a proof's time may be from ours.
+    window_s: how far a proof's time may be from ours.  kept_s: whole seconds for which one that was used is remembered.
     """
 
     def __init__(self, origins: Collection[str], algorithms: Collection[str], window_s: float) -> None:
-        self.window_s = window_s
+        # Twice, for a proof may be as much ahead of our clock as behind; and a second, for it is looked at before.
+        self.kept_s = ceil(2 * window_s) + 1
+        self._window_s = window_s
         self._origins = frozenset(normal(f"{origin}/") for origin in origins)
         self._algorithms = frozenset(algorithms)
         self._keys: Bounded[str, VerificationKey] = Bounded(MOST_KEYS)
@@ -109,8 +116,20 @@ class Proofs:
     def _fresh(self, issued: object, now: float) -> None:
         if isinstance(issued, bool) or not isinstance(issued, (int, float)):
             raise TokenError("identify.token_proof_time")
-        if not now - self.window_s <= issued <= now + self.window_s:
+        if not now - self._window_s <= issued <= now + self._window_s:
             raise TokenError("identify.token_proof_time")
+
+
+def share(tenants: int, kept_s: int, slots: int = SLOTS) -> Bucket | None:
+    """How many proofs each of so many tenants may use; None for one alone, whom nobody else can be shut out by.
+
+    In any `kept_s` seconds a bucket allows what it holds and what it refills. INVARIANT: all tenants' together are
+    within USABLE of the slots (four for each where that is more), so whoever uses up his share finds the others' as they were.
+    """
+    if tenants < 2:
+        return None
+    each = max(4, int(slots * USABLE) // tenants)
+    return Bucket(each - each // 4, kept_s, each // 4)
 
 
 def normal(uri: str) -> str:

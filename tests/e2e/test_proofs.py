@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -51,7 +53,8 @@ class Scene:
 
 
 @contextmanager
-def scene(tmp_path: Path, certificates: Certificates) -> Iterator[Scene]:
+def scene(tmp_path: Path, certificates: Certificates, **how: Any) -> Iterator[Scene]:
+    """how: as of `sidecars.serve`."""
     keys = tmp_path / "keys.json"
     keys.write_bytes(jwks(jwk("ES256")))
     with echo() as (handler, upstream):
@@ -61,7 +64,7 @@ def scene(tmp_path: Path, certificates: Certificates) -> Iterator[Scene]:
             "dpop": {"origins": [ORIGIN]},
         }
         config |= {"authorization": {"rules": [RULE]}, "workers": 2}
-        with sidecars.serve(config, tmp_path) as running, opened(running, certificates) as channels:
+        with sidecars.serve(config, tmp_path, **how) as running, opened(running, certificates) as channels:
             yield Scene(running, handler, config, channels)
 
 
@@ -121,6 +124,28 @@ def test_a_used_proof_stays_so_after_a_restart(tmp_path: Path, certificates: Cer
         assert at.call(text, once) is CODE.OK
     with scene(tmp_path, certificates) as at:
         assert at.call(text, once) is CODE.UNAUTHENTICATED
+        assert at.call(text, fresh(text)) is CODE.OK
+
+
+def test_a_used_proof_stays_so_when_everything_is_killed(tmp_path: Path, certificates: Certificates) -> None:
+    """First both workers, then all of the sidecar at once."""
+    text = bound()
+    first, second = fresh(text), fresh(text)
+    died = frozenset(("child_died", "supervisor_gone"))
+    with scene(tmp_path, certificates, faults=died, status=-signal.SIGKILL) as at:
+        assert at.call(text, first) is CODE.OK
+        before = at.running.children("relay")
+        for pid in before.values():
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: set(at.running.children("relay").values()).isdisjoint(before.values()), "they are gone")
+        eventually(lambda: at.call(text, fresh(text)) is CODE.OK, "there are others")
+        assert {at.call(text, first, at=number) for number in range(CONNECTIONS)} == {CODE.UNAUTHENTICATED}
+        assert at.call(text, second) is CODE.OK
+        everything = [at.running.process.pid, *sidecars.children_of(at.running.process.pid)]
+        for pid in everything:
+            os.kill(pid, signal.SIGKILL)
+    with scene(tmp_path, certificates) as at:
+        assert [at.call(text, each) for each in (first, second)] == [CODE.UNAUTHENTICATED] * 2
         assert at.call(text, fresh(text)) is CODE.OK
 
 

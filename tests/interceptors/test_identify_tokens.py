@@ -150,7 +150,7 @@ SHOWN = ((b"authorization", b"DPoP t1"), (b"dpop", b"p1"))
 
 @pytest.mark.parametrize("scheme", [b"DPoP", b"dpop", b"DPOP"])
 def test_a_proof_is_shown_used_and_goes_no_further(scheme: bytes) -> None:
-    tokens, ledger = Known(True, t1=Once(ALICE, CHARGE)), Used("")
+    tokens, ledger = Known(True, t1=Once(ALICE, (CHARGE,))), Used("")
     run = session(tokens, (b"authorization", scheme + b" t1"), (b"dpop", b"p1"), ledger=ledger)
     assert run.call.get(Principal) == ALICE.principal
     assert run.told.upstream_headers == ((b"x", b"y"),)
@@ -193,13 +193,13 @@ def test_a_proof_that_was_used_or_may_have_been_is_refused(
     refusals: list[Refusal], answer: Taken | None, denied: Deny | None
 ) -> None:
     answers = {} if answer is None else {UseProof: lambda question: answer}
-    run = session(Known(True, t1=Once(ALICE, CHARGE)), *SHOWN, ledger=Used(*refusals), answers=answers)
+    run = session(Known(True, t1=Once(ALICE, (CHARGE,))), *SHOWN, ledger=Used(*refusals), answers=answers)
     assert run.told.denied == denied
     assert (run.call.find(Principal) is None) == (denied is not None)
 
 
 def test_without_a_ledger_no_proof_is_taken() -> None:
-    assert session(Known(True, t1=Once(ALICE, CHARGE)), *SHOWN).told.denied == PROOFS_UNAVAILABLE
+    assert session(Known(True, t1=Once(ALICE, (CHARGE,))), *SHOWN).told.denied == PROOFS_UNAVAILABLE
 
 
 def test_a_call_under_way_has_used_its_proof_itself() -> None:
@@ -214,7 +214,7 @@ def test_keys_are_fetched_before_a_proof_is_used(refusal: Refusal) -> None:
     tokens, ledger = Known(True, t1=KeysWanted("login", BAD)), Used(refusal)
 
     def fetch(question: FetchKeys) -> None:
-        tokens.found["t1"] = Once(ALICE, CHARGE)
+        tokens.found["t1"] = Once(ALICE, (CHARGE,))
 
     answers = {FetchKeys: fetch, UseProof: lambda question: Taken("")}
     run = session(tokens, *SHOWN, ledger=ledger, answers=answers)
