@@ -19,7 +19,7 @@ class PeerCertificate:
     not_after: Unix seconds, the earliest in the verified chain.  fingerprint: SHA-256 of the DER form, hex.
     trust_domains: those whose own CA file holds the root of the verified chain.
     chain: what each certificate of the verified chain is known by: its fingerprint, and its serial number in hex with
-    its issuer as RFC 4514 spells names, "7f CN=Example CA".
+    its issuer as `distinguished.canonical` spells names, "7f CN=example ca".
     """
 
     uris: tuple[str, ...]

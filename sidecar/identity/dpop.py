@@ -124,7 +124,7 @@ def share(tenants: int, kept_s: int, slots: int = SLOTS) -> Bucket | None:
     """How many proofs each of so many tenants may use; None for one alone, whom nobody else can be shut out by.
 
     In any `kept_s` seconds a bucket allows what it holds and what it refills. INVARIANT: all tenants' together are
-    within USABLE of the slots (four for each where that is more), so whoever uses up his share finds the others' as they were.
+    within USABLE of the slots (four for each where that is more): whoever uses up his share leaves the others theirs.
     """
     if tenants < 2:
         return None

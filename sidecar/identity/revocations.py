@@ -13,6 +13,8 @@ from typing import Final, NamedTuple, Protocol
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from interceptors import distinguished
+from interceptors.distinguished import DistinguishedNameError
 from interceptors.facts import DEFAULT_TENANT
 from sidecar.errors import RequestError
 from sidecar.identity import jws
@@ -42,7 +44,10 @@ LONGEST_PEM: Final = 64 << 10  # characters
 LATEST: Final = 253_402_300_799.0  # Unix seconds: the end of the year 9999
 GRACE_S: Final = 3600.0  # beyond the end of what is revoked: other hosts' clocks are not ours
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
-SERIAL: Final = re.compile(r"[0-9a-f]{1,40}")  # RFC 5280 4.1.2.2: at most 20 octets
+# Octets, with colons or blanks between or with nothing; where one lacks a digit nobody can tell which.
+SERIAL: Final = re.compile(r"[0-9a-f]{1,2}(?P<between>[: ])[0-9a-f]{2}(?:(?P=between)[0-9a-f]{2})*|[0-9a-f]+")
+MOST_SERIAL: Final = 160  # bits, RFC 5280 4.1.2.2
+SERIAL_TWICE: Final = re.compile(r"([0-9]{1,49}) \(0x([0-9a-f]{1,40})\)")  # as OpenSSL shows small ones
 ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -198,21 +203,33 @@ def certificate_digest(text: str) -> Subject:
 
 
 def certificate_id(issuer: str, serial: str) -> Subject:
-    """issuer: as RFC 4514 spells names; it is kept in the one spelling that certificates' issuers are compared in."""
+    """However these are spelt; kept in the one spelling that certificates' issuers and numbers are compared in."""
     faults: list[tuple[str, str]] = []
-    number, name = serial.replace(":", "").lower().removeprefix("0x"), ""
-    if not SERIAL.fullmatch(number) or not int(number, 16):
-        faults.append(("id.serial", "expected a positive number of up to 20 octets in hex"))
-    if 0 < len(issuer) <= LONGEST_ISSUER:
+    number, name = _serial(serial), ""
+    if not number:
+        faults.append(("id.serial", f"expected a positive number of up to 20 octets in hex, came {serial[:LONGEST]!r}"))
+    if not 0 < len(issuer) <= LONGEST_ISSUER:
+        faults.append(("id.issuer", f"expected 1 to {LONGEST_ISSUER} characters"))
+    else:
         try:
-            name = x509.Name.from_rfc4514_string(issuer).rfc4514_string()
-        except ValueError:
-            name = ""
-    if not name:
-        faults.append(("id.issuer", 'expected a name such as "CN=Example CA,O=Example" (RFC 4514)'))
+            name = distinguished.canonical(distinguished.parse(issuer))
+        except DistinguishedNameError as error:
+            faults.append(("id.issuer", f'{error}, in a name such as "CN=Example CA,O=Example" (RFC 4514)'))
     if faults:
         raise RequestError(faults)
-    return Subject(CERTIFICATE_ID, name, f"{int(number, 16):x}")
+    return Subject(CERTIFICATE_ID, name, f"{number:x}")
+
+
+def _serial(text: str) -> int:
+    """0 for none."""
+    said = text.strip().lower()
+    if (twice := SERIAL_TWICE.fullmatch(said)) is not None:
+        return int(twice[1]) if int(twice[1]) == int(twice[2], 16) else 0
+    said = said.removeprefix("serial=").removeprefix("0x")
+    if len(said) > LONGEST or not SERIAL.fullmatch(said):
+        return 0
+    number = int(said.replace(":", "").replace(" ", ""), 16)
+    return number if number.bit_length() <= MOST_SERIAL else 0
 
 
 def expires(wanted: float, now: float) -> float:

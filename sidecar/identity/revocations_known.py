@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from interceptors.certificates import unauthenticated
 from interceptors.contract import Code, Deny
+from interceptors.distinguished import DistinguishedNameError, canonical, parse
 from interceptors.facts import PeerCertificate
 from sidecar.identity.jws import TokenError
 from sidecar.identity.model import Identified
@@ -122,4 +123,12 @@ class RevocationsKnown:
 
 def _certificate(subject: Subject) -> str:
     """As certificates are named in a `PeerCertificate.chain`."""
-    return subject.name if subject.kind == CERTIFICATE else f"{subject.name} {subject.issuer}"
+    return subject.name if subject.kind == CERTIFICATE else f"{subject.name} {_issuer(subject.issuer)}"
+
+
+def _issuer(text: str) -> str:
+    """What was kept by a version that compared names letter by letter is spelt as certificates' issuers are now."""
+    try:
+        return canonical(parse(text))
+    except DistinguishedNameError:
+        return text

@@ -10,6 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
+from interceptors.distinguished import canonical
 from interceptors.facts import PeerCertificate
 from sidecar.relay.tls_errors import TlsRefused
 
@@ -78,8 +79,15 @@ def _read(chain: Sequence[x509.Certificate], domains: frozenset[str]) -> PeerCer
 
 
 def _known_by(certificate: x509.Certificate) -> tuple[str, str]:
-    issued = f"{certificate.serial_number:x} {certificate.issuer.rfc4514_string()}"
+    issuer = [
+        [(each.oid.dotted_string, _text(each.value)) for each in relative] for relative in certificate.issuer.rdns
+    ]
+    issued = f"{certificate.serial_number:x} {canonical(issuer)}"
     return certificate.fingerprint(hashes.SHA256()).hex(), issued
+
+
+def _text(value: str | bytes) -> str:
+    return value if isinstance(value, str) else f"#{value.hex()}"
 
 
 def _extension(certificate: x509.Certificate, kind: type[Extension]) -> Extension | None:

@@ -195,7 +195,9 @@ def test_a_revoked_certificate_is_not_saved_by_a_token_or_an_earlier_session(
             assert first.recv(9)
             session = first.session
         stranger = x509.load_pem_x509_certificate(certificates.stranger.certificate.read_bytes())
-        issued = pb.CertificateId(issuer=stranger.issuer.rfc4514_string(), serial=f"{stranger.serial_number:X}")
+        # As somebody types it from what `openssl x509 -noout -issuer -serial` has printed.
+        issuer = " , ".join(part.replace("=", " = ").upper() for part in stranger.issuer.rfc4514_string().split(","))
+        issued = pb.CertificateId(issuer=issuer, serial=f"00:{stranger.serial_number.to_bytes(20).hex(':').upper()}")
         at.service.RevokeCertificate(pb.RevokeCertificateRequest(id=issued), timeout=30)
         eventually(lambda: {call(each, text) for each in at.strangers} == {CODE.UNAUTHENTICATED}, "nobody by then")
         with connected(context, at.running, session) as again:

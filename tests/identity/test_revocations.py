@@ -334,16 +334,42 @@ def test_certificates() -> None:
     assert faults(lambda: revocations.certificate(pem, NOW + 86400)) == {"pem": "has expired"}
 
 
-@pytest.mark.parametrize("serial", ["0A0b", "a0b", "0x0A0B", "0a:0b"])
-@pytest.mark.parametrize("issuer", ["CN=CA\\, Ltd,O=Example", "CN=CA\\2C Ltd,O=Example"])
+@pytest.mark.parametrize(
+    "serial",
+    ["0A0b", "a0b", "0x0A0B", "0a:0b", "a:0b", "0a 0b", "00:0A:0B", "serial=0A0B", "2571 (0xa0b)", f" {'0' * 40}a0b "],
+)
+@pytest.mark.parametrize(
+    "issuer",
+    ["CN=CA\\, Ltd,O=Example", "CN=CA\\2C Ltd,O=Example", 'o = example, cn = "Ca,  LTD"', "/O=Example/CN=CA, Ltd"],
+)
 def test_a_number_and_an_issuer_are_known_however_they_are_spelt(serial: str, issuer: str) -> None:
-    assert revocations.certificate_id(issuer, serial) == Subject(CERTIFICATE_ID, "CN=CA\\, Ltd,O=Example", "a0b")
+    assert revocations.certificate_id(issuer, serial) == Subject(CERTIFICATE_ID, "CN=ca\\, ltd,O=example", "a0b")
+
+
+def test_the_longest_number() -> None:
+    longest = "00" + ":FF" * 20
+    assert revocations.certificate_id("CN=CA", longest).name == "ff" * 20
+    assert set(faults(partial(revocations.certificate_id, "CN=CA", f"01{longest[2:]}"))) == {"id.serial"}
 
 
 def test_what_is_no_number_or_issuer() -> None:
-    for serial in ("", "0", "00", "-1", "xyz", "1" * 41, "1 2"):
+    for serial in (
+        "",
+        "0",
+        "00",
+        "-1",
+        "xyz",
+        "1" * 41,
+        "1 2",
+        "0a:b",
+        "0a:0b 0c",
+        "0a::0b",
+        "2571 (0xa0c)",
+        "0x",
+        "x" * 999,
+    ):
         assert set(faults(partial(revocations.certificate_id, "CN=CA", serial))) == {"id.serial"}
-    for issuer in ("", "CA", "=CA", "cn=CA", "CN=CA, O=Example", "/CN=CA", "x" * 2000):
+    for issuer in ("", "CA", "=CA", "CN=", "CN=CA, Ltd", "CN=CA,", "x" * 2000):
         assert set(faults(partial(revocations.certificate_id, issuer, "1"))) == {"id.issuer"}
 
 

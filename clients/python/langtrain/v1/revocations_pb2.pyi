@@ -121,9 +121,11 @@ class CertificateId(_message.Message):
     ISSUER_FIELD_NUMBER: _builtins.int
     SERIAL_FIELD_NUMBER: _builtins.int
     issuer: _builtins.str
-    """As RFC 4514 spells names: "CN=Example CA,O=Example"."""
+    """"CN=Example CA,O=Example", or as programs show it otherwise: the parts in the other order, with blanks, quotes or
+    slashes; case does not count. An answer has it as names are compared.
+    """
     serial: _builtins.str
-    """Hex, with colons or without."""
+    """Hex, with colons or without, in either case, with leading zeros or none."""
     def __init__(
         self,
         *,
