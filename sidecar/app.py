@@ -151,7 +151,7 @@ class Lasting:
     """What outlives a generation of the config.
 
     ledger: of limits.  proofs: that were used.  told: of issuers' keys.  known: API keys.  revoked: tokens and
-    certificates.  policies: roles and all that.  sequence_key: as of Sequences.
+    certificates.  policies: roles and all that.  sequence_key: as of Sequences.  nonce_key: of nonces.
     """
 
     ledger: SharedLedger
@@ -161,6 +161,7 @@ class Lasting:
     revoked: RevocationsKnown
     policies: PolicyKnown
     sequence_key: bytes
+    nonce_key: bytes
 
 
 def fittings(settings: dict[str, Any], lasting: Lasting, before: Fittings | None = None) -> Fittings:
@@ -175,7 +176,7 @@ def fittings(settings: dict[str, Any], lasting: Lasting, before: Fittings | None
     access = _the_same_or(wiring.access(config, lasting.policies), before)
     same = before is not None and _asks(before.config) == _asks(config) and before.access is access
     proofs = lasting.proofs.of(config.proofs_file if config.authentication.dpop else None)
-    identify = wiring.identification(config, held, lasting.known, lasting.revoked, proofs)
+    identify = wiring.identification(config, held, lasting.known, lasting.revoked, proofs, lasting.nonce_key)
     authorize = before.authorize if before is not None and same else wiring.authorization(config, access)
     return Fittings(
         config,
@@ -214,6 +215,11 @@ def sequence_key(boot_key: bytes) -> bytes:
     return blake2b(digest_size=KEY, key=boot_key, person=b"sequences").digest()
 
 
+def nonce_key(boot_key: bytes) -> bytes:
+    """Of nonces of proofs: good in every worker of this boot, whichever gave them out."""
+    return blake2b(digest_size=KEY, key=boot_key, person=b"dpop nonces").digest()
+
+
 class _Worker:
     """One running relay."""
 
@@ -226,9 +232,16 @@ class _Worker:
         self._known_keys = KeysKnown(self._told.age, self._keys_changed, boot_clock)
         self._revoked = RevocationsKnown(self._told.age, self._revocations_changed, boot_clock)
         self._policies = PolicyKnown(self._told.age, self._policies_changed, boot_clock)
-        key = sequence_key(bytes.fromhex(birth.start.key))
+        key = bytes.fromhex(birth.start.key)
         self._lasting = Lasting(
-            self._ledger, self._proofs, self._told, self._known_keys, self._revoked, self._policies, key
+            self._ledger,
+            self._proofs,
+            self._told,
+            self._known_keys,
+            self._revoked,
+            self._policies,
+            sequence_key(key),
+            nonce_key(key),
         )
         self._certain = False  # what was known of policies at the last look was known to be so
         self._now = fittings(birth.start.settings, self._lasting)

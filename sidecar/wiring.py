@@ -14,6 +14,7 @@ from interceptors.correlate import Correlate
 from interceptors.identify import Identify
 from interceptors.ledger import Bucket, Ledger
 from interceptors.limit import Budget, Limit
+from interceptors.nonces import Nonces as TellNonces
 from interceptors.record import Record
 from interceptors.sequences import Sequences
 from interceptors.trace import Trace
@@ -29,6 +30,7 @@ from sidecar.errors import SettingError
 from sidecar.identity import dpop, jwks
 from sidecar.identity.credentials import Credentials
 from sidecar.identity.dpop import Proofs
+from sidecar.identity.dpop_nonces import Nonces
 from sidecar.identity.held import Followed, Held, Told
 from sidecar.identity.jwks import KeySet
 from sidecar.identity.keys_known import KeysKnown
@@ -49,6 +51,7 @@ CLAIM = Rule(
     permissions=("administrators.claim",),
 )
 WILD = frozenset("*?")  # in patterns of models
+UNSERVED = bytes(32)  # in place of a key where a config is only tried
 UNTOLD = Told(lambda: inf)
 UNKNOWN = PolicyKnown(lambda: inf, lambda tenants: None, lambda: 0.0)
 
@@ -101,7 +104,8 @@ def chain(
     identify: Identify | None = None,
     authorize: Authorize | None = None,
 ) -> Chain:
-    """Trace (or correlate, where no spans are exported), identify, authorize, visible, limit (where there are limits),
+    """Trace (or correlate, where no spans are exported), identify, nonces (where proofs need them), authorize,
+    visible, limit (where there are limits),
     the config's own interceptors, sequences, record.
 
     random_bytes: as of random.Random.randbytes, for ids of spans.  ledger: of the limits.  sequence_key: as of
@@ -110,6 +114,7 @@ def chain(
     links: list[Interceptor] = [
         Trace(random_bytes, config.telemetry.sample) if config.telemetry.otlp else Correlate(),
         identify or identification(config, keys(config, UNTOLD)),
+        *([TellNonces()] if config.authentication.dpop is not None and config.authentication.dpop.nonce else ()),
         authorize or authorization(config, access(config, UNKNOWN)),
         *(() if config.unsafe_observe_only else [Visible()]),
         *([_limit(config, ledger)] if config.limited else ()),
@@ -140,10 +145,12 @@ def identification(
     known: KeysKnown | None = None,
     revoked: RevocationsKnown | None = None,
     ledger: Ledger | None = None,
+    nonce_key: bytes = UNSERVED,
 ) -> Identify:
     """The link of the config's ways to know callers.
 
     held: its issuers' keys.  known: API keys.  revoked: what is.  ledger: of proofs that were used.
+    nonce_key: of this boot, where anything is served.
     """
     mtls, issuers, api_keys = config.authentication.mtls, config.authentication.jwt, config.authentication.api_keys
     domains = [domain.name for domain in mtls.trust_domains] if mtls else []
@@ -157,7 +164,7 @@ def identification(
     credentials: Credentials | None = None
     if issuers or api_keys is not None:
         tokens = Tokens(map(issuer, issuers), held, token_revoked) if issuers else None
-        reads = proofs(config)
+        reads = proofs(config, nonce_key)
         share = None if reads is None else dpop.share(len(tenants(config)), reads.kept_s)
         credentials = Credentials(tokens, None if api_keys is None else known, staleness_s, reads, share)
     refuse = None if revoked is None else partial(revoked.refuse, max_staleness_s=staleness_s)
@@ -169,10 +176,12 @@ def tenants(config: Config) -> frozenset[str]:
     return frozenset(tenant for each in config.authentication.jwt for tenant in issuer(each).tenants)
 
 
-def proofs(config: Config) -> Proofs | None:
+def proofs(config: Config, nonce_key: bytes) -> Proofs | None:
     """How proofs of possession are read; None where tokens that are bound to a key are not taken."""
-    dpop = config.authentication.dpop
-    return None if dpop is None else Proofs(dpop.origins, dpop.algorithms, dpop.window)
+    said = config.authentication.dpop
+    if said is None:
+        return None
+    return Proofs(said.origins, said.algorithms, said.window, Nonces(nonce_key, said.window) if said.nonce else None)
 
 
 def keys(config: Config, told: Told) -> Held:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from interceptors.sequences import KEY
-from sidecar.app import Fittings, Lasting, SharedLedger, fittings, sequence_key
+from sidecar.app import Fittings, Lasting, SharedLedger, fittings, nonce_key, sequence_key
 from sidecar.certs import dev
 from sidecar.config.load import build
+from sidecar.identity.dpop_nonces import LEAST_KEY
 from sidecar.identity.keys_known import KeysKnown
 from sidecar.identity.revocations_known import RevocationsKnown
 from sidecar.wiring import UNKNOWN, UNTOLD
@@ -29,7 +30,7 @@ def fitted(directory: Path, before: Fittings | None = None, **changes: Any) -> F
     config = build(data, directory, {}).effective()
     known = KeysKnown(lambda: inf, lambda holders: None, lambda: 0.0)
     revoked = RevocationsKnown(lambda: inf, lambda certificate: None, lambda: 0.0)
-    lasting = Lasting(SharedLedger(print), SharedLedger(print), UNTOLD, known, revoked, UNKNOWN, bytes(32))
+    lasting = Lasting(SharedLedger(print), SharedLedger(print), UNTOLD, known, revoked, UNKNOWN, bytes(32), bytes(32))
     return fittings({"config": config, "directory": str(directory)}, lasting, before)
 
 
@@ -72,3 +73,10 @@ def test_the_workers_of_a_boot_make_the_same_sequences() -> None:
     assert key == sequence_key(bytes(32))
     assert len(key) == KEY
     assert key not in (bytes(32), sequence_key(b"\1" * 32))
+
+
+def test_the_workers_of_a_boot_make_the_same_nonces() -> None:
+    key = nonce_key(bytes(32))
+    assert key == nonce_key(bytes(32))
+    assert len(key) >= LEAST_KEY
+    assert key not in (bytes(32), nonce_key(b"\1" * 32), sequence_key(bytes(32)))

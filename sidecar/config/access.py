@@ -154,6 +154,11 @@ class Dpop(Section):
     window: Annotated[Duration, Within(Duration(5), Duration(600))] = Field(
         written("60s"), description="How far a proof's time may be from this host's, before it and after."
     )
+    nonce: bool = Field(
+        False,
+        description="Take proofs only with a nonce of the sidecar's, which answers have in `dpop-nonce`, and which is "
+        "good for one to two times `window`; then clients' clocks need not be right.",
+    )
 
 
 class ApiKeys(Section):

@@ -9,9 +9,11 @@ from interceptors.contract import Code, Deny
 from interceptors.facts import Credential, KeyGrant, Principal
 from interceptors.ledger import Bucket, Charge
 from interceptors.limit import OwnBudget
+from interceptors.nonces import NextNonce
 from interceptors.tokens import Finding, KeysWanted, Once, Proof, Proven
 from sidecar.identity.api_keys import PREFIX, ApiKeyError
 from sidecar.identity.dpop import Proofs
+from sidecar.identity.dpop_nonces import NonceError
 from sidecar.identity.jws import TokenError
 from sidecar.identity.keys_known import KeysKnown
 from sidecar.identity.keys_model import KeyRecord, bucket, holder
@@ -60,6 +62,8 @@ class Credentials:
             who = self._tokens.identify(text, bytes.fromhex(fingerprint), "", now)
         except UnknownKeyError as unknown:
             return KeysWanted(unknown.issuer, _refusal(unknown))
+        except NonceError as wanted:
+            return wanted.refusal
         except TokenError as error:
             return _refusal(error)
         return self._prove(who)
@@ -77,9 +81,12 @@ class Credentials:
             return self._prove(who)
         used = Bucket(1, proofs.kept_s, 1)
         charge = Charge(f"{read.thumbprint}\n{read.proof_id}".encode("utf-8", "surrogatepass"), used, 1)
+        proven = self._prove(who)
+        if read.next_nonce:
+            proven = proven._replace(also=(*proven.also, NextNonce(read.next_nonce.encode())))
         if self._share is None:
-            return Once(self._prove(who), (charge,))
-        return Once(self._prove(who), (charge, Charge(f"{SHARE}{who.tenant}".encode(), self._share, 1)))
+            return Once(proven, (charge,))
+        return Once(proven, (charge, Charge(f"{SHARE}{who.tenant}".encode(), self._share, 1)))
 
     def _prove(self, who: Identified) -> Proven:
         known = self._proven.get(id(who))

@@ -18,6 +18,7 @@ from interceptors.bounded import Bounded
 from interceptors.ledger import Bucket
 from interceptors.tokens import Proof
 from sidecar.identity import jwks, jws
+from sidecar.identity.dpop_nonces import Nonces
 from sidecar.identity.jwks import VerificationKey
 from sidecar.identity.jws import Token, TokenError
 
@@ -39,25 +40,30 @@ UNRESERVED: Final = re.compile(r"%(2D|2E|3[0-9]|4[1-9A-F]|5[0-9A]|5F|6[1-9A-F]|7
 class Read(NamedTuple):
     """A proof taken apart and found to be about this call; that its key signed it is not proven yet.
 
-    thumbprint: of its key (RFC 7638), SHA-256 in base64url.
+    thumbprint: of its key (RFC 7638), SHA-256 in base64url.  next_nonce: for the proof after this, "" for the same.
     """
 
     token: Token
     key: Mapping[str, Any]
     thumbprint: str
     proof_id: str
+    next_nonce: str
 
 
 class Proofs:
     """origins: under which callers reach us, "https://host" or "https://host:port".  algorithms: of jwks.ALGORITHMS.
 
     window_s: how far a proof's time may be from ours.  kept_s: whole seconds for which one that was used is remembered.
+    nonces: that proofs have to carry; None where it is their own time that counts.
     """
 
-    def __init__(self, origins: Collection[str], algorithms: Collection[str], window_s: float) -> None:
+    def __init__(
+        self, origins: Collection[str], algorithms: Collection[str], window_s: float, nonces: Nonces | None = None
+    ) -> None:
         # Twice, for a proof may be as much ahead of our clock as behind; and a second, for it is looked at before.
         self.kept_s = ceil(2 * window_s) + 1
         self._window_s = window_s
+        self._nonces = nonces
         self._origins = frozenset(normal(f"{origin}/") for origin in origins)
         self._algorithms = frozenset(algorithms)
         self._keys: Bounded[str, VerificationKey] = Bounded(MOST_KEYS)
@@ -65,7 +71,7 @@ class Proofs:
     def read(self, proof: Proof, text: str, now: float) -> Read:
         """RFC 9449 4.3, but for its steps 6 and 12's second half. text: the access token.  now: Unix seconds.
 
-        Raises TokenError.
+        Raises TokenError, and NonceError where nothing else is wrong with it.
         """
         if len(proof.given) != 1:
             raise TokenError("identify.token_proof_several" if proof.given else "identify.token_proof_missing")
@@ -91,7 +97,8 @@ class Proofs:
         proof_id = claims.get("jti")
         if not isinstance(proof_id, str) or not 0 < len(proof_id) <= LONGEST_ID:
             raise TokenError("identify.token_proof_id")
-        return Read(token, key, thumbprint(key), proof_id)
+        following = "" if self._nonces is None or proof.again else self._nonces.check(claims.get("nonce"), now)
+        return Read(token, key, thumbprint(key), proof_id, following)
 
     def verify(self, read: Read) -> None:
         """RFC 9449 4.3, step 6. Raises TokenError."""
@@ -116,6 +123,8 @@ class Proofs:
     def _fresh(self, issued: object, now: float) -> None:
         if isinstance(issued, bool) or not isinstance(issued, (int, float)):
             raise TokenError("identify.token_proof_time")
+        if self._nonces is not None:
+            return  # 4.3, step 11: made in the time of its nonce, whatever the client's clock says
         if not now - self._window_s <= issued <= now + self._window_s:
             raise TokenError("identify.token_proof_time")
 

@@ -14,7 +14,9 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
+import pytest
 
+from sidecar.identity.dpop_nonces import NonceError, Nonces
 from tests import sidecars
 from tests.certificates import Certificates
 from tests.e2e.test_limits import channel
@@ -53,15 +55,17 @@ class Scene:
 
 
 @contextmanager
-def scene(tmp_path: Path, certificates: Certificates, **how: Any) -> Iterator[Scene]:
-    """how: as of `sidecars.serve`."""
+def scene(
+    tmp_path: Path, certificates: Certificates, dpop: dict[str, Any] | None = None, **how: Any
+) -> Iterator[Scene]:
+    """dpop: of `authentication.dpop`, beside its origins.  how: as of `sidecars.serve`."""
     keys = tmp_path / "keys.json"
     keys.write_bytes(jwks(jwk("ES256")))
     with echo() as (handler, upstream):
         config = guarded(certificates, upstream)
         config["authentication"] |= {
             "jwt": [{"name": "login", "issuer": ISSUER, "audiences": [AUDIENCE], "keys": {"file": str(keys)}}],
-            "dpop": {"origins": [ORIGIN]},
+            "dpop": {"origins": [ORIGIN], **(dpop or {})},
         }
         config |= {"authorization": {"rules": [RULE]}, "workers": 2}
         with sidecars.serve(config, tmp_path, **how) as running, opened(running, certificates) as channels:
@@ -173,6 +177,50 @@ def test_attacks(tmp_path: Path, certificates: Certificates) -> None:
         eventually(lambda: wanted <= set(at.reasons()), "recorded")
         assert at.call(plain, scheme="Bearer") is CODE.OK
         assert at.call(text, fresh(text)) is CODE.OK
+
+
+def test_with_nonces_proofs_are_made_when_they_are_used(tmp_path: Path, certificates: Certificates) -> None:
+    """A client whose clock is wrong, and which does as RFC 9449 9 has it: it tries, is told a nonce, tries again."""
+
+    def ask(at: Scene, nonce: str | None, number: int = 0) -> tuple[CODE, str]:
+        """How a call ends, and the nonce that it is told, "" for none."""
+        shown = fresh(text, nonce=nonce, iat=int(time.time()) - 7200)
+        unary: Any = at.opened[number].unary_unary(UNARY)
+        answer = unary.future(b"m", metadata=[("authorization", f"DPoP {text}"), ("dpop", shown)], timeout=30)
+        code: CODE = answer.code()
+        told = dict(answer.initial_metadata()) | dict(answer.trailing_metadata())
+        return code, str(told.get("dpop-nonce", ""))
+
+    text = bound()
+    with scene(tmp_path, certificates, {"nonce": True, "window": "5s"}) as at:
+        code, nonce = ask(at, None)
+        assert code is CODE.UNAUTHENTICATED
+        assert nonce
+        first = nonce
+        for number in range(CONNECTIONS):  # whichever worker has them
+            code, told = ask(at, nonce, number)
+            if code is CODE.UNAUTHENTICATED:  # its two spans were over
+                code, told = ask(at, told, number)
+            assert code is CODE.OK
+            nonce = told or nonce
+        forged = Nonces(bytes(32), 5.0)
+        with pytest.raises(NonceError) as raised:
+            forged.check(None, time.time())
+        assert ask(at, raised.value.nonce)[0] is CODE.UNAUTHENTICATED
+
+        def renewed() -> bool:
+            """Another was told with an answer, or with a refusal."""
+            nonlocal nonce
+            code, told = ask(at, nonce)
+            nonce = told or nonce
+            return code is CODE.OK and nonce != first
+
+        eventually(renewed, "there is another", 30)
+        eventually(lambda: ask(at, first)[0] is CODE.UNAUTHENTICATED, "the first is over", 30)
+        eventually(lambda: "identify.token_proof_nonce" in at.reasons(), "recorded")
+    with scene(tmp_path, certificates, {"nonce": True, "window": "5s"}) as at:
+        assert ask(at, nonce)[0] is CODE.UNAUTHENTICATED
+        assert ask(at, ask(at, None)[1])[0] is CODE.OK
 
 
 def test_a_stream_outlives_its_proof_and_a_reload(tmp_path: Path, certificates: Certificates) -> None:
