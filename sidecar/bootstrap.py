@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -66,7 +65,7 @@ def _make(
         admins = bootstrap(config.authorization.bootstrap_admins)
         administrators = GrantedAdministrators(lambda of: [each for each in admins if each.tenant == of])
         credential = model.new(random_bytes)
-        maker = f"{getpass.getuser()}@{socket.gethostname()}"
+        maker = f"uid {os.geteuid()} at {socket.gethostname()}"
         wanted = Record(credential.id, tenant, b"", now, now + lifetime_s, maker, beside)
         with closing(Outbox(store, _unrecorded, uuid4().hex)) as outbox:
             bootstrap_desk.make(outbox, administrators, hash_key, credential, wanted)

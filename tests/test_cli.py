@@ -22,7 +22,7 @@ authentication: {mtls: {trust_domains: [example.org]}}
 class Ran:
     """How a command ended: status, out, err."""
 
-    def __init__(self, *arguments: str, directory: Path, **environment: str) -> None:
+    def __init__(self, *arguments: str, directory: Path, stdin: str = "", **environment: str) -> None:
         kept = {name: text for name, text in os.environ.items() if not name.startswith("LANGTRAIN")}
         done = subprocess.run(
             [sys.executable, "-m", "sidecar", *arguments],
@@ -30,6 +30,7 @@ class Ran:
             env={**kept, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "200", **environment},
             capture_output=True,
             text=True,
+            input=stdin,
             timeout=60,
         )
         self.status, self.out, self.err = done.returncode, done.stdout, done.stderr

@@ -71,6 +71,29 @@ def test_the_order_of_the_chain(tmp_path: Path, telemetry: str, first: str) -> N
     assert chain.observe_only
 
 
+def test_nonces_are_told_right_behind_who_calls() -> None:
+    text = JWT + "  dpop: {origins: ['https://a.test'], nonce: %s}\n"
+    for said, expected in (
+        ("true", ["correlate", "identify", "nonces", "authorize"]),
+        ("false", ["correlate", "identify", "authorize"]),
+    ):
+        chain = wiring.chain(load(text % said), Random(0).randbytes, NoLedger(), bytes(32))
+        assert [link.name for link in chain.links][: len(expected)] == expected
+
+
+def test_tenants_are_those_that_issuers_speak_for() -> None:
+    assert wiring.tenants(load(JWT)) == {"default", "acme", "globex"}
+    assert wiring.tenants(load(SOUND)) == frozenset()
+
+
+JWT = """
+listen: {tls: {client_ca: ca.pem, client_certificates: none}}
+authentication:
+  jwt:
+    - {name: a, issuer: "https://a.test", audiences: [x]}
+    - {name: b, issuer: "https://b.test", audiences: [x], tenants: {claim: t, allowed: [acme, globex]}}
+    - {name: c, issuer: "https://c.test", audiences: [x], tenant: acme}
+"""
 POLICIES = """
 authorization:
   policies: true

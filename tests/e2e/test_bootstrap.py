@@ -54,12 +54,16 @@ class Scene:
         assert CREDENTIAL.fullmatch(ran.out.strip())
         return ran.out.strip()
 
-    def claim(self, running: Sidecar, credential: str, pair: Pair) -> Ran:
+    def claim(self, running: Sidecar, credential: str, pair: Pair, piped: bool = False) -> Ran:
         (self.directory / "credential").write_text(f"{credential}\n")
-        return Ran(
-            "claim", "--credential", "credential", directory=self.directory, LANGTRAIN_ENDPOINT=running.address,
-            LANGTRAIN_CA=str(self.certificates.ca), LANGTRAIN_CERT=str(pair.certificate), LANGTRAIN_KEY=str(pair.key),
-        )  # fmt: skip
+        how = () if piped else ("--credential", "credential")
+        environment = {
+            "LANGTRAIN_ENDPOINT": running.address,
+            "LANGTRAIN_CA": str(self.certificates.ca),
+            "LANGTRAIN_CERT": str(pair.certificate),
+            "LANGTRAIN_KEY": str(pair.key),
+        }
+        return Ran("claim", *how, directory=self.directory, stdin=f"{credential}\n" if piped else "", **environment)
 
     def serve(self, *faults: str) -> Any:
         return sidecars.serve(self.config, self.directory, faults=frozenset(faults))
@@ -87,7 +91,7 @@ def test_from_nobody_to_an_administrator(tmp_path: Path, certificates: Certifica
             nobody = at.claim(running, credential[:-1] + ("0" if credential[-1] != "0" else "1"), certificates.client)
             assert (nobody.status, nobody.out) == (1, "")
             assert "PERMISSION_DENIED: credential is not valid" in nobody.err
-            claimed = at.claim(running, credential, certificates.client)
+            claimed = at.claim(running, credential, certificates.client, piped=True)
             assert (claimed.status, claimed.err) == (0, "")
             assert f"administrator-{credential[4:16]}" in claimed.out
             assert CLIENT in claimed.out
@@ -107,8 +111,9 @@ def test_from_nobody_to_an_administrator(tmp_path: Path, certificates: Certifica
             with contextlib.suppress(DeniedError):  # the call rests on what it takes back, and may be cut with it
                 alice.revoke(grant.grant_id, "tried")
             eventually(lambda: not may_give(alice), "it is taken back")
-            again = at.claim(running, credential, certificates.client)
-            assert again.status == 1
+            piped = at.claim(running, credential, certificates.client, piped=True)
+            assert (piped.status, piped.out) == (1, "")
+            assert "PERMISSION_DENIED: credential is not valid" in piped.err
             kinds = [event["kind"] for event in running.events()]
             for kind in ("administrator.offered", "administrator.claimed", "administrator.refused", "grant.revoked"):
                 assert kind in kinds
