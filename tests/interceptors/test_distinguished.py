@@ -109,7 +109,7 @@ def test_attributes_of_one_part_have_no_order() -> None:
     assert len({canonical(parse("+".join(some) + ",C=d")) for some in permutations(("CN=a", "OU=b", "O=c"))}) == 1
 
 
-values = st.text(st.characters(codec="utf-8", exclude_categories=("C",)), min_size=1, max_size=20).filter(
+values = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=20).filter(
     lambda text: text.strip() != "" and text.isprintable()
 )
 names = st.lists(
