@@ -65,7 +65,10 @@ def parse(text: str) -> Name:
 
 def _spelt(kind: str, value: str) -> str:
     """RFC 4518 2.2 to 2.6, as far as names of CAs have need of it."""
-    folded = " ".join(unicodedata.normalize("NFKC", value).casefold().split())
+    folded = value
+    for _ in range(2):  # so that what is folded stays as it is when it is folded again
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", folded).casefold())
+    folded = " ".join(folded.split())
     escaped = "".join(f"\\{each}" if each in SPECIAL and each != " " else each for each in folded)
     return f"{_SHORT.get(kind, kind)}={escaped}"
 
@@ -79,12 +82,14 @@ def _slashed(text: str) -> Name:
         kind, equals, value = part.partition("=")
         if not equals or part.startswith("/"):
             raise DistinguishedNameError(f"expected /TYPE=VALUE, came {part[:SHOWN]!r}")
-        octets = _BYTE.sub(lambda found: chr(int(found[1], 16)), value)
-        if "\\" in octets:
+        if "\\" in _BYTE.sub("", value):
             raise DistinguishedNameError(f"expected \\x and two hex digits behind a \\, came {value[:SHOWN]!r}")
-        if octets != value:
-            octets = _decoded(octets.encode("latin-1", "replace"))
-        name.append([(_type(kind), _value(octets))])
+        pieces = _BYTE.split(value)  # texts, and between them two hex digits each
+        octets = b"".join(
+            bytes.fromhex(piece) if at % 2 else piece.encode("utf-8", "surrogatepass")
+            for at, piece in enumerate(pieces)
+        )
+        name.append([(_type(kind), _value(_decoded(octets)))])
     return name
 
 
