@@ -24,12 +24,12 @@ from sidecar.identity.bootstrap_model import (
     Record,
     TriesError,
 )
-from sidecar.identity.bootstrap_store_sql import BootstrapStore
+from sidecar.identity.bootstrap_store_sql import BootstrapReading, BootstrapStore
 from sidecar.identity.keys_hash import FileHashKeys
 from sidecar.internal.mac import Caller
 from sidecar.logs import Log
 from sidecar.state.outbox import Outbox
-from sidecar.state.ports import Reading, Transaction
+from sidecar.state.ports import Reading, Store, Transaction
 
 log = Log("access")
 
@@ -86,8 +86,14 @@ class BootstrapDesk:
     """outbox: of the store.  key_file: of the hashes, read with each claim.  clock: Unix seconds."""
 
     def __init__(
-        self, outbox: Outbox, administrators: Administrators, key_file: Path, clock: Callable[[], float]
+        self,
+        store: Store,
+        outbox: Outbox,
+        administrators: Administrators,
+        key_file: Path,
+        clock: Callable[[], float],
     ) -> None:
+        self._store = store
         self._outbox = outbox
         self._administrators = administrators
         self._key_file = key_file
@@ -102,15 +108,20 @@ class BootstrapDesk:
         if caller.kind not in KINDS or "*" in caller.name:
             raise ClaimantError(f"{caller.name!r} cannot be an administrator")
         self._count(caller, now)
-        hash_key = FileHashKeys(self._key_file).current.key if self._key_file.exists() else None
+        try:
+            credential, hash_key = self._read(caller, text)
+        except CredentialError as error:
+            _log(caller, error)
+            raise
 
         def work(transaction: Transaction) -> Claimed | CredentialError | AdministeredError:
             """What refuses is an outcome: what is raised would undo that it is recorded."""
             try:
-                claimed = self._claim(BootstrapStore(transaction), transaction, caller, text, hash_key, now)
+                claimed = self._claim(transaction, caller, credential, hash_key, now)
             except (CredentialError, AdministeredError) as error:
                 reason = error.reason if isinstance(error, CredentialError) else "administered"
-                self._note(transaction, "administrator.refused", caller, method, reason, now)
+                said = f"{credential.id}: {reason}"
+                self._note(transaction, "administrator.refused", caller, method, said, now)
                 return error
             if not claimed.again:
                 it = claimed.record
@@ -120,26 +131,29 @@ class BootstrapDesk:
 
         outcome = self._outbox.write(work)
         if not isinstance(outcome, Claimed):
-            log.warning("claim_refused", principal=caller.name, tenant=caller.tenant, detail=str(outcome))
+            _log(caller, outcome)
             raise outcome
         record = outcome.record
         if not outcome.again:
             log.warning("administrator_claimed", principal=caller.name, tenant=caller.tenant, grant=record.grant)
         return record
 
+    def _read(self, caller: Caller, text: str) -> tuple[Credential, bytes]:
+        """A credential that there is a record of, and the key of its hash.
+
+        Raises CredentialError: whoever is known to some issuer may come with any text, and that costs no commit.
+        """
+        credential = model.parse(text)
+        known = self._store.read(lambda reading: BootstrapReading(reading).get(credential.id))
+        if known is None or known.tenant != caller.tenant or not self._key_file.exists():
+            raise CredentialError("unknown")
+        return credential, FileHashKeys(self._key_file).current.key
+
     def _claim(
-        self,
-        store: BootstrapStore,
-        transaction: Transaction,
-        caller: Caller,
-        text: str,
-        hash_key: bytes | None,
-        now: float,
+        self, transaction: Transaction, caller: Caller, credential: Credential, hash_key: bytes, now: float
     ) -> Claimed:
         """Raises CredentialError and AdministeredError."""
-        credential = model.parse(text)
-        if hash_key is None:
-            raise CredentialError("unknown")  # none was made on this host
+        store = BootstrapStore(transaction)
         record = model.check(store.get(credential.id), credential, hash_key, caller.tenant, now)
         if record.claimed:
             # Whose answer was lost asks again; what was taken back is not given again.
@@ -167,3 +181,7 @@ class BootstrapDesk:
             transaction,
             Event(kind, now, Durability.COMMIT, caller.tenant, caller.name, caller.source, method, reason=reason),
         )
+
+
+def _log(caller: Caller, error: CredentialError | AdministeredError) -> None:
+    log.warning("claim_refused", principal=caller.name, tenant=caller.tenant, detail=str(error))

@@ -105,7 +105,7 @@ class Policies:
         self._keeping = PolicyKeeping(state.store, tell, boot_clock, self._live.warm)
         desk = PolicyDesk(state.store, self._live, state.outbox, time.time, os.urandom)
         administrators = GrantedAdministrators(lambda tenant: self._live.configured("grant", tenant))
-        self.bootstrap = BootstrapDesk(state.outbox, administrators, state.directory / KEY_FILE, time.time)
+        self.bootstrap = BootstrapDesk(state.store, state.outbox, administrators, state.directory / KEY_FILE, time.time)
         self.counter = Counter(desk, Inquiry(self._live, self._calls), time.time)
         state.keepings.append(self._keeping)
 
