@@ -21,7 +21,7 @@ from tests.services.running import Running
 
 _NO_CONTEXT: Any = None  # answers need none
 OURS = "langtrain.v1.SidecarService"
-ALL_OURS = [f"langtrain.v1.{name}Service" for name in ("ApiKey", "Policy", "Revocation", "Sidecar")]
+ALL_OURS = [f"langtrain.v1.{name}Service" for name in ("Administrator", "ApiKey", "Policy", "Revocation", "Sidecar")]
 LISTED = ["grpc.health.v1.Health", *VERSIONS, messages.SERVICE, *ALL_OURS]
 
 
