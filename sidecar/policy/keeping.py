@@ -61,7 +61,7 @@ class PolicyKeeping:
     def _look(self) -> None:
         now = self._clock()  # before anything is read: what is written meanwhile is not known yet
         self._tell_configured()
-        altered, self._altered = self._altered, {}
+        altered = self._altered
         try:
             if self._known == NOT_READ or len(altered) > MOST_ALTERED:
                 self._tell_everything()
@@ -72,6 +72,8 @@ class PolicyKeeping:
                 self._known = changes[-1].sequence
         except GapError:
             self._tell_everything()
+        if self._altered is altered:  # told, and no others were found meanwhile
+            self._altered = {}
         self._tell((SO, "so", (now, self._began)))
 
     def _do_chores(self) -> None:
@@ -84,11 +86,13 @@ class PolicyKeeping:
         def hashes(reading: Reading) -> dict[Key, int]:
             return {key: hash(body) for key, body in PolicyReading(reading).bodies()}
 
+        if self._known == NOT_READ:
+            return  # all of it is to be told anyway
         told = dict(self._told)  # first: what is written meanwhile is told again, and no harm done
         found = {str(key): (key, value) for key, value in self._store.read(hashes, ALL_S).items()}
         altered = {text: key for text, (key, value) in found.items() if told.get(text) != value}
         altered |= {text: Key(*text.split("/", 2)) for text in told if text not in found}
-        if altered and self._known != NOT_READ:
+        if altered:
             self._altered = altered
             self._looking.wake()
 

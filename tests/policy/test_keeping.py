@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -38,15 +39,22 @@ class Readable:
 
     def __init__(self, store: DatabaseStore) -> None:
         self._store = store
-        self.away = False
+        self._away = False
+        self._reading = threading.Lock()
+
+    def turn(self, away: bool) -> None:
+        """Returns once what is being read has been read."""
+        with self._reading:
+            self._away = away
 
     def write(self, work: Callable[[Transaction], T], deadline_s: float = DEADLINE_S) -> T:
         return self._store.write(work, deadline_s)
 
     def read(self, work: Callable[[Reading], T], deadline_s: float = DEADLINE_S) -> T:
-        if self.away:
-            raise StateError("it cannot be read")
-        return self._store.read(work, deadline_s)
+        with self._reading:
+            if self._away:
+                raise StateError("it cannot be read")
+            return self._store.read(work, deadline_s)
 
 
 def put(store: DatabaseStore, *items: Item) -> None:
@@ -137,12 +145,12 @@ def test_as_of_when_all_is_told_moves_on_only_while_there_is_something_to_read(w
     watched.put(ROLE, GRANT)
     watched.keeping.start()
     eventually(lambda: watched.so() > 0, "all was told")
-    watched.readable.away = True
+    watched.readable.turn(away=True)
     remove(watched.store, GRANT)  # acknowledged, and nobody can be told
     watched.keeping.committed(0)
     eventually(lambda: time.monotonic() - watched.so() > 3 * LOOK_S, "what was told ages")
     assert watched.knows(ROLE, GRANT)
-    watched.readable.away = False
+    watched.readable.turn(away=False)
     eventually(lambda: watched.knows(ROLE), "told")
     now = time.monotonic()
     eventually(lambda: watched.so() > now, "and as of now")
@@ -152,12 +160,12 @@ def test_changes_that_are_not_kept_any_more_are_told_all_the_same(watched: Scene
     watched.put(ROLE, GRANT)
     watched.keeping.start()
     eventually(lambda: watched.knows(ROLE, GRANT), "all is told")
-    watched.readable.away = True
+    watched.readable.turn(away=True)
     other = Role("other", ("models.read",))
     remove(watched.store, GRANT)
     put(watched.store, other)
     watched.store.write(lambda transaction: compact(transaction, 0))
-    watched.readable.away = False
+    watched.readable.turn(away=False)
     eventually(lambda: watched.knows(ROLE, other), "what there is, and nothing else")
 
 
