@@ -122,6 +122,8 @@ def _read(text: str, at: int) -> tuple[str, int]:
         at += 1
     quoted = text[at : at + 1] == '"'
     at += quoted
+    if not quoted and text[at : at + 1] == "#":  # RFC 4514 2.4: BER in hex, where a program does not know the type
+        raise DistinguishedNameError(f"expected a value in letters, came one in hex, {text[at:][:SHOWN]!r}")
     octets, solid = bytearray(), 0  # up to where blanks at the end are the value's own
     while at < len(text):
         character = text[at]
@@ -139,6 +141,8 @@ def _read(text: str, at: int) -> tuple[str, int]:
             break
         if not quoted and character in '"<>':
             raise DistinguishedNameError(f"expected \\{character} within a value, came {character} alone")
+        if not quoted and character == "/" and _SLASH.match(text, at):  # which older OpenSSLs put between two parts
+            raise DistinguishedNameError(f"expected , or + before a TYPE=VALUE, or \\2F, came {text[at:][:SHOWN]!r}")
         octets += character.encode("utf-8", "surrogatepass")
         solid = len(octets) if character != " " or quoted else solid
         at += 1

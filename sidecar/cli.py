@@ -158,7 +158,7 @@ def init(
     lifetime_s = LIFETIME_S if expires_in is None else expires_in.total_seconds()
     now = datetime.now(UTC).timestamp()
     typer.echo(bootstrap.init(_load(config), tenant, lifetime_s, unsafe_beside_administrators, now))
-    until = datetime.fromtimestamp(now + lifetime_s, UTC).strftime("%H:%M:%S UTC")
+    until = datetime.fromtimestamp(now + lifetime_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     console = _console()
     console.print(f"Good once, until {until}: langtrain-sidecar claim. It is not shown again.", soft_wrap=True)
     if unsafe_beside_administrators:

@@ -30,7 +30,11 @@ def claim(
 def _read(file: Path | None) -> str:
     """Never an argument: those are everybody's to see."""
     if file is not None:
-        return file.read_text("utf-8").strip()
+        try:
+            return file.read_text("utf-8").strip()
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise typer.BadParameter(f"{file} cannot be read: {why}", param_hint="--credential") from None
     if sys.stdin.isatty():
         text: str = typer.prompt("Credential", hide_input=True, err=True)
         return text.strip()

@@ -51,7 +51,8 @@ RESERVED: Final = (builtin.RESERVED, CONFIG)
 MOST: Final = {"role": 1_000, "group": 10_000, "grant": 200_000, "policy": 20_000}  # of one tenant
 MOST_PLACES: Final = 500_000  # in indexes, of one tenant: some 250 MB in each worker
 MOST_PAGE: Final = 1_000
-MOST_ALONG: Final = 1_000  # grants that go along with a role or a group: all writers wait meanwhile
+# Grants that go along with a role or a group, and their bytes: all writers wait meanwhile.
+MOST_ALONG, LARGEST_ALONG = 1_000, 2 << 20
 LARGEST: Final = 64 << 10  # bytes of one item, as it is kept
 LARGEST_PAGE: Final = 2 << 20  # the same of a page, unless it is a single item
 ATTEMPTS: Final = 5  # at a change, while others write
@@ -448,9 +449,13 @@ def _released(store: PolicyStore, key: Key, force: bool, now: float, who: str) -
 
     Those that are past give nothing, and go in any case.
     """
-    using = store.using(key, MOST_ALONG + 1)
-    if len(using) > MOST_ALONG:
-        raise InUseError([("name", f"more than {MOST_ALONG} grants name {key}, revoke some first")])
+    count, octets = store.weight(key)
+    if count > MOST_ALONG or octets > LARGEST_ALONG:
+        most = f"at most {MOST_ALONG} of {LARGEST_ALONG >> 20} MiB together go along with it"
+        raise InUseError(
+            [("name", f"{count} grants of {octets / (1 << 20):.1f} MiB name {key}, revoke some first: {most}")]
+        )
+    using = store.using(key, MOST_ALONG)
     in_use = sum(_expires(each) > now for each in using)
     if in_use and not force:
         raise InUseError([("name", f"{in_use} grants name {key}: revoke them, or set force")])

@@ -1,9 +1,9 @@
 """A worker's knowledge of roles, groups, grants and policies: what it was told, put in force a little at a time.
 
-Putting a hundred thousand grants in force takes seconds, so no call waits for more than a slice of it. Few changes make
-one slice. Of many, new policies go first, then what replaces or takes away, and last what only adds: at no moment is
-what is granted elsewhere freer of policies than before or after. Among themselves they keep the order in which they
-were told, which is their writer's: who makes one policy and then loosens another is never without both.
+Putting a hundred thousand grants in force takes seconds, so no call waits for more than a slice of it. What may take
+something away is put in force at once, between two decisions, unless that is more than anybody changes in a moment. Of
+so many changes new policies go first, then what replaces or takes away, each in the order in which it was told last;
+what only adds goes last, in slices.
 Used on the event loop's thread.
 """
 
@@ -26,6 +26,7 @@ log = Log("policy")
 
 Changed = Callable[[Collection[str] | None], None]  # tenants whose things have; None for any
 SLICE_S: Final = 0.001
+MOST_AT_ONCE: Final = 2_000  # changes, some tens of milliseconds: more are made in several turns
 NEVER: Final = -math.inf
 POLICY: Final = "policy"
 # Places in the order in which changes are put in force.
@@ -118,13 +119,16 @@ class Known:
         if not self._telling:
             return  # what has gone by now may be told again
         until = self._timer() + SLICE_S
+        pressing = len(self._heard) + sum(map(len, self._waiting[:_ADDED]))
+        at_once = self.begun.is_set() and pressing <= MOST_AT_ONCE
         hurried = bool(self._heard) or any(self._waiting[:_ADDED])
         while self._heard or any(self._waiting):
             if self._heard:
                 self._take_up(*self._heard.popitem(last=False))
             else:
                 self._put(*next(filter(None, self._waiting)).popitem(last=False))
-            if self._timer() >= until:
+            whole = not self._heard and not any(self._waiting[:_ADDED])
+            if (whole or not at_once) and self._timer() >= until:
                 break
         waits = bool(self._heard) or any(self._waiting)
         if not self._heard and not any(self._waiting[:_ADDED]):

@@ -20,6 +20,11 @@ PAGE: Final = SELECT + "policy_items WHERE kind = ? AND tenant = ? AND name > ?"
 OF_MEMBER: Final = SELECT + (
     "policy_members JOIN policy_items USING (tenant, name) WHERE kind = ? AND tenant = ? AND name > ? AND member = ?"
 )
+WEIGHT: Final = "SELECT count(*), coalesce(sum(length(body)), 0) FROM "
+WEIGHT_OF_ROLE: Final = WEIGHT + "policy_items WHERE kind = 'grant' AND tenant = ? AND role = ?"
+WEIGHT_OF_MEMBER: Final = WEIGHT + (
+    "policy_members JOIN policy_items USING (tenant, name) WHERE kind = 'grant' AND tenant = ? AND member = ?"
+)
 BODIES: Final = "SELECT kind, tenant, name, body FROM policy_items"
 OF_TENANT: Final = " WHERE kind = ? AND tenant = ?"
 OF_ROLE: Final = " AND role = ?"
@@ -75,6 +80,16 @@ class PolicyReading:
         if key.kind == "role":
             return self.page(after, most, role=key.name)
         return self.page(after, most, member=f"{GROUP}{key.name}") if key.kind == "group" else []
+
+    def weight(self, key: Key) -> tuple[int, int]:
+        """How many grants name a role or a group, and the bytes of all of them."""
+        if key.kind == "role":
+            row = self._reading.row(WEIGHT_OF_ROLE, key.tenant, key.name)
+        elif key.kind == "group":
+            row = self._reading.row(WEIGHT_OF_MEMBER, key.tenant, f"{GROUP}{key.name}")
+        else:
+            row = None
+        return (int(row[0]), int(row[1])) if row is not None else (0, 0)
 
     def version(self, tenant: str, name: str, version: int) -> Stored | None:
         """What a policy is or was."""

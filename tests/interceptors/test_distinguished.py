@@ -53,7 +53,7 @@ def test_one_name(text: str) -> None:
         ("/C=DE/O=\\xC3\\x84/CN=a/b", [[(COUNTRY, "DE")], [(ORGANIZATION, "Ä")], [(COMMON, "a/b")]]),
         ("/O=東\\xC3\\x84/CN=a", [[(ORGANIZATION, "東Ä")], [(COMMON, "a")]]),
         ("DC=ca,DC=example,DC=org", [[(DOMAIN, "ca")], [(DOMAIN, "example")], [(DOMAIN, "org")]]),
-        ("E=a@b.org,CN=#1", [[(EMAIL, "a@b.org")], [(COMMON, "#1")]]),
+        ("E=a@b.org,CN=\\#1", [[(EMAIL, "a@b.org")], [(COMMON, "#1")]]),
         ("S=Bayern,T=x", [[(TYPES["ST"], "Bayern")], [(TYPES["TITLE"], "x")]]),
     ],
 )
@@ -86,6 +86,9 @@ def test_how_it_is_read(text: str, name: list[list[tuple[str, str]]]) -> None:
         ("CN=\\FF", "to be UTF-8"),
         ("CN=a\x00b", "expected printable characters"),
         ("CN=a\u202eb", "expected printable characters"),
+        ("CN=#0c0161,O=a", "expected a value in letters, came one in hex, '#0c0161,O=a'"),
+        ("1.2.840.113549.1.9.1=#160161", "came one in hex"),
+        ("O = a, CN = b/emailAddress=c", "expected , or + before a TYPE=VALUE"),
         ("/CN=\\xFF", "to be UTF-8"),
         ("/CN=a\\q", "expected \\x and two hex digits"),
         ("/CN", "expected /TYPE=VALUE"),

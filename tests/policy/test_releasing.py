@@ -101,12 +101,32 @@ def test_a_group_is_taken_out_of_grants_to_others_too(scene: Scene) -> None:
     assert alone.grant_id not in [each.grant_id for each in grants(scene)]
 
 
+@pytest.mark.parametrize("what", ["role", "group"])
+def test_only_so_much_goes_along(scene: Scene, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.setattr(desk_module, "LARGEST_ALONG", 1_000)
+    scene.admin.role("ml", "models.read")
+    scene.admin.group("team", BEN)
+    scene.admin.grant("group:team", "ml", *(f"models/{'m' * 90}-{at}" for at in range(10)))
+
+    def delete() -> None:
+        if what == "role":
+            scene.admin.DeleteRole(pb.DeleteRoleRequest(name="ml", force=True))
+        else:
+            scene.admin.DeleteGroup(pb.DeleteGroupRequest(name="team", force=True))
+
+    assert "revoke some first" in in_use(delete)["name"]
+    monkeypatch.undo()
+    delete()
+    assert grants(scene) == []
+
+
 def test_only_so_many_go_along(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(desk_module, "MOST_ALONG", 2)
     scene.admin.role("ml", "models.read")
     ids = [scene.admin.grant(f"user:corp/{at}", "ml").grant_id for at in range(3)]
     fields = in_use(lambda: scene.admin.DeleteRole(pb.DeleteRoleRequest(name="ml", force=True)))
-    assert fields == {"name": "more than 2 grants name role/default/ml, revoke some first"}
+    most = "at most 2 of 2 MiB together go along with it"
+    assert fields == {"name": f"3 grants of 0.0 MiB name role/default/ml, revoke some first: {most}"}
     assert len(grants(scene)) == 3
     scene.admin.RevokeGrant(pb.RevokeGrantRequest(grant_id=ids[1]))
     scene.admin.DeleteRole(pb.DeleteRoleRequest(name="ml", force=True))
